@@ -1,0 +1,170 @@
+//! The contestants' configuration files, each as fast as its manual knows. Nothing is written or started here.
+
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::exchange::HOST;
+use crate::scene::Scene;
+
+/// The host whose application never becomes ready (agimo only).
+pub(crate) const HELD_HOST: &str = "held.local";
+
+/// How agimo is to be started.
+#[derive(Clone, Debug)]
+pub(crate) struct AgimoSetup {
+    /// How many services are configured; the first is the one that is asked.
+    pub(crate) services: u32,
+    pub(crate) access_log: bool,
+    /// Adds a service whose application never becomes ready.
+    pub(crate) with_held_host: bool,
+    /// The application listens only once this file exists.
+    pub(crate) ready_at: Option<PathBuf>,
+}
+
+/// HAProxy: one thread, keep-alive on both sides, every idle connection open to every request, headers as agimo sets
+/// them. No routing by host, which agimo has to do: nobody is to be slower here than it can be.
+pub(crate) fn haproxy(port: u16, origin: SocketAddr) -> String {
+    format!(
+        "global
+    nbthread 1
+    maxconn 4500
+defaults
+    mode http
+    option forwardfor
+    timeout connect 5s
+    timeout client 10m
+    timeout server 10m
+    timeout tunnel 10m
+    timeout http-keep-alive 10m
+frontend clients
+    bind 127.0.0.1:{port}
+    http-request set-header X-Forwarded-Proto http
+    http-request set-header X-Forwarded-Host %[req.hdr(host)]
+    default_backend application
+backend application
+    http-reuse always
+    server origin {origin}
+"
+    )
+}
+
+/// nginx: one worker, keep-alive on both sides, headers as agimo sets them. Upgrades have a place of their own, so
+/// that plain requests do not pay for the `map` that they need.
+pub(crate) fn nginx(port: u16, origin: SocketAddr, folder: &str) -> String {
+    format!(
+        "daemon off;
+worker_processes 1;
+worker_rlimit_nofile 10000;
+pid {folder}/pid;
+events {{ worker_connections 9000; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    keepalive_timeout 10m;
+    keepalive_requests 10000000;
+    proxy_read_timeout 10m;
+    proxy_http_version 1.1;
+    upstream application {{
+        server {origin};
+        keepalive 128;
+        keepalive_requests 10000000;
+        keepalive_timeout 10m;
+    }}
+    server {{
+        listen 127.0.0.1:{port} backlog=4096;
+        location / {{
+            proxy_pass http://application;
+            proxy_set_header Host $http_host;
+            proxy_set_header Connection \"\";
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host $http_host;
+        }}
+        location = /socket {{
+            proxy_pass http://application;
+            proxy_set_header Host $http_host;
+            proxy_set_header Connection \"Upgrade\";
+            proxy_set_header Upgrade $http_upgrade;
+            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
+            proxy_set_header X-Forwarded-Proto $scheme;
+            proxy_set_header X-Forwarded-Host $http_host;
+        }}
+    }}
+}}
+"
+    )
+}
+
+/// agimo: the asked service first, then the others.
+pub(crate) fn agimo(scene: &Scene, setup: &AgimoSetup) -> io::Result<String> {
+    let bench = own_path()?;
+    let mut origin = vec![bench.clone(), "origin".to_owned()];
+    // A child inherits the proxy's core; this takes it off again.
+    if let Some(core) = scene.load_core() {
+        origin.extend(strings(&["--core", &core.to_string()]));
+    }
+    let mut text =
+        "timeout = '120s'\nmax_held = 5000\nmax_held_total = 10000\nsleep_after = '1h'\n"
+            .to_owned();
+    let mut application = origin.clone();
+    if let Some(file) = &setup.ready_at {
+        application.extend(strings(&["--ready-at", &path_text(file)?]));
+    }
+    process_service(&mut text, HOST, &application, scene.free_port()?, "60s");
+    if setup.with_held_host {
+        origin.extend(strings(&["--ready-at", "/nonexistent/never"]));
+        process_service(&mut text, HELD_HOST, &origin, scene.free_port()?, "10m");
+    }
+    for number in 1..setup.services {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "[[services]]\nhost = \"service-{number:05}.example\"\ntype = \"deployment\"\nnamespace = \"default\"\n\
+             name = \"service-{number}\"\nservice_name = \"service-{number}\"\nservice_port = 80\n"
+        );
+    }
+    Ok(text)
+}
+
+/// This program, which is also the origin.
+pub(crate) fn own_path() -> io::Result<String> {
+    path_text(&std::env::current_exe()?)
+}
+
+pub(crate) fn path_text(path: &Path) -> io::Result<String> {
+    let text = path.to_str().map(str::to_owned);
+    text.ok_or_else(|| io::Error::other(format!("{} is not UTF-8", path.display())))
+}
+
+pub(crate) fn strings(words: &[&str]) -> Vec<String> {
+    words.iter().map(|&word| word.to_owned()).collect()
+}
+
+fn process_service(
+    text: &mut String,
+    host: &str,
+    command: &[String],
+    port: u16,
+    start_timeout: &str,
+) {
+    // Debug formatting of these plain paths and words is also their TOML form.
+    let _ = write!(
+        text,
+        "[[services]]\nhost = \"{host}\"\ntype = \"process\"\ncommand = {command:?}\nport = {port}\n\
+         readiness = \"tcp\"\nstart_timeout = \"{start_timeout}\"\n"
+    );
+}
+
+// === impl AgimoSetup ===
+
+impl Default for AgimoSetup {
+    fn default() -> Self {
+        Self { services: 1, access_log: false, with_held_host: false, ready_at: None }
+    }
+}

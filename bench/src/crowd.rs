@@ -1,0 +1,129 @@
+//! Many connections that mostly wait: held requests, idle connections, open tunnels. Its size is given once and never
+//! grows on its own.
+
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::{Timespec, epoll};
+
+use crate::exchange::exchange;
+use crate::load::expect_success;
+
+/// Longest wait for any one answer.
+const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+
+/// Connections to one contestant, in the order in which they were opened.
+pub(crate) struct Crowd {
+    address: SocketAddr,
+    streams: Vec<TcpStream>,
+}
+
+// === impl Crowd ===
+
+impl Crowd {
+    pub(crate) fn new(address: SocketAddr) -> Self {
+        Self { address, streams: Vec::new() }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.streams.len()
+    }
+
+    /// Opens `count` more, sends `request` on each and does not wait for an answer.
+    pub(crate) fn ask(&mut self, count: usize, request: &[u8]) -> io::Result<()> {
+        for _ in 0..count {
+            let mut stream = self.connect()?;
+            stream.write_all(request)?;
+            self.streams.push(stream);
+        }
+        Ok(())
+    }
+
+    /// Opens `count` more and has one `request` answered with `status` on each, one after the other.
+    pub(crate) fn converse(&mut self, count: usize, request: &[u8], status: u16) -> io::Result<()> {
+        for _ in 0..count {
+            let mut stream = self.connect()?;
+            let answer = exchange(&mut stream, request)?;
+            if answer.status != status {
+                return Err(io::Error::other(format!(
+                    "answered {} instead of {status}",
+                    answer.status
+                )));
+            }
+            self.streams.push(stream);
+        }
+        Ok(())
+    }
+
+    /// Sends a few bytes through every tunnel and expects them back.
+    pub(crate) fn check_tunnels(&mut self) -> io::Result<()> {
+        for stream in &mut self.streams {
+            stream.write_all(b"tick")?;
+            let mut echo = [0; 4];
+            stream.read_exact(&mut echo)?;
+            if &echo != b"tick" {
+                return Err(io::Error::other("a tunnel changed what went through it"));
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs `release`, then waits for every answer: when the first byte of each was there, in microseconds since 1970.
+    pub(crate) fn first_bytes(
+        &mut self,
+        release: impl FnOnce() -> io::Result<()>,
+    ) -> io::Result<Vec<u64>> {
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
+        for (index, stream) in self.streams.iter().enumerate() {
+            stream.set_nonblocking(true)?;
+            epoll::add(
+                &epoll,
+                stream,
+                epoll::EventData::new_u64(index as u64),
+                epoll::EventFlags::IN,
+            )?;
+        }
+        release()?;
+        let limit = Timespec { tv_sec: ANSWER_LIMIT.as_secs().cast_signed(), tv_nsec: 0 };
+        let mut arrivals = Vec::with_capacity(self.streams.len());
+        let mut events = Vec::with_capacity(256);
+        let mut buffer = [0; 4096];
+        while arrivals.len() < self.streams.len() {
+            events.clear();
+            epoll::wait(&epoll, spare_capacity(&mut events), Some(&limit))?;
+            if events.is_empty() {
+                let missing = self.streams.len() - arrivals.len();
+                return Err(io::Error::other(format!("{missing} held requests were not answered")));
+            }
+            for event in &events {
+                let index = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+                let stream = &mut self.streams[index];
+                let count = stream.read(&mut buffer)?;
+                arrivals.push(unix_micros());
+                let status =
+                    buffer[..count].strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
+                expect_success(
+                    status
+                        .and_then(|code| std::str::from_utf8(code).ok()?.parse().ok())
+                        .unwrap_or(0),
+                )?;
+                epoll::delete(&epoll, &*stream)?;
+            }
+        }
+        Ok(arrivals)
+    }
+
+    fn connect(&self) -> io::Result<TcpStream> {
+        let stream = TcpStream::connect_timeout(&self.address, ANSWER_LIMIT)?;
+        stream.set_nodelay(true)?;
+        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        Ok(stream)
+    }
+}
+
+fn unix_micros() -> u64 {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,279 @@
+//! Wakes a workload once, however many wait, and puts it to sleep again. It speaks no protocol.
+
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::backend::{Backend, Cause, Observed};
+use crate::traffic::Traffic;
+
+use self::coldstart::ColdStart;
+use self::idle::look_every;
+use self::state::{Action, Event, Machine, State};
+
+pub mod coldstart;
+pub mod idle;
+pub mod state;
+
+/// One workload's way between asleep and awake. `run` alone decides; everyone else reads and waits.
+pub struct Activation {
+    /// The service's name in the log.
+    name: String,
+    backend: Arc<dyn Backend>,
+    /// Changes with every publication, so that reading it tells whether to look again.
+    generation: AtomicU64,
+    published: Mutex<Published>,
+    released: Notify,
+    wanted: Notify,
+    removed: CancellationToken,
+    unanswered: AtomicBool,
+    pub cold_start: ColdStart,
+}
+
+/// What requests go by.
+#[derive(Clone, Debug, Default)]
+pub struct Published {
+    pub ready: Arc<[SocketAddr]>,
+    pub refusal: Option<Refusal>,
+}
+
+/// Why requests are not held just now.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The last wake failed; the next may begin then.
+    Failed { cause: Cause, until: Instant },
+    /// The service has left the configuration.
+    Removed,
+}
+
+/// What may change without waking or stopping anything.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Settings {
+    pub sleep_after: Duration,
+    /// How many replicas a wake asks for.
+    pub replicas: u32,
+}
+
+// === impl Activation ===
+
+impl Activation {
+    pub fn new(name: String, backend: Arc<dyn Backend>) -> Self {
+        Self {
+            name,
+            backend,
+            generation: AtomicU64::new(0),
+            published: Mutex::default(),
+            released: Notify::new(),
+            wanted: Notify::new(),
+            removed: CancellationToken::new(),
+            unanswered: AtomicBool::new(false),
+            cold_start: ColdStart::default(),
+        }
+    }
+
+    /// Changes whenever `published` does. One load; sequentially consistent with `CoreTraffic::arrive`.
+    pub fn generation(&self) -> u64 {
+        self.generation.load(Ordering::SeqCst)
+    }
+
+    pub fn published(&self) -> Published {
+        self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Asks for a wake, if there is none; it outlives the caller.
+    pub fn want(&self) {
+        self.wanted.notify_one();
+    }
+
+    /// Waits for the next publication. Waiters are let go in the order in which they came.
+    pub fn released(&self) -> Notified<'_> {
+        self.released.notified()
+    }
+
+    /// True once after each wake: for the first request that is answered.
+    pub fn is_first_answer(&self) -> bool {
+        self.unanswered.load(Ordering::Relaxed) && self.unanswered.swap(false, Ordering::Relaxed)
+    }
+
+    /// The service's name, for the log.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Refuses what is held from now on; `run` ends when nothing is open any more.
+    pub fn remove(&self) {
+        self.removed.cancel();
+    }
+
+    /// Steps through the workload's life until it is removed.
+    pub async fn run(self: Arc<Self>, traffic: Arc<Traffic>, settings: watch::Receiver<Settings>) {
+        let mut machine = Machine::default();
+        let mut observed = self.backend.observe();
+        observed.mark_changed();
+        let mut failures_seen = 0;
+        let mut started_seen = None;
+        loop {
+            let awake = matches!(machine.state, State::Awake { .. });
+            let sleep_after = settings.borrow().sleep_after;
+            let event = tokio::select! {
+                biased;
+                () = self.removed.cancelled() => break,
+                changed = observed.changed() => {
+                    if changed.is_err() {
+                        break;
+                    }
+                    let now = observed.borrow_and_update();
+                    if now.started != started_seen {
+                        started_seen = now.started;
+                        self.note_start(machine, started_seen);
+                    }
+                    event_of(&now, &mut failures_seen, traffic.arrivals())
+                }
+                () = self.wanted.notified() => Event::Wanted,
+                () = tokio::time::sleep(look_every(sleep_after)), if awake => {
+                    Event::Look { arrivals: traffic.arrivals(), open: traffic.open(), sleep_after }
+                }
+            };
+            let now = Instant::now();
+            let (next, action) = machine.step(event, now);
+            let before = std::mem::replace(&mut machine, next);
+            if let Some(action) = action {
+                let replicas = settings.borrow().replicas;
+                machine = self.perform(action, before, machine, &traffic, replicas, &observed);
+            }
+        }
+        self.leave(&traffic).await;
+    }
+
+    /// Carries out an action and returns the machine, corrected where traffic was quicker.
+    fn perform(
+        &self,
+        action: Action,
+        before: Machine,
+        after: Machine,
+        traffic: &Traffic,
+        replicas: u32,
+        observed: &watch::Receiver<Observed>,
+    ) -> Machine {
+        match action {
+            Action::Wake => {
+                info!(service = self.name, "request held, waking");
+                self.unanswered.store(true, Ordering::Relaxed);
+                if before.state != State::Asleep {
+                    // The refusal of the last wake ends with this one.
+                    self.publish(Published::default());
+                }
+                self.backend.scale(replicas);
+            }
+            Action::Release => self.release(before, observed.borrow().ready.as_slice().into()),
+            Action::Refuse { until } => self.refuse(until, observed),
+            Action::Sleep => {
+                let arrivals = traffic.arrivals();
+                let awake = self.published();
+                self.publish(Published::default());
+                // A request that arrived before it could see this is counted by now.
+                if traffic.arrivals() != arrivals || traffic.open() > 0 {
+                    self.publish(awake);
+                    return before;
+                }
+                if let State::Awake { idle } = before.state {
+                    let idle = idle.lasted(Instant::now()).as_millis() as u64;
+                    info!(service = self.name, idle_ms = idle, "asleep");
+                }
+                self.backend.scale(0);
+            }
+            Action::Lost => {
+                warn!(service = self.name, "lost its endpoints; the next request wakes it again");
+                self.publish(Published::default());
+                self.backend.scale(0);
+            }
+        }
+        after
+    }
+
+    fn release(&self, before: Machine, ready: Arc<[SocketAddr]>) {
+        if let State::Waking { since } = before.state {
+            let after = since.elapsed();
+            self.cold_start.ready(after);
+            let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+            info!(
+                service = self.name,
+                after_ms = after.as_millis() as u64,
+                at_unix_us = at.as_micros() as u64,
+                "endpoint ready"
+            );
+        }
+        self.publish(Published { ready, refusal: None });
+    }
+
+    fn refuse(&self, until: Instant, observed: &watch::Receiver<Observed>) {
+        let Some(failure) = observed.borrow().failure.clone() else { return };
+        self.cold_start.failed();
+        warn!(
+            service = self.name,
+            cause = ?failure.cause,
+            detail = failure.detail,
+            retry_after_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64,
+            "wake failed"
+        );
+        let refusal = Some(Refusal::Failed { cause: failure.cause, until });
+        self.publish(Published { ready: Arc::default(), refusal });
+        self.backend.scale(0);
+    }
+
+    fn publish(&self, published: Published) {
+        *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published;
+        self.generation.fetch_add(1, Ordering::SeqCst);
+        self.released.notify_waiters();
+    }
+
+    fn note_start(&self, machine: Machine, started: Option<Instant>) {
+        if let (State::Waking { since }, Some(started)) = (machine.state, started) {
+            let after = started.saturating_duration_since(since);
+            self.cold_start.started(after);
+            info!(service = self.name, after_ms = after.as_millis() as u64, "started");
+        }
+    }
+
+    /// Refuses what is held, lets what runs finish, and stops the workload.
+    async fn leave(&self, traffic: &Traffic) {
+        let ready = self.published().ready;
+        self.publish(Published { ready, refusal: Some(Refusal::Removed) });
+        while traffic.open() > 0 {
+            tokio::time::sleep(REMOVED_LOOK).await;
+        }
+        self.backend.scale(0);
+        info!(service = self.name, "removed from the configuration");
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    /// A failed wake may be tried again.
+    pub fn has_passed(self) -> bool {
+        matches!(self, Self::Failed { until, .. } if Instant::now() >= until)
+    }
+}
+
+/// How often a removed service looks whether its last stream has ended.
+const REMOVED_LOOK: Duration = Duration::from_millis(200);
+
+fn event_of(observed: &Observed, failures_seen: &mut u64, arrivals: u64) -> Event {
+    let new_failure = observed.failure.as_ref().filter(|failure| failure.sequence > *failures_seen);
+    if let Some(failure) = new_failure {
+        *failures_seen = failure.sequence;
+    }
+    match (observed.ready.is_empty(), new_failure) {
+        (false, _) => Event::Ready { arrivals },
+        (true, Some(_)) => Event::Failed,
+        (true, None) => Event::Unready,
+    }
+}

@@ -1,0 +1,189 @@
+//! When a workload is woken, released, refused and put to sleep: pure steps, time passed in. It performs nothing.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::idle::Idle;
+
+/// Where a workload stands.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum State {
+    Asleep,
+    Waking { since: Instant },
+    Awake { idle: Idle },
+    /// The last wake failed; requests are refused until then.
+    Refusing { until: Instant },
+}
+
+/// A workload's state and how often in a row its wake has failed.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Machine {
+    pub state: State,
+    pub failures: u32,
+}
+
+/// What can happen to a workload.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Event {
+    /// A request waits for it.
+    Wanted,
+    /// It has ready endpoints.
+    Ready { arrivals: u64 },
+    /// It has none.
+    Unready,
+    /// Its wake failed.
+    Failed,
+    /// A look at its traffic.
+    Look { arrivals: u64, open: u64, sleep_after: Duration },
+}
+
+/// What is to be done about it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Action {
+    /// Scale up.
+    Wake,
+    /// Let the held requests go to the endpoints.
+    Release,
+    /// Answer the held requests and those that come until then with the failure.
+    Refuse { until: Instant },
+    /// Scale to zero, unless traffic has come meanwhile.
+    Sleep,
+    /// It went by itself: nothing is ready, scale to zero to tidy up.
+    Lost,
+}
+
+/// The wait after the first failed wake; it doubles with each further one.
+const FIRST_BACKOFF: Duration = Duration::from_secs(1);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+// === impl Machine ===
+
+impl Default for Machine {
+    fn default() -> Self {
+        Self { state: State::Asleep, failures: 0 }
+    }
+}
+
+impl Machine {
+    /// One step: the state afterwards, and what to do now.
+    pub fn step(self, event: Event, now: Instant) -> (Self, Option<Action>) {
+        match (self.state, event) {
+            (State::Asleep, Event::Wanted) => {
+                (self.to(State::Waking { since: now }), Some(Action::Wake))
+            }
+            (State::Refusing { until }, Event::Wanted) if now >= until => {
+                (self.to(State::Waking { since: now }), Some(Action::Wake))
+            }
+            // Ready without having been asked for happens too: another scaler, another replica.
+            (_, Event::Ready { arrivals }) => {
+                let idle = match self.state {
+                    State::Awake { idle } => idle,
+                    _ => Idle::begin(arrivals, now),
+                };
+                let awake = Self { state: State::Awake { idle }, failures: 0 };
+                (awake, Some(Action::Release))
+            }
+            (State::Waking { .. }, Event::Failed) => {
+                let until = now + backoff(self.failures);
+                let refusing = Self { state: State::Refusing { until }, failures: self.failures + 1 };
+                (refusing, Some(Action::Refuse { until }))
+            }
+            (State::Awake { .. }, Event::Unready | Event::Failed) => {
+                (self.to(State::Asleep), Some(Action::Lost))
+            }
+            (State::Awake { idle }, Event::Look { arrivals, open, sleep_after }) => {
+                let idle = idle.look(arrivals, open, now);
+                if idle.lasted(now) >= sleep_after {
+                    (self.to(State::Asleep), Some(Action::Sleep))
+                } else {
+                    (self.to(State::Awake { idle }), None)
+                }
+            }
+            _ => (self, None),
+        }
+    }
+
+    fn to(self, state: State) -> Self {
+        Self { state, ..self }
+    }
+}
+
+fn backoff(failures: u32) -> Duration {
+    FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_BACKOFF)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn run(events: &[(Event, u64)]) -> (Machine, Vec<Action>) {
+        let start = Instant::now();
+        let mut machine = Machine::default();
+        let mut actions = Vec::new();
+        for (event, at) in events {
+            let (next, action) = machine.step(*event, start + SECOND * *at as u32);
+            machine = next;
+            actions.extend(action);
+        }
+        (machine, actions)
+    }
+
+    fn look(arrivals: u64, open: u64) -> Event {
+        Event::Look { arrivals, open, sleep_after: SECOND * 5 }
+    }
+
+    #[test]
+    fn many_wants_make_one_wake() {
+        let (_, actions) = run(&[(Event::Wanted, 0), (Event::Wanted, 0), (Event::Wanted, 1)]);
+        assert_eq!(actions, [Action::Wake]);
+    }
+
+    #[test]
+    fn a_workload_sleeps_after_idle_time_and_never_before_it_was_ready() {
+        let waking = [(Event::Wanted, 0), (look(1, 0), 100), (look(1, 0), 200)];
+        assert_eq!(run(&waking).1, [Action::Wake]);
+        let idle = [
+            (Event::Wanted, 0),
+            (Event::Ready { arrivals: 1 }, 1),
+            (look(1, 1), 4),
+            (look(1, 0), 8),
+            (look(1, 0), 12),
+            (look(1, 0), 13),
+        ];
+        assert_eq!(run(&idle).1, [Action::Wake, Action::Release, Action::Sleep]);
+        assert_eq!(run(&idle[..5]).1, [Action::Wake, Action::Release]);
+    }
+
+    #[test]
+    fn failures_are_refused_with_growing_patience() {
+        let (machine, actions) = run(&[
+            (Event::Wanted, 0),
+            (Event::Failed, 0),
+            (Event::Wanted, 0),
+            (Event::Wanted, 1),
+            (Event::Failed, 1),
+            (Event::Wanted, 2),
+            (Event::Wanted, 3),
+            (Event::Ready { arrivals: 4 }, 3),
+        ]);
+        let wakes = actions.iter().filter(|action| **action == Action::Wake).count();
+        assert_eq!((wakes, machine.failures), (3, 0));
+        assert_eq!(backoff(0), SECOND);
+        assert_eq!(backoff(3), SECOND * 8);
+        assert_eq!(backoff(90), LONGEST_BACKOFF);
+    }
+
+    #[test]
+    fn a_crash_while_awake_is_woken_by_the_next_request() {
+        let events = [
+            (Event::Wanted, 0),
+            (Event::Ready { arrivals: 1 }, 1),
+            (Event::Unready, 2),
+            (Event::Wanted, 2),
+        ];
+        assert_eq!(run(&events).1, [Action::Wake, Action::Release, Action::Lost, Action::Wake]);
+    }
+}

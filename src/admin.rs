@@ -1,0 +1,109 @@
+//! The admin port: metrics, health and the effective configuration. It changes nothing.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode, header};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::catalog::Snapshot;
+use crate::shutdown::Shutdown;
+use crate::telemetry::{EXPOSITION_TYPE, Exposition};
+
+/// Writes one room's metrics.
+pub type Collector = Box<dyn Fn(&mut Exposition) + Send + Sync>;
+
+/// What the admin port shows.
+pub struct Admin {
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub collectors: Vec<Collector>,
+    pub shutdown: Shutdown,
+}
+
+/// An idle or slow connection does not stay.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+
+// === impl Admin ===
+
+impl Admin {
+    /// Serves until agimo is aborted; it answers on while draining, so that probes see it.
+    pub async fn run(self, listener: TcpListener) {
+        let admin = Arc::new(self);
+        let mut connections = JoinSet::new();
+        loop {
+            tokio::select! {
+                () = admin.shutdown.aborted() => return,
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, _)) => {
+                        let admin = admin.clone();
+                        connections.spawn(async move {
+                            let answer = service_fn(|request| {
+                                let response = admin.answer(&request);
+                                async move { Ok::<_, Infallible>(response) }
+                            });
+                            // What goes wrong here is the client's connection.
+                            let _ = hyper::server::conn::http1::Builder::new()
+                                .timer(TokioTimer::new())
+                                .header_read_timeout(HEAD_TIMEOUT)
+                                .serve_connection(TokioIo::new(stream), answer)
+                                .await;
+                        });
+                    }
+                    Err(error) => {
+                        tracing::warn!(%error, "cannot accept a connection on the admin port");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Some(_) = connections.join_next() => {}
+            }
+        }
+    }
+
+    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+        const TEXT: &str = "text/plain; charset=utf-8";
+        if request.method() != Method::GET && request.method() != Method::HEAD {
+            return respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
+        }
+        match request.uri().path() {
+            "/" | "/metrics" => respond(StatusCode::OK, EXPOSITION_TYPE, self.metrics()),
+            "/livez" => respond(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" if self.shutdown.is_draining() => {
+                respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n")
+            }
+            "/readyz" => respond(StatusCode::OK, TEXT, "ok\n"),
+            "/config" => {
+                let config = self.snapshots.borrow().config.effective();
+                respond(StatusCode::OK, "application/json", format!("{config:#}\n"))
+            }
+            _ => respond(
+                StatusCode::NOT_FOUND,
+                TEXT,
+                "there are /metrics (also at /), /livez, /readyz and /config\n",
+            ),
+        }
+    }
+
+    fn metrics(&self) -> String {
+        let mut page = Exposition::default();
+        for collect in &self.collectors {
+            collect(&mut page);
+        }
+        page.into_page()
+    }
+}
+
+fn respond(status: StatusCode, media_type: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type));
+    response
+}

@@ -1,0 +1,214 @@
+//! All services as they run: turns configurations into them, keeping what did not change. The only writer of routes.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+
+use crate::activation::{Activation, Settings};
+use crate::config::{Config, ServiceConfig, WorkloadConfig};
+use crate::process;
+use crate::shutdown::Shutdown;
+use crate::telemetry::{Exposition, Labels};
+use crate::traffic::{self, Traffic};
+
+/// A configured service as it runs.
+pub struct Service {
+    pub config: ServiceConfig,
+    pub labels: Labels,
+    pub traffic: Arc<Traffic>,
+    /// Absent where nothing can wake the workload: it has no backend in this agimo.
+    pub activation: Option<Arc<Activation>>,
+    held: Arc<AtomicU32>,
+}
+
+/// Everything the edges need of one configuration, replaced as a whole.
+pub struct Snapshot {
+    pub config: Config,
+    pub services: Vec<Arc<Service>>,
+    held: Arc<AtomicU32>,
+}
+
+/// The single writer of snapshots.
+pub struct Catalog {
+    cores: usize,
+    shutdown: Shutdown,
+    running: HashMap<Key, Running>,
+    held: Arc<AtomicU32>,
+    snapshots: watch::Sender<Arc<Snapshot>>,
+    tasks: JoinSet<()>,
+}
+
+/// A place among the held requests, given back when dropped.
+pub struct Held {
+    service: Arc<AtomicU32>,
+    total: Arc<AtomicU32>,
+}
+
+/// Host and path prefix: what makes a service the same across configurations.
+type Key = (String, String);
+
+struct Running {
+    service: Arc<Service>,
+    settings: watch::Sender<Settings>,
+}
+
+// === impl Service ===
+
+impl Service {
+    /// The service's name in logs: its host, and its path prefix unless that is every path.
+    pub fn name(config: &ServiceConfig) -> String {
+        if config.path_prefix == "/" {
+            config.host.clone()
+        } else {
+            format!("{}{}", config.host, config.path_prefix)
+        }
+    }
+
+    /// Takes a place among the held requests, if neither the service nor agimo as a whole is full.
+    pub fn hold(&self, snapshot: &Snapshot) -> Option<Held> {
+        let held = Held { service: self.held.clone(), total: snapshot.held.clone() };
+        // Both are counted before either is judged: dropping `held` takes both back.
+        let service = held.service.fetch_add(1, Ordering::Relaxed);
+        let total = held.total.fetch_add(1, Ordering::Relaxed);
+        (service < self.config.max_held && total < snapshot.config.max_held_total).then_some(held)
+    }
+}
+
+// === impl Held ===
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.service.fetch_sub(1, Ordering::Relaxed);
+        self.total.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+// === impl Catalog ===
+
+impl Catalog {
+    /// A catalog of this configuration, for this many cores; the receiver always holds the newest.
+    pub fn new(config: Config, cores: usize, shutdown: Shutdown) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+        let held = Arc::<AtomicU32>::default();
+        let empty = Snapshot { config: config.clone(), services: Vec::new(), held: held.clone() };
+        let (snapshots, receiver) = watch::channel(Arc::new(empty));
+        let mut catalog =
+            Self { cores, shutdown, running: HashMap::new(), held, snapshots, tasks: JoinSet::new() };
+        catalog.apply(config);
+        (catalog, receiver)
+    }
+
+    /// Applies configurations as they come, and owns the tasks of all services, until the end.
+    ///
+    /// Returns an error when a task ended that should not have.
+    pub async fn run(mut self, mut configs: tokio::sync::mpsc::Receiver<Config>) -> Result<(), tokio::task::JoinError> {
+        loop {
+            tokio::select! {
+                () = self.shutdown.aborted() => break,
+                Some(config) = configs.recv() => self.apply(config),
+                Some(ended) = self.tasks.join_next() => ended?,
+            }
+        }
+        // Every service's processes stop in their own time.
+        self.running.clear();
+        while let Some(ended) = self.tasks.join_next().await {
+            ended?;
+        }
+        Ok(())
+    }
+
+    /// Makes the running services those of `config`; what is the same in both is not touched.
+    fn apply(&mut self, config: Config) {
+        let mut before = std::mem::take(&mut self.running);
+        let mut services = Vec::with_capacity(config.services.len());
+        for service in &config.services {
+            let key = (service.host.clone(), service.path_prefix.clone());
+            let running = match before.remove(&key) {
+                Some(running) if running.service.config == *service => running,
+                Some(running) => self.change(running, service.clone()),
+                None => self.start(service.clone(), Arc::new(Traffic::new(self.cores)), Arc::default()),
+            };
+            services.push(running.service.clone());
+            self.running.insert(key, running);
+        }
+        self.snapshots.send_replace(Arc::new(Snapshot { config, services, held: self.held.clone() }));
+        // Only now: a request that is refused because its service has gone finds the new routes.
+        for activation in before.into_values().filter_map(|running| running.service.activation.clone()) {
+            activation.remove();
+        }
+    }
+
+    /// The same host and path with other values; the workload goes on unless it is another.
+    fn change(&mut self, running: Running, config: ServiceConfig) -> Running {
+        let old = &running.service;
+        if old.config.workload == config.workload {
+            running.settings.send_replace(settings(&config));
+            let service = Service {
+                config,
+                labels: old.labels.clone(),
+                traffic: old.traffic.clone(),
+                activation: old.activation.clone(),
+                held: old.held.clone(),
+            };
+            return Running { service: Arc::new(service), settings: running.settings };
+        }
+        // Counted afresh: the old workload may stop when its own open work has ended.
+        let new = self.start(config, Arc::new(Traffic::new(self.cores)), old.held.clone());
+        if let Some(activation) = &old.activation {
+            activation.remove();
+        }
+        new
+    }
+
+    fn start(&mut self, config: ServiceConfig, traffic: Arc<Traffic>, held: Arc<AtomicU32>) -> Running {
+        let name = Service::name(&config);
+        let (sender, settings) = watch::channel(settings(&config));
+        let activation = match &config.workload {
+            WorkloadConfig::Process(process) => {
+                let (processes, supervisor) = process::new(process.clone(), self.shutdown.clone());
+                self.tasks.spawn(supervisor.run());
+                let activation = Arc::new(Activation::new(name, Arc::new(processes)));
+                self.tasks.spawn(activation.clone().run(traffic.clone(), settings));
+                Some(activation)
+            }
+            WorkloadConfig::Kubernetes(kubernetes) => {
+                tracing::warn!(
+                    service = name,
+                    r#type = kubernetes.kind.as_str(),
+                    "this agimo has no Kubernetes backend yet; requests for this service are answered 503"
+                );
+                None
+            }
+        };
+        let labels = labels(&config);
+        Running { service: Arc::new(Service { config, labels, traffic, activation, held }), settings: sender }
+    }
+}
+
+/// Writes the metrics of every service.
+pub fn collect(page: &mut Exposition, snapshot: &Snapshot) {
+    let services = &snapshot.services;
+    let traffic: Vec<_> = services.iter().map(|s| (s.labels.clone(), s.traffic.clone())).collect();
+    traffic::collect(page, &traffic);
+    let activations: Vec<_> = services
+        .iter()
+        .filter_map(|service| Some((service.labels.clone(), service.activation.clone()?)))
+        .collect();
+    crate::activation::coldstart::collect(page, &activations);
+}
+
+fn settings(config: &ServiceConfig) -> Settings {
+    let replicas = match &config.workload {
+        WorkloadConfig::Process(process) => process.replicas,
+        WorkloadConfig::Kubernetes(_) => 1,
+    };
+    Settings { sleep_after: config.sleep_after, replicas }
+}
+
+/// `host`, and `path_prefix` only where one is configured, so that two services of a host differ.
+fn labels(config: &ServiceConfig) -> Labels {
+    let labels = Labels::default().with("host", &config.host);
+    if config.path_prefix == "/" { labels } else { labels.with("path_prefix", &config.path_prefix) }
+}

@@ -1,0 +1,140 @@
+//! The checked configuration: what the rest of agimo may rely on. It knows no file, no clock and no socket.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use ipnet::IpNet;
+
+pub mod keys;
+pub mod parse;
+pub mod report;
+pub mod schema;
+
+/// A whole configuration in which every value has been checked and every default filled in.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Config {
+    /// Most requests held at once over all services (`max_held_total`).
+    pub max_held_total: u32,
+    /// Peers whose `X-Forwarded-*` and `Forwarded` are believed (`trusted_proxies`).
+    pub trusted_proxies: Vec<IpNet>,
+    /// What a client may send before a service has been chosen.
+    pub client: ClientLimits,
+    /// In the order of the file.
+    pub services: Vec<ServiceConfig>,
+}
+
+/// Limits on a client's connection and request heads; they apply before the host is known.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ClientLimits {
+    /// Largest request head in bytes, request line included (`max_head`); beyond it 431.
+    pub max_head: usize,
+    /// Longest request target in bytes (`max_uri`); beyond it 414.
+    pub max_uri: usize,
+    /// Most field lines in a head (`max_headers`); beyond it 431.
+    pub max_headers: usize,
+    /// Time from the first byte of a head to its last (`head_timeout`); beyond it 408.
+    pub head_timeout: Duration,
+    /// How long an idle connection is kept open between requests (`keep_alive_timeout`).
+    pub keep_alive_timeout: Duration,
+}
+
+/// One service: a host (and path prefix) and the workload behind it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ServiceConfig {
+    /// Lower case, without port and trailing dot; `*.example.com` stands for one label.
+    pub host: String,
+    /// Begins with `/` and has no trailing slash unless it is `/`, which means every path.
+    pub path_prefix: String,
+    pub workload: WorkloadConfig,
+    /// How long a request may be held (`timeout`).
+    pub hold_timeout: Duration,
+    /// Most requests of this service held at once (`max_held`).
+    pub max_held: u32,
+    /// Idle time after which the workload is put to sleep (`sleep_after`).
+    pub sleep_after: Duration,
+    /// Time to establish a connection to an endpoint (`connect_timeout`).
+    pub connect_timeout: Duration,
+    /// Time from the request sent to the head of the response (`response_timeout`).
+    pub response_timeout: Option<Duration>,
+    /// Time without a byte in either direction on a tunnel or a body (`idle_timeout`).
+    pub idle_timeout: Option<Duration>,
+    /// Largest request body in bytes (`max_body`); beyond it 413.
+    pub max_body: Option<u64>,
+}
+
+/// What answers for a service.
+#[derive(Clone, Debug, PartialEq)]
+pub enum WorkloadConfig {
+    Kubernetes(KubernetesConfig),
+    Process(ProcessConfig),
+}
+
+/// A workload in a cluster (`type = "deployment"` or `"statefulset"`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct KubernetesConfig {
+    pub kind: KubernetesKind,
+    pub namespace: String,
+    pub name: String,
+    pub service_name: String,
+    pub service_port: u16,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KubernetesKind {
+    Deployment,
+    StatefulSet,
+}
+
+/// Local processes (`type = "process"`).
+#[derive(Clone, Debug, PartialEq)]
+pub struct ProcessConfig {
+    /// The `name` key, or the host where it is absent: stands before the output's lines.
+    pub name: String,
+    /// Program and arguments; never empty.
+    pub command: Vec<String>,
+    pub env: BTreeMap<String, Masked>,
+    pub workdir: Option<PathBuf>,
+    /// Absent: agimo picks a free one. Either way the process is told in `PORT`.
+    pub port: Option<u16>,
+    pub readiness: Readiness,
+    /// Time from the start to ready (`start_timeout`).
+    pub start_timeout: Duration,
+    /// Time from SIGTERM to SIGKILL (`stop_grace`).
+    pub stop_grace: Duration,
+    /// How many processes when awake (`replicas`).
+    pub replicas: u32,
+}
+
+/// When a process counts as ready (`readiness`).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// The port accepts a connection.
+    Tcp,
+    /// `GET` of this path answers with a status from 200 to 399, as the kubelet has it.
+    Http(String),
+}
+
+/// A value that may be a secret: shown as `***` wherever it is printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Masked(pub String);
+
+// === impl Masked ===
+
+impl fmt::Debug for Masked {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+// === impl KubernetesKind ===
+
+impl KubernetesKind {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployment",
+            Self::StatefulSet => "statefulset",
+        }
+    }
+}

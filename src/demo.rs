@@ -1,0 +1,167 @@
+//! `agimo demo`: agimo itself with an application of its own, and its life told in words. It is no other proxy.
+
+use std::fmt::Write as _;
+use std::io::{ErrorKind, Write as _};
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::{Duration, Instant};
+
+use tracing::field::{Field, Visit};
+use tracing::level_filters::LevelFilter;
+use tracing::{Event, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+
+use crate::app::{self, Listeners, Settings};
+use crate::cli::Demo;
+use crate::config::{Config, parse};
+
+pub mod application;
+
+/// Tells what happens, one line an event, on standard output.
+struct Timeline {
+    began: Instant,
+}
+
+/// The fields of an event that the timeline speaks of.
+#[derive(Default)]
+struct Told {
+    message: String,
+    after_ms: Option<u64>,
+    idle_ms: Option<u64>,
+    detail: Option<String>,
+}
+
+const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
+/// With the demo's own port taken too, any will do.
+const ADMIN_PORT: u16 = 9090;
+
+/// Serves the demo until Ctrl-C.
+pub fn run(options: &Demo) -> anyhow::Result<()> {
+    let config = config(options)?;
+    let listeners = listen(options.port)?;
+    print_introduction(options, &listeners)?;
+    let timeline = Timeline { began: Instant::now() }.with_filter(LevelFilter::INFO);
+    tracing_subscriber::registry().with(timeline).init();
+    // A person at a terminal wants Ctrl-C to end it, not to wait for an open stream.
+    let drain_timeout = Duration::from_millis(200);
+    app::run(Settings { config, file: None, access_log: false, drain_timeout }, listeners)
+}
+
+/// Serves the demo's application; agimo starts it as a process of its own.
+pub fn run_application(port: u16, sleep_after: Duration) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    Ok(runtime.block_on(application::run(port, sleep_after))?)
+}
+
+/// The demo is configured like anyone's service.
+fn config(options: &Demo) -> anyhow::Result<Config> {
+    let sleep_after = humantime::format_duration(options.sleep_after);
+    let text = format!(
+        "[[services]]\nhost = \"{HOST}\"\ntype = \"process\"\nname = \"application\"\n\
+         command = [\"/proc/self/exe\", \"demo-application\", \"--sleep-after\", \"{sleep_after}\"]\n\
+         sleep_after = \"{sleep_after}\"\nreadiness = \"/hello\"\nstop_grace = \"2s\"\n"
+    );
+    parse::parse(&text).map_err(|problems| anyhow::anyhow!("the demo's configuration is wrong: {problems:?}"))
+}
+
+/// The port that was asked for, or another if it is taken.
+fn listen(port: u16) -> anyhow::Result<Listeners> {
+    let address = IpAddr::V4(HOST);
+    for (port, admin_port) in [(port, ADMIN_PORT), (port, 0), (0, ADMIN_PORT)] {
+        match Listeners::bind(address, port, admin_port, 1) {
+            Err(error) if is_taken(&error) => {}
+            bound => return bound,
+        }
+    }
+    Listeners::bind(address, 0, 0, 1)
+}
+
+fn is_taken(error: &anyhow::Error) -> bool {
+    error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::AddrInUse)
+}
+
+fn print_introduction(options: &Demo, listeners: &Listeners) -> anyhow::Result<()> {
+    let proxy = listeners.proxy.first().map(|listener| listener.local_addr()).transpose()?;
+    let port = proxy.map_or(options.port, |address| address.port());
+    let admin = listeners.admin.local_addr()?;
+    let mut text = String::from("\n");
+    if options.port != 0 && port != options.port {
+        writeln!(text, "  Port {} is taken, so this is on {port}.\n", options.port)?;
+    }
+    let sleep_after = humantime::format_duration(options.sleep_after);
+    write!(
+        text,
+        "  An application sleeps behind agimo. Open it, and it wakes:\n\n\
+         \x20   http://{HOST}:{port}/\n\n\
+         \x20 or, from another terminal:\n\n\
+         \x20   curl -w '%{{time_total}} s\\n' http://{HOST}:{port}/hello\n\
+         \x20   curl -N http://{HOST}:{port}/events\n\
+         \x20   curl http://{HOST}:{port}/slow?ms=2000\n\
+         \x20   curl -s http://{admin}/metrics | grep ^agimo_\n\n\
+         \x20 It falls asleep {sleep_after} after its last connection. Ctrl-C ends both.\n\n"
+    )?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(text.as_bytes())?;
+    Ok(out.flush()?)
+}
+
+// === impl Timeline ===
+
+impl<S: Subscriber> Layer<S> for Timeline {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut told = Told::default();
+        event.record(&mut told);
+        let Some(words) = told.words(event.metadata().target()) else { return };
+        let at = self.began.elapsed().as_secs_f64();
+        // A closed terminal does not end the demo.
+        let _ = writeln!(std::io::stdout().lock(), "{at:>9.3} s  {words}");
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    /// The event in words; nothing where it adds nothing to the story.
+    fn words(&self, target: &str) -> Option<String> {
+        let after = |what: &str| self.after_ms.map(|millis| format!("{what} after {millis} ms"));
+        match self.message.as_str() {
+            "request held, waking" => Some("request held: the application is asleep, waking it".to_owned()),
+            "started" => after("process started"),
+            "endpoint ready" => after("ready"),
+            "answered" => after("answered"),
+            "asleep" => {
+                let idle = self.idle_ms.unwrap_or_default() as f64 / 1e3;
+                Some(format!("asleep after {idle:.0} s idle"))
+            }
+            "stopped" => Some("process stopped".to_owned()),
+            "serving" | "ended" => None,
+            message if target == "output" => Some(format!("application: {message}")),
+            message => match &self.detail {
+                Some(detail) => Some(format!("{message}: {detail}")),
+                None => Some(message.to_owned()),
+            },
+        }
+    }
+}
+
+impl Visit for Told {
+    fn record_u64(&mut self, field: &Field, value: u64) {
+        match field.name() {
+            "after_ms" => self.after_ms = Some(value),
+            "idle_ms" => self.idle_ms = Some(value),
+            _ => {}
+        }
+    }
+
+    fn record_str(&mut self, field: &Field, value: &str) {
+        if field.name() == "detail" {
+            self.detail = Some(value.to_owned());
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
+        if field.name() == "message" {
+            self.message = format!("{value:?}");
+        }
+    }
+}

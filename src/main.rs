@@ -1,0 +1,78 @@
+//! The agimo program: parses the command line and calls the library. It holds no logic.
+
+use std::io::{IsTerminal, Write};
+use std::path::Path;
+use std::process::ExitCode;
+
+use agimo::app::{self, Listeners, Settings};
+use agimo::cli::{Cli, Command, Serve};
+use agimo::config::{Config, keys, schema};
+use agimo::process::exec;
+use agimo::reload::{self, LoadError};
+use agimo::{demo, telemetry};
+use clap::{CommandFactory, Parser};
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = match cli.command {
+        None => serve(cli.serve),
+        Some(Command::Check) => check(&cli.serve.conf),
+        Some(Command::Demo(options)) => demo::run(&options),
+        Some(Command::Schema { markdown }) => {
+            print(&if markdown { keys::markdown() } else { format!("{:#}\n", schema::json_schema()) })
+        }
+        Some(Command::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Cli::command(), "agimo", &mut std::io::stdout());
+            Ok(())
+        }
+        Some(Command::Version) => print(&format!("agimo {}\n", env!("CARGO_PKG_VERSION"))),
+        Some(Command::ExecChild { arguments }) => Err(anyhow::anyhow!(exec::become_program(&arguments))),
+        Some(Command::DemoApplication { port, sleep_after }) => demo::run_application(port, sleep_after),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("agimo: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn serve(options: Serve) -> anyhow::Result<()> {
+    let config = load(&options.conf)?;
+    telemetry::start_log(options.log.format, options.log.level);
+    if let Some(address) = &options.prometheus_address {
+        tracing::warn!(address, "this agimo does not ask Prometheus for readiness yet; its metrics can be scraped");
+    }
+    let cores = options.threads.unwrap_or_else(app::usable_cores);
+    let listeners = Listeners::bind(options.bind, options.port, options.prometheus_exporter_port, cores)?;
+    let settings = Settings {
+        config,
+        file: Some(options.conf),
+        access_log: options.access_log,
+        drain_timeout: options.drain_timeout,
+    };
+    app::run(settings, listeners)
+}
+
+fn check(file: &Path) -> anyhow::Result<()> {
+    let config = load(file)?;
+    print(&format!("{}: {} services, no problems\n", file.display(), config.services.len()))
+}
+
+/// Loads the configuration; its problems are shown with the lines they are in.
+fn load(file: &Path) -> anyhow::Result<Config> {
+    reload::load(file, std::io::stderr().is_terminal()).map_err(|error| match error {
+        LoadError::Invalid { lines, report } => {
+            eprintln!("{report}");
+            let problems = if lines.len() == 1 { "problem" } else { "problems" };
+            anyhow::anyhow!("{} {problems} in {}", lines.len(), file.display())
+        }
+        unreadable @ LoadError::Unreadable { .. } => unreadable.into(),
+    })
+}
+
+/// Standard output may be a pipe that has been closed, which is no panic.
+fn print(text: &str) -> anyhow::Result<()> {
+    Ok(std::io::stdout().write_all(text.as_bytes())?)
+}

@@ -1,0 +1,13 @@
+//! The request path: accepts, routes, counts, holds, forwards. It reads counts of nobody and scales nothing.
+
+pub mod accept;
+pub mod connection;
+pub mod core;
+pub mod forward;
+pub mod headers;
+pub mod hold;
+pub mod pump;
+pub mod reject;
+pub mod request;
+pub mod tunnel;
+pub mod upstream;

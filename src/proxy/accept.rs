@@ -1,0 +1,127 @@
+//! One thread, one runtime, one listener per core. An accepted connection never waits for another.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::runtime::LocalOptions;
+use tokio::sync::watch;
+use tokio::time::MissedTickBehavior;
+use tokio_util::task::TaskTracker;
+use tracing::warn;
+
+use crate::catalog::Snapshot;
+use crate::shutdown::Shutdown;
+
+use super::connection;
+use super::core::Core;
+
+/// What every core is given.
+#[derive(Clone)]
+pub struct Proxy {
+    pub snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub shutdown: Shutdown,
+    pub access_log: bool,
+}
+
+/// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
+const BACKLOG: i32 = 4096;
+/// A peer that vanished without a word is noticed after this and a few probes.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+/// When no file descriptor is left, accepting waits for some to be closed.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const SWEEP_EVERY: Duration = Duration::from_secs(1);
+
+/// As many listeners on one address as there are cores; the kernel spreads connections over them.
+pub fn listen(address: SocketAddr, cores: usize) -> io::Result<Vec<TcpListener>> {
+    let first = listen_one(address)?;
+    // With port 0 the kernel has chosen one, which the others then share.
+    let address = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..cores {
+        listeners.push(listen_one(address)?);
+    }
+    Ok(listeners)
+}
+
+fn listen_one(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    // Accepted sockets inherit both.
+    socket.set_tcp_nodelay(true)?;
+    SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// Starts a core's thread. It ends once drained, or at once when aborted.
+    pub fn start(self, index: usize, listener: TcpListener) -> io::Result<JoinHandle<io::Result<()>>> {
+        std::thread::Builder::new().name(format!("core-{index}")).spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build_local(LocalOptions::default())?;
+            runtime.block_on(self.run(index, listener))
+        })
+    }
+
+    async fn run(mut self, index: usize, listener: TcpListener) -> io::Result<()> {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let snapshot = self.snapshots.borrow_and_update().clone();
+        let core = Rc::new(Core::new(index, self.access_log, snapshot));
+        let connections = TaskTracker::new();
+        let mut sweep = tokio::time::interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                accepted = listener.accept() => match accepted {
+                    Ok((stream, peer)) => {
+                        connections.spawn_local(connection::serve(stream, peer, core.clone()));
+                    }
+                    Err(error) => {
+                        warn!(%error, "cannot accept a connection");
+                        tokio::time::sleep(ACCEPT_PAUSE).await;
+                    }
+                },
+                Ok(()) = self.snapshots.changed() => {
+                    core.update(self.snapshots.borrow_and_update().clone());
+                }
+                now = sweep.tick() => core.sweep(now),
+                () = self.shutdown.draining() => break,
+            }
+        }
+        drain(&core, listener, &connections, &self.shutdown).await;
+        Ok(())
+    }
+}
+
+/// Serves what is there already, takes nothing new, and waits for the last to end.
+async fn drain(
+    core: &Rc<Core>,
+    listener: tokio::net::TcpListener,
+    connections: &TaskTracker,
+    shutdown: &Shutdown,
+) {
+    // Closing the listener would reset what waits in its queue.
+    while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+        connections.spawn_local(connection::serve(stream, peer, core.clone()));
+    }
+    drop(listener);
+    core.draining.set(true);
+    core.drain.cancel();
+    connections.close();
+    core.tunnels.close();
+    tokio::select! {
+        () = async { connections.wait().await; core.tunnels.wait().await } => {}
+        () = shutdown.aborted() => {}
+    }
+}

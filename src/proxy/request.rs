@@ -1,0 +1,248 @@
+//! The life of a request: route, count, await an endpoint, forward, reply. It parses nothing.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::activation::Refusal;
+use crate::http1::body::Length;
+use crate::http1::head::RequestHead;
+use crate::http1::wire::Wire;
+use crate::traffic::Retry;
+
+use super::connection::Client;
+use super::core::{Choice, CoreService, Flight, View};
+use super::forward;
+use super::headers::asks_for_upgrade;
+use super::hold;
+use super::reject::{Reason, Reject};
+
+/// A request whose head has come.
+pub struct Request {
+    pub head: RequestHead,
+    pub length: Length,
+    pub upgrade: bool,
+}
+
+/// What becomes of the client's connection.
+pub enum After {
+    /// It may send its next request.
+    KeepAlive,
+    /// It is closed, once the client has had time to read its response.
+    Close,
+    /// The client has gone, or must see that its response is broken.
+    Drop,
+    /// It speaks another protocol now.
+    Switched(Box<Switched>),
+}
+
+/// An upgraded connection: the other side, and what counts it.
+pub struct Switched {
+    pub upstream: Wire,
+    pub flight: Flight,
+    pub open: Open,
+}
+
+/// Why a request was not answered by its application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failed {
+    ClientGone,
+    Refused(Refusal),
+    Rejected(Reason),
+    /// Nothing of it can have been acted on, or repeating it is safe (RFC 9110 section 9.2.2).
+    Again(Retry),
+}
+
+/// One request, counted from its arrival until this is dropped.
+pub struct Open {
+    service: Rc<CoreService>,
+    arrived: Instant,
+    held: Duration,
+    connecting: Duration,
+    waiting: Duration,
+    status: u16,
+}
+
+/// A request that has made this many new connections end without an answer is not tried on another.
+const MOST_RESETS: u32 = 3;
+
+/// Answers one request.
+pub async fn answer(client: &mut Client, head: RequestHead) -> After {
+    let length = match Length::of_request(&head) {
+        Ok(length) => length,
+        Err(error) => return client.refuse(error.into()).await,
+    };
+    let upgrade = asks_for_upgrade(&head);
+    let request = Request { head, length, upgrade };
+    let mut view = client.core.view();
+    loop {
+        let Some(service) = view.find(&request.head).cloned() else {
+            return client.reject(&request, Reason::UnknownHost.into()).await;
+        };
+        let mut open = Open::begin(service);
+        let outcome = until_answered(client, &request, &view, &mut open).await;
+        let reject = match outcome {
+            Ok(forward::Answered::Switched(upstream, flight)) => {
+                return After::Switched(Box::new(Switched { upstream, flight, open }));
+            }
+            Ok(forward::Answered::Response(after)) => {
+                open.log(client, &request);
+                return after;
+            }
+            Err(Failed::ClientGone) => return After::Drop,
+            // Its service was replaced while it was held: it belongs to the new one.
+            Err(Failed::Refused(Refusal::Removed)) if !Rc::ptr_eq(&view, &client.core.view()) => {
+                view = client.core.view();
+                continue;
+            }
+            Err(Failed::Refused(refusal)) => refusal.into(),
+            Err(Failed::Rejected(reason)) => reason.into(),
+            Err(Failed::Again(_)) => Reason::ConnectionBroken.into(),
+        };
+        open.respond(Reject::status(&reject));
+        open.log(client, &request);
+        drop(open);
+        return client.reject(&request, reject).await;
+    }
+}
+
+/// Takes the request to one endpoint after the other until it is answered.
+async fn until_answered(
+    client: &mut Client,
+    request: &Request,
+    view: &View,
+    open: &mut Open,
+) -> Result<forward::Answered, Failed> {
+    if let (Length::Sized(length), Some(most)) = (request.length, open.service.service.config.max_body)
+        && length > most
+    {
+        return Err(Reason::BodyTooLarge.into());
+    }
+    let mut resets = 0;
+    loop {
+        let flight = match open.service.choose() {
+            Choice::To(flight) => flight,
+            // Boxed: a cold start may cost an allocation, and every connection is spared the room.
+            _ => Box::pin(hold::for_endpoint(client, open, view)).await?,
+        };
+        let retry = match forward::forward(client, request, flight, open).await {
+            Err(Failed::Again(retry)) => retry,
+            outcome => return outcome,
+        };
+        open.service.traffic.retry(retry);
+        if retry == Retry::Reset {
+            resets += 1;
+            if resets == MOST_RESETS {
+                return Err(Reason::ConnectionBroken.into());
+            }
+        }
+    }
+}
+
+// === impl Request ===
+
+impl Request {
+    pub fn is_head(&self) -> bool {
+        self.head.method == Method::HEAD
+    }
+}
+
+// === impl Failed ===
+
+impl From<Reason> for Failed {
+    fn from(reason: Reason) -> Self {
+        Self::Rejected(reason)
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn begin(service: Rc<CoreService>) -> Self {
+        service.traffic.arrive();
+        let none = Duration::ZERO;
+        Self { service, arrived: Instant::now(), held: none, connecting: none, waiting: none, status: 0 }
+    }
+
+    pub fn service(&self) -> &Rc<CoreService> {
+        &self.service
+    }
+
+    pub fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    pub fn held_since(&mut self, began: Instant) {
+        self.held += began.elapsed();
+    }
+
+    pub fn connecting_since(&mut self, began: Instant) {
+        let took = began.elapsed();
+        self.connecting += took;
+        if let Some(activation) = self.cold() {
+            activation.cold_start.connected(took);
+        }
+    }
+
+    pub fn waiting_since(&mut self, began: Instant) {
+        self.waiting += began.elapsed();
+    }
+
+    /// Notes the head of the response.
+    pub fn respond(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+        self.service.traffic.respond(self.status);
+    }
+
+    /// Notes that the application has answered.
+    pub fn answered(&self) {
+        if let Some(activation) = self.cold() {
+            let after = self.arrived.elapsed();
+            activation.cold_start.answered(after);
+            if activation.is_first_answer() {
+                info!(service = activation.name(), after_ms = after.as_millis() as u64, "answered");
+            }
+        }
+    }
+
+    pub fn log(&self, client: &Client, request: &Request) {
+        if client.core.access_log {
+            self.write_log(client.identity.address(), request);
+        }
+    }
+
+    fn cold(&self) -> Option<&crate::activation::Activation> {
+        if self.held.is_zero() { None } else { self.service.service.activation.as_deref() }
+    }
+
+    fn write_log(&self, client: &str, request: &Request) {
+        info!(
+            target: "access",
+            client,
+            method = request.head.method.as_str(),
+            host = %String::from_utf8_lossy(request.head.authority().unwrap_or_default()),
+            target = %String::from_utf8_lossy(request.head.target().path),
+            service = self.service.service.config.host,
+            status = self.status,
+            held_ms = millis(self.held),
+            connecting_ms = millis(self.connecting),
+            waiting_ms = millis(self.waiting),
+            total_ms = millis(self.arrived.elapsed()),
+            "request"
+        );
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        self.service.traffic.end();
+        self.service.traffic.last(self.arrived.elapsed());
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}

@@ -1,0 +1,69 @@
+//! An upgraded connection: bytes both ways until both sides have closed. It never looks inside.
+
+use std::future::poll_fn;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::http1::body::Length;
+use crate::http1::timer::Timer;
+use crate::http1::wire::Wire;
+
+use super::pump::{Pump, PumpError};
+
+/// One direction of a tunnel.
+struct Direction {
+    pump: Pump,
+    /// The end of the stream has been passed on as well.
+    closed: bool,
+}
+
+/// Copies both ways, each side's end passed on for itself, until both have ended, one has failed,
+/// or nothing has moved for `idle_timeout`. Nothing else cuts a tunnel.
+///
+/// An idle tunnel holds no buffer: each core lends one while bytes move.
+pub async fn run(mut client: Wire, mut upstream: Wire, idle_timeout: Option<Duration>) {
+    let mut up = Direction::new();
+    let mut down = Direction::new();
+    let mut timer = Timer::default();
+    let mut moved = u64::MAX;
+    poll_fn(|cx| {
+        let one = up.poll(cx, &mut client, &mut upstream);
+        let other = down.poll(cx, &mut upstream, &mut client);
+        match (one, other) {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
+            _ => {}
+        }
+        let Some(limit) = idle_timeout else { return Poll::Pending };
+        let all = up.pump.moved() + down.pump.moved();
+        if std::mem::replace(&mut moved, all) != all {
+            timer.set(Instant::now() + limit);
+        }
+        timer.poll(cx)
+    })
+    .await;
+}
+
+// === impl Direction ===
+
+impl Direction {
+    fn new() -> Self {
+        Self { pump: Pump::new(Length::UntilClose, Length::UntilClose, None), closed: false }
+    }
+
+    fn poll(
+        &mut self,
+        cx: &mut std::task::Context<'_>,
+        from: &mut Wire,
+        to: &mut Wire,
+    ) -> Poll<Result<(), PumpError>> {
+        if !self.closed {
+            std::task::ready!(self.pump.poll(cx, from, to))?;
+            std::task::ready!(to.poll_shutdown(cx)).map_err(PumpError::Recipient)?;
+            self.closed = true;
+        }
+        Poll::Ready(Ok(()))
+    }
+}

@@ -1,0 +1,56 @@
+//! Gets a connection to an endpoint: an idle one, or a new one. It sends nothing on it.
+
+use std::pin::pin;
+use std::task::Poll;
+use std::time::Duration;
+
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use crate::http1::wire::Wire;
+
+use super::connection::Client;
+use super::core::{Endpoint, FRESH_FOR};
+
+/// A connection to an endpoint.
+pub struct Upstream {
+    pub wire: Wire,
+    /// It has served a request before, so the endpoint may be closing it right now.
+    pub reused: bool,
+}
+
+/// Why there is no connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ConnectError {
+    /// The endpoint refused it, or took longer than `connect_timeout`.
+    Refused,
+    /// The client has gone meanwhile.
+    ClientGone,
+}
+
+/// An idle connection, if there is one that suits.
+pub fn idle(endpoint: &Endpoint, repeatable: bool) -> Option<Upstream> {
+    let within = if repeatable { None } else { Some(FRESH_FOR) };
+    endpoint.take_idle(within).map(|wire| Upstream { wire, reused: true })
+}
+
+/// A new connection.
+pub async fn connect(client: &mut Client, endpoint: &Endpoint, limit: Duration) -> Result<Upstream, ConnectError> {
+    client.timer.set(Instant::now() + limit);
+    let mut connecting = pin!(TcpStream::connect(endpoint.address));
+    let connected = std::future::poll_fn(|cx| {
+        if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+            return Poll::Ready(connected.map_err(|_| ConnectError::Refused));
+        }
+        if client.wire.poll_closed(cx).is_ready() {
+            return Poll::Ready(Err(ConnectError::ClientGone));
+        }
+        client.timer.poll(cx).map(|()| Err(ConnectError::Refused))
+    })
+    .await;
+    client.timer.clear();
+    let stream = connected?;
+    // Heads and small bodies go out in one write each; waiting for more would only delay them.
+    let _ = stream.set_nodelay(true);
+    Ok(Upstream { wire: Wire::new(stream), reused: false })
+}

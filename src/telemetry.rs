@@ -1,0 +1,136 @@
+//! How agimo reports on itself: the log, and the Prometheus text format. It counts nothing.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal as _;
+
+use tracing::level_filters::LevelFilter;
+
+pub mod counters;
+pub mod process;
+
+/// The form of the log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Text,
+    Json,
+}
+
+/// A page of metrics in the Prometheus text exposition format, version 0.0.4.
+///
+/// Families are written one after the other, each with all its samples.
+#[derive(Debug, Default)]
+pub struct Exposition {
+    page: String,
+    family: String,
+}
+
+/// Kinds of metric families.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Counter,
+    Gauge,
+    Histogram,
+}
+
+/// A set of labels, already escaped: `host="a",code="2xx"`.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Labels(String);
+
+/// The media type of an `Exposition`.
+pub const EXPOSITION_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Starts the log on standard error: text on a terminal, JSON otherwise, unless `format` says.
+pub fn start_log(format: Option<LogFormat>, level: LevelFilter) {
+    let terminal = std::io::stderr().is_terminal();
+    let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
+    match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
+        LogFormat::Text => builder.with_ansi(terminal).init(),
+        LogFormat::Json => builder.json().flatten_event(true).init(),
+    }
+}
+
+// === impl Exposition ===
+
+impl Exposition {
+    /// Begins a family; the samples that follow belong to it.
+    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
+        let kind = match kind {
+            Kind::Counter => "counter",
+            Kind::Gauge => "gauge",
+            Kind::Histogram => "histogram",
+        };
+        self.family = name.to_owned();
+        let _ = writeln!(self.page, "# HELP {name} {help}\n# TYPE {name} {kind}");
+    }
+
+    pub fn sample(&mut self, labels: &Labels, value: impl std::fmt::Display) {
+        self.line("", &labels.0, value);
+    }
+
+    /// A histogram's samples. `counts` has one more entry than `bounds`, for what lies beyond.
+    pub fn histogram(&mut self, labels: &Labels, bounds: &[f64], counts: &[u64], sum: f64) {
+        let mut total = 0;
+        for (at, count) in counts.iter().enumerate() {
+            total += count;
+            let bound = bounds.get(at).map_or_else(|| "+Inf".to_owned(), f64::to_string);
+            self.line("_bucket", &labels.clone().with("le", &bound).0, total);
+        }
+        self.line("_sum", &labels.0, sum);
+        self.line("_count", &labels.0, total);
+    }
+
+    pub fn into_page(self) -> String {
+        self.page
+    }
+
+    fn line(&mut self, suffix: &str, labels: &str, value: impl std::fmt::Display) {
+        let family = &self.family;
+        let _ = if labels.is_empty() {
+            writeln!(self.page, "{family}{suffix} {value}")
+        } else {
+            writeln!(self.page, "{family}{suffix}{{{labels}}} {value}")
+        };
+    }
+}
+
+// === impl Labels ===
+
+impl Labels {
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        if !self.0.is_empty() {
+            self.0.push(',');
+        }
+        self.0.push_str(name);
+        self.0.push_str("=\"");
+        for character in value.chars() {
+            match character {
+                '\\' => self.0.push_str("\\\\"),
+                '"' => self.0.push_str("\\\""),
+                '\n' => self.0.push_str("\\n"),
+                other => self.0.push(other),
+            }
+        }
+        self.0.push('"');
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_reads_as_prometheus_wants_it() {
+        let mut page = Exposition::default();
+        let labels = Labels::default().with("host", "a\"b\\c\nd");
+        page.family("x_total", Kind::Counter, "Things.");
+        page.sample(&labels, 3);
+        page.family("y_seconds", Kind::Histogram, "Time.");
+        page.histogram(&Labels::default(), &[0.1, 1.0], &[1, 2, 3], 4.5);
+        let expected = "# HELP x_total Things.\n# TYPE x_total counter\nx_total{host=\"a\\\"b\\\\c\\nd\"} 3\n\
+            # HELP y_seconds Time.\n# TYPE y_seconds histogram\ny_seconds_bucket{le=\"0.1\"} 1\n\
+            y_seconds_bucket{le=\"1\"} 3\ny_seconds_bucket{le=\"+Inf\"} 6\ny_seconds_sum 4.5\ny_seconds_count 6\n";
+        assert_eq!(page.into_page(), expected);
+    }
+}

@@ -1,0 +1,95 @@
+//! The project's own commands, one file each: `cargo xtask` lists them. Nothing here is part of what users run.
+
+use std::env;
+use std::process::ExitCode;
+
+mod bench;
+mod deny;
+mod docs;
+mod fuzz;
+mod packages;
+mod run;
+mod test;
+
+/// A command as the list shows it and as the dispatcher calls it.
+struct Subcommand {
+    name: &'static str,
+    arguments: &'static str,
+    summary: &'static str,
+    call: fn(&[String]) -> run::Outcome,
+}
+
+const SUBCOMMANDS: &[Subcommand] = &[
+    Subcommand {
+        name: "test",
+        arguments: "[filter..]",
+        summary: "install what the tests need, then every check and test; with a filter only the tests it matches",
+        call: test::test,
+    },
+    Subcommand {
+        name: "bench",
+        arguments: "[argument..]",
+        summary: "build in release and measure beside HAProxy and nginx; arguments go to the bench program",
+        call: bench::bench,
+    },
+    Subcommand {
+        name: "fuzz",
+        arguments: "[config|head] [seconds]",
+        summary: "feed the parsers made-up input (needs nightly and cargo-fuzz); both targets, 60 s each, by default",
+        call: fuzz::fuzz,
+    },
+    Subcommand {
+        name: "docs",
+        arguments: "",
+        summary: "write docs/configuration.md and docs/configuration.schema.json anew from the code",
+        call: docs::docs,
+    },
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let Some((name, rest)) = arguments.split_first() else {
+        println!("{}", usage());
+        return ExitCode::SUCCESS;
+    };
+    if matches!(name.as_str(), "help" | "--help" | "-h") {
+        println!("{}", usage());
+        return ExitCode::SUCCESS;
+    }
+    let Some(subcommand) = SUBCOMMANDS.iter().find(|s| s.name == name) else {
+        eprintln!("xtask: there is no `{name}`\n\n{}", usage());
+        return ExitCode::from(2);
+    };
+    match (subcommand.call)(rest) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(reason) => {
+            eprintln!("\nxtask {name}: FAILED: {reason}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage() -> String {
+    let mut text = String::from("cargo xtask <command>: what the project does with itself\n");
+    for subcommand in SUBCOMMANDS {
+        let call = format!("{} {}", subcommand.name, subcommand.arguments);
+        text.push_str(&format!("\n  {call:<29} {}", subcommand.summary));
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_names_every_command_once() {
+        let text = usage();
+        for subcommand in SUBCOMMANDS {
+            let lines = text
+                .lines()
+                .filter(|line| line.trim_start().starts_with(&format!("{} ", subcommand.name)));
+            assert_eq!(lines.count(), 1, "{}", subcommand.name);
+        }
+    }
+}

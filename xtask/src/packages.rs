@@ -1,0 +1,96 @@
+//! The programs that the tests run agimo against: finds out which are missing and has apt install them. It never
+//! installs anything before it has named it, and never starts a service.
+
+use std::process::Command;
+
+use crate::run::{self, Outcome};
+
+/// Installs without starting what it installs: Debian's nginx would take port 80, its prometheus port 9090.
+const INSTALL_SCRIPT: &str = "xtask/src/packages/install.sh";
+
+/// A program and the Debian package that brings it.
+#[derive(Debug, PartialEq)]
+struct Needed {
+    program: &'static str,
+    package: &'static str,
+}
+
+const NEEDED: &[Needed] = &[
+    // Upstream application in the tests, and the proxy the benchmark measures beside agimo.
+    Needed { program: "nginx", package: "nginx-light" },
+    // The other proxy of the benchmark.
+    Needed { program: "haproxy", package: "haproxy" },
+    // `promtool check metrics` judges the metrics page.
+    Needed { program: "promtool", package: "prometheus" },
+    // Opens the demo's page as a user would.
+    Needed { program: "chromium", package: "chromium" },
+    // `python3 -m http.server` as application under test.
+    Needed { program: "python3", package: "python3" },
+    // A WebSocket server that is not ours.
+    Needed { program: "node", package: "nodejs" },
+];
+
+/// Makes sure that every program is there.
+pub(crate) fn install_missing() -> Outcome {
+    let missing = missing(run::is_installed);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing.iter().map(|needed| needed.package).collect();
+    println!("missing for the tests, to be installed by apt: {}", packages.join(" "));
+    run::run(&mut installer(&packages)?)?;
+    match self::missing(run::is_installed).first() {
+        None => Ok(()),
+        Some(Needed { program, package }) => Err(format!(
+            "apt installed {package}, and yet there is no `{program}` in PATH or /usr/sbin"
+        )),
+    }
+}
+
+/// The parts of the toolchain that formatting and lints need.
+pub(crate) fn install_components() -> Outcome {
+    for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
+        if !run::succeeds(&mut run::cargo(&[subcommand, "--version"])) {
+            println!("missing in the toolchain, to be installed by rustup: {component}");
+            run::run(run::program("rustup").args(["component", "add", component]))?;
+        }
+    }
+    Ok(())
+}
+
+fn missing(is_installed: impl Fn(&str) -> bool) -> Vec<&'static Needed> {
+    NEEDED.iter().filter(|needed| !is_installed(needed.program)).collect()
+}
+
+/// The command that installs, as root or through a sudo that asks no password; an error says what to type instead.
+fn installer(packages: &[&str]) -> Result<Command, String> {
+    let by_hand = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
+    if !run::is_installed("apt-get") {
+        return Err(format!("this machine has no apt-get; install what `{by_hand}` would install"));
+    }
+    let is_root = run::capture(run::program("id").arg("-u"))?.trim() == "0";
+    let mut command = if is_root {
+        run::program("sh")
+    } else if run::succeeds(run::program("sudo").args(["-n", "true"])) {
+        let mut sudo = run::program("sudo");
+        sudo.args(["-n", "sh"]);
+        sudo
+    } else {
+        return Err(format!("installing needs root; run: sudo apt-get update && sudo {by_hand}"));
+    };
+    command.arg(INSTALL_SCRIPT).args(packages);
+    Ok(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_missing_is_installed() {
+        assert_eq!(missing(|_| true), Vec::<&Needed>::new());
+        assert_eq!(missing(|_| false).len(), NEEDED.len());
+        let missing = missing(|program| program != "promtool");
+        assert_eq!(missing, [&Needed { program: "promtool", package: "prometheus" }]);
+    }
+}
