@@ -21,6 +21,8 @@ use self::state::{Action, Event, Machine, State};
 pub mod coldstart;
 pub mod idle;
 pub mod state;
+#[cfg(test)]
+mod tests;
 
 /// One workload's way between asleep and awake. `run` alone decides; everyone else reads and waits.
 pub struct Activation {
@@ -112,7 +114,7 @@ impl Activation {
         self.removed.cancel();
     }
 
-    /// Steps through the workload's life until it is removed.
+    /// Steps through the workload's life until it is removed or its backend ends.
     pub async fn run(self: Arc<Self>, traffic: Arc<Traffic>, settings: watch::Receiver<Settings>) {
         let mut machine = Machine::default();
         let mut observed = self.backend.observe();
@@ -124,10 +126,10 @@ impl Activation {
             let sleep_after = settings.borrow().sleep_after;
             let event = tokio::select! {
                 biased;
-                () = self.removed.cancelled() => break,
+                () = self.removed.cancelled() => return self.leave(&traffic).await,
                 changed = observed.changed() => {
                     if changed.is_err() {
-                        break;
+                        return;
                     }
                     let now = observed.borrow_and_update();
                     if now.started != started_seen {
@@ -149,7 +151,6 @@ impl Activation {
                 machine = self.perform(action, before, machine, &traffic, replicas, &observed);
             }
         }
-        self.leave(&traffic).await;
     }
 
     /// Carries out an action and returns the machine, corrected where traffic was quicker.

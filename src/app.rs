@@ -103,7 +103,10 @@ async fn serve(settings: Settings, listeners: Listeners) -> anyhow::Result<()> {
 }
 
 /// Starts a thread for each core, and waits for each in a task of its own.
-fn start_cores(proxy: &Proxy, listeners: Vec<TcpListener>) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
+fn start_cores(
+    proxy: &Proxy,
+    listeners: Vec<TcpListener>,
+) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
     let mut threads = JoinSet::new();
     for (index, listener) in listeners.into_iter().enumerate() {
         let thread = proxy.clone().start(index, listener)?;
@@ -154,7 +157,10 @@ async fn until_ended(
 }
 
 /// Every room's metrics, in the order of the page.
-fn collectors(snapshots: watch::Receiver<Arc<Snapshot>>, status: Arc<reload::Status>) -> Vec<Collector> {
+fn collectors(
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    status: Arc<reload::Status>,
+) -> Vec<Collector> {
     vec![
         Box::new(move |page| catalog::collect(page, &snapshots.borrow().clone())),
         Box::new(move |page| status.collect(page)),

@@ -2,7 +2,6 @@
 
 use std::net::SocketAddr;
 
-
 use tokio::sync::watch;
 use tokio::time::Instant;
 

@@ -90,12 +90,22 @@ impl Drop for Held {
 
 impl Catalog {
     /// A catalog of this configuration, for this many cores; the receiver always holds the newest.
-    pub fn new(config: Config, cores: usize, shutdown: Shutdown) -> (Self, watch::Receiver<Arc<Snapshot>>) {
+    pub fn new(
+        config: Config,
+        cores: usize,
+        shutdown: Shutdown,
+    ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let held = Arc::<AtomicU32>::default();
         let empty = Snapshot { config: config.clone(), services: Vec::new(), held: held.clone() };
         let (snapshots, receiver) = watch::channel(Arc::new(empty));
-        let mut catalog =
-            Self { cores, shutdown, running: HashMap::new(), held, snapshots, tasks: JoinSet::new() };
+        let mut catalog = Self {
+            cores,
+            shutdown,
+            running: HashMap::new(),
+            held,
+            snapshots,
+            tasks: JoinSet::new(),
+        };
         catalog.apply(config);
         (catalog, receiver)
     }
@@ -103,7 +113,10 @@ impl Catalog {
     /// Applies configurations as they come, and owns the tasks of all services, until the end.
     ///
     /// Returns an error when a task ended that should not have.
-    pub async fn run(mut self, mut configs: tokio::sync::mpsc::Receiver<Config>) -> Result<(), tokio::task::JoinError> {
+    pub async fn run(
+        mut self,
+        mut configs: tokio::sync::mpsc::Receiver<Config>,
+    ) -> Result<(), tokio::task::JoinError> {
         loop {
             tokio::select! {
                 () = self.shutdown.aborted() => break,
@@ -128,14 +141,22 @@ impl Catalog {
             let running = match before.remove(&key) {
                 Some(running) if running.service.config == *service => running,
                 Some(running) => self.change(running, service.clone()),
-                None => self.start(service.clone(), Arc::new(Traffic::new(self.cores)), Arc::default()),
+                None => {
+                    self.start(service.clone(), Arc::new(Traffic::new(self.cores)), Arc::default())
+                }
             };
             services.push(running.service.clone());
             self.running.insert(key, running);
         }
-        self.snapshots.send_replace(Arc::new(Snapshot { config, services, held: self.held.clone() }));
+        self.snapshots.send_replace(Arc::new(Snapshot {
+            config,
+            services,
+            held: self.held.clone(),
+        }));
         // Only now: a request that is refused because its service has gone finds the new routes.
-        for activation in before.into_values().filter_map(|running| running.service.activation.clone()) {
+        for activation in
+            before.into_values().filter_map(|running| running.service.activation.clone())
+        {
             activation.remove();
         }
     }
@@ -162,7 +183,12 @@ impl Catalog {
         new
     }
 
-    fn start(&mut self, config: ServiceConfig, traffic: Arc<Traffic>, held: Arc<AtomicU32>) -> Running {
+    fn start(
+        &mut self,
+        config: ServiceConfig,
+        traffic: Arc<Traffic>,
+        held: Arc<AtomicU32>,
+    ) -> Running {
         let name = Service::name(&config);
         let (sender, settings) = watch::channel(settings(&config));
         let activation = match &config.workload {
@@ -183,7 +209,10 @@ impl Catalog {
             }
         };
         let labels = labels(&config);
-        Running { service: Arc::new(Service { config, labels, traffic, activation, held }), settings: sender }
+        Running {
+            service: Arc::new(Service { config, labels, traffic, activation, held }),
+            settings: sender,
+        }
     }
 }
 

@@ -28,7 +28,13 @@ pub struct Cli {
 #[derive(Clone, Debug, Args)]
 pub struct Serve {
     /// The configuration file
-    #[arg(long, global = true, env = "AGIMO_CONF", value_name = "FILE", default_value = "./config.toml")]
+    #[arg(
+        long,
+        global = true,
+        env = "AGIMO_CONF",
+        value_name = "FILE",
+        default_value = "./config.toml"
+    )]
     pub conf: PathBuf,
     /// Where Prometheus is asked for ready replicas, such as http://prometheus:9090
     #[arg(long, env = "AGIMO_PROMETHEUS_ADDRESS", value_name = "URL", value_parser = http_url)]
@@ -48,7 +54,13 @@ pub struct Serve {
     /// Log form and level: text or json, and error, warn, info, debug or trace; json,debug for both
     ///
     /// By default text on a terminal, JSON otherwise, and info.
-    #[arg(long, global = true, default_value = "info", hide_default_value = true, value_name = "FORM,LEVEL")]
+    #[arg(
+        long,
+        global = true,
+        default_value = "info",
+        hide_default_value = true,
+        value_name = "FORM,LEVEL"
+    )]
     pub log: Log,
     /// Log one line a request, with the times it was held, connecting and waiting
     #[arg(long)]
@@ -162,7 +174,8 @@ mod tests {
 
     #[test]
     fn the_seeds_command_line_serves() {
-        let words = ["agimo", "--prometheus-address", "http://prometheus", "--conf", "./config.toml"];
+        let words =
+            ["agimo", "--prometheus-address", "http://prometheus", "--conf", "./config.toml"];
         let cli = Cli::try_parse_from(words).unwrap();
         assert!(cli.command.is_none());
         assert_eq!(cli.serve.prometheus_address.as_deref(), Some("http://prometheus"));

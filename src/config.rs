@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+pub mod effective;
 pub mod keys;
 pub mod parse;
 pub mod report;

@@ -61,7 +61,8 @@ fn config(options: &Demo) -> anyhow::Result<Config> {
          command = [\"/proc/self/exe\", \"demo-application\", \"--sleep-after\", \"{sleep_after}\"]\n\
          sleep_after = \"{sleep_after}\"\nreadiness = \"/hello\"\nstop_grace = \"2s\"\n"
     );
-    parse::parse(&text).map_err(|problems| anyhow::anyhow!("the demo's configuration is wrong: {problems:?}"))
+    parse::parse(&text)
+        .map_err(|problems| anyhow::anyhow!("the demo's configuration is wrong: {problems:?}"))
 }
 
 /// The port that was asked for, or another if it is taken.
@@ -125,7 +126,9 @@ impl Told {
     fn words(&self, target: &str) -> Option<String> {
         let after = |what: &str| self.after_ms.map(|millis| format!("{what} after {millis} ms"));
         match self.message.as_str() {
-            "request held, waking" => Some("request held: the application is asleep, waking it".to_owned()),
+            "request held, waking" => {
+                Some("request held: the application is asleep, waking it".to_owned())
+            }
             "started" => after("process started"),
             "endpoint ready" => after("ready"),
             "answered" => after("answered"),

@@ -18,16 +18,22 @@ fn main() -> ExitCode {
         None => serve(cli.serve),
         Some(Command::Check) => check(&cli.serve.conf),
         Some(Command::Demo(options)) => demo::run(&options),
-        Some(Command::Schema { markdown }) => {
-            print(&if markdown { keys::markdown() } else { format!("{:#}\n", schema::json_schema()) })
-        }
+        Some(Command::Schema { markdown }) => print(&if markdown {
+            keys::markdown()
+        } else {
+            format!("{:#}\n", schema::json_schema())
+        }),
         Some(Command::Completions { shell }) => {
             clap_complete::generate(shell, &mut Cli::command(), "agimo", &mut std::io::stdout());
             Ok(())
         }
         Some(Command::Version) => print(&format!("agimo {}\n", env!("CARGO_PKG_VERSION"))),
-        Some(Command::ExecChild { arguments }) => Err(anyhow::anyhow!(exec::become_program(&arguments))),
-        Some(Command::DemoApplication { port, sleep_after }) => demo::run_application(port, sleep_after),
+        Some(Command::ExecChild { arguments }) => {
+            Err(anyhow::anyhow!(exec::become_program(&arguments)))
+        }
+        Some(Command::DemoApplication { port, sleep_after }) => {
+            demo::run_application(port, sleep_after)
+        }
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
@@ -42,10 +48,14 @@ fn serve(options: Serve) -> anyhow::Result<()> {
     let config = load(&options.conf)?;
     telemetry::start_log(options.log.format, options.log.level);
     if let Some(address) = &options.prometheus_address {
-        tracing::warn!(address, "this agimo does not ask Prometheus for readiness yet; its metrics can be scraped");
+        tracing::warn!(
+            address,
+            "this agimo does not ask Prometheus for readiness yet; its metrics can be scraped"
+        );
     }
     let cores = options.threads.unwrap_or_else(app::usable_cores);
-    let listeners = Listeners::bind(options.bind, options.port, options.prometheus_exporter_port, cores)?;
+    let listeners =
+        Listeners::bind(options.bind, options.port, options.prometheus_exporter_port, cores)?;
     let settings = Settings {
         config,
         file: Some(options.conf),

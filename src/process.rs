@@ -30,7 +30,10 @@ pub struct Order {
 pub fn new(config: ProcessConfig, shutdown: Shutdown) -> (Processes, Supervisor) {
     let (orders, orders_receiver) = watch::channel(Order::default());
     let (observed_sender, observed) = watch::channel(Observed::default());
-    (Processes { orders, observed }, Supervisor::new(config, orders_receiver, observed_sender, shutdown))
+    (
+        Processes { orders, observed },
+        Supervisor::new(config, orders_receiver, observed_sender, shutdown),
+    )
 }
 
 // === impl Processes ===

@@ -91,7 +91,9 @@ pub async fn run(
             }
             Err(problem) => {
                 status.successful.store(false, Ordering::Relaxed);
-                error!("the configuration was not reloaded, the old one goes on serving: {problem}");
+                error!(
+                    "the configuration was not reloaded, the old one goes on serving: {problem}"
+                );
             }
         }
     }
@@ -133,6 +135,7 @@ impl Status {
 
 /// What changes when the file is written, replaced, or reached through another symlink.
 fn identity(file: &Path) -> Option<(u64, u64, u64, i64, i64)> {
-    let of = |data: Metadata| (data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec());
+    let of =
+        |data: Metadata| (data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec());
     std::fs::metadata(file).ok().map(of)
 }

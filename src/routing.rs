@@ -116,7 +116,13 @@ mod tests {
 
     #[test]
     fn exact_before_wildcard_and_longest_prefix_first() {
-        let table = table(&[("a.b", "/"), ("a.b", "/api/v1"), ("a.b", "/api"), ("*.b", "/"), ("c.b", "/only")]);
+        let table = table(&[
+            ("a.b", "/"),
+            ("a.b", "/api/v1"),
+            ("a.b", "/api"),
+            ("*.b", "/"),
+            ("c.b", "/only"),
+        ]);
         assert_eq!(find(&table, "a.b", "/x"), Some("a.b/"));
         assert_eq!(find(&table, "a.b", "/api"), Some("a.b/api"));
         assert_eq!(find(&table, "a.b", "/apis"), Some("a.b/"));
@@ -132,7 +138,9 @@ mod tests {
     #[test]
     fn a_host_is_found_however_it_is_written() {
         let table = table(&[("example.com", "/"), ("[::1]", "/"), ("127.0.0.1", "/")]);
-        for host in ["example.com", "EXAMPLE.com:80", "example.com.", "Example.Com.:8080", "example.com:"] {
+        for host in
+            ["example.com", "EXAMPLE.com:80", "example.com.", "Example.Com.:8080", "example.com:"]
+        {
             assert_eq!(find(&table, host, "/"), Some("example.com/"), "{host}");
         }
         assert_eq!(find(&table, "[::1]:8080", "/"), Some("[::1]/"));
@@ -154,7 +162,8 @@ mod tests {
             let host = format!("{label}.example");
             let table = table(&[(&host, "/"), ("*.example", "/")]);
             let written = format!("{}{}:{port}", host.to_uppercase(), if dot { "." } else { "" });
-            prop_assert_eq!(find(&table, &written, "/"), Some(format!("{host}/").as_str()));
+            let expected = format!("{host}/");
+            prop_assert_eq!(find(&table, &written, "/"), Some(expected.as_str()));
             let other = format!("x{written}");
             prop_assert_eq!(find(&table, &other, "/"), Some("*.example/"));
         }

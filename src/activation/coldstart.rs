@@ -21,8 +21,10 @@ pub struct ColdStart {
 }
 
 /// Seconds; the first buckets are agimo's own share.
-const BOUNDS: &[f64] =
-    &[0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0];
+const BOUNDS: &[f64] = &[
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0, 120.0,
+];
 
 // === impl ColdStart ===
 
@@ -91,7 +93,12 @@ pub fn collect(page: &mut Exposition, services: &[(Labels, Arc<Activation>)]) {
         ];
         for (phase, histogram) in phases {
             let counted = histogram.counted();
-            page.histogram(&labels.clone().with("phase", phase), counted.bounds, &counted.counts, counted.sum);
+            page.histogram(
+                &labels.clone().with("phase", phase),
+                counted.bounds,
+                &counted.counts,
+                counted.sum,
+            );
         }
     }
 }

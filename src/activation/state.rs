@@ -10,10 +10,16 @@ use super::idle::Idle;
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum State {
     Asleep,
-    Waking { since: Instant },
-    Awake { idle: Idle },
+    Waking {
+        since: Instant,
+    },
+    Awake {
+        idle: Idle,
+    },
     /// The last wake failed; requests are refused until then.
-    Refusing { until: Instant },
+    Refusing {
+        until: Instant,
+    },
 }
 
 /// A workload's state and how often in a row its wake has failed.
@@ -86,7 +92,8 @@ impl Machine {
             }
             (State::Waking { .. }, Event::Failed) => {
                 let until = now + backoff(self.failures);
-                let refusing = Self { state: State::Refusing { until }, failures: self.failures + 1 };
+                let refusing =
+                    Self { state: State::Refusing { until }, failures: self.failures + 1 };
                 (refusing, Some(Action::Refuse { until }))
             }
             (State::Awake { .. }, Event::Unready | Event::Failed) => {

@@ -1,24 +1,194 @@
-//! STUB.
-use super::*;
-use super::report::Problem;
+//! From the text of a configuration file to a checked configuration, or to everything that is wrong with it at once. It
+//! opens no file, resolves no name and starts nothing.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use toml::de::{DeArray, DeTable, DeValue};
+
+use super::keys::Scope;
+use super::report::{Problem, line_column};
+use super::{ClientLimits, Config, ServiceConfig, WorkloadConfig};
+use section::{Layers, Section};
+
+mod names;
+mod section;
+mod service;
+mod syntax;
+#[cfg(test)]
+mod tests;
+mod value;
+
+/// What only one service may have, and where it was first seen.
+#[derive(Default)]
+struct Taken {
+    /// By host and path prefix.
+    routes: HashMap<(String, String), Range<usize>>,
+    /// Fixed ports of local processes.
+    ports: HashMap<u16, Range<usize>>,
+}
+
+/// Reads a configuration.
+///
+/// # Errors
+/// Every problem, in the order of the file; never none.
 pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
-    let t: toml::Table = text.parse().map_err(|e: toml::de::Error| vec![Problem{span:0..0,message:e.to_string(),help:String::new()}])?;
-    let d = |t: &toml::Table, k: &str, or: u64| t.get(k).and_then(|v| v.as_str()).map(|s| humantime::parse_duration(s).unwrap()).unwrap_or(Duration::from_secs(or));
-    let n = |t: &toml::Table, k: &str, or: i64| t.get(k).and_then(|v| v.as_integer()).unwrap_or(or);
-    let top = &t;
-    let services = t["services"].as_array().unwrap().iter().map(|s| {
-        let s = s.as_table().unwrap();
-        let dd = |k: &str, or: u64| if s.contains_key(k) { d(s,k,or) } else { d(top,k,or) };
-        let st = |k: &str| s.get(k).and_then(|v| v.as_str()).unwrap_or("").to_owned();
-        let workload = if st("type") == "process" { WorkloadConfig::Process(ProcessConfig {
-            name: if st("name").is_empty() { st("host") } else { st("name") },
-            command: s["command"].as_array().unwrap().iter().map(|v| v.as_str().unwrap().to_owned()).collect(),
-            env: Default::default(), workdir: None, port: s.get("port").and_then(|p| p.as_integer()).map(|p| p as u16),
-            readiness: if st("readiness").starts_with('/') { Readiness::Http(st("readiness")) } else { Readiness::Tcp },
-            start_timeout: dd("start_timeout", 60), stop_grace: dd("stop_grace", 10), replicas: n(s, "replicas", 1) as u32 }) }
-        else { WorkloadConfig::Kubernetes(KubernetesConfig{kind: KubernetesKind::Deployment, namespace: st("namespace"), name: st("name"), service_name: st("service_name"), service_port: 80}) };
-        ServiceConfig { host: st("host"), path_prefix: if st("path_prefix").is_empty() {"/".into()} else {st("path_prefix")}, workload,
-            hold_timeout: dd("timeout", 30), max_held: n(if s.contains_key("max_held") {s} else {top}, "max_held", 1000) as u32, sleep_after: dd("sleep_after", 300), connect_timeout: dd("connect_timeout", 5), response_timeout: None, idle_timeout: None, max_body: None }
-    }).collect();
-    Ok(Config { max_held_total: n(top, "max_held_total", 10000) as u32, trusted_proxies: vec![], client: ClientLimits { max_head: 32768, max_uri: 8192, max_headers: 100, head_timeout: d(top, "head_timeout", 10), keep_alive_timeout: d(top,"keep_alive_timeout",75) }, services })
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let mut problems = Vec::new();
+    let config = config(text, document.get_ref(), &mut problems);
+    if !errors.is_empty() {
+        problems = syntax::with_errors(text, &errors, problems);
+    }
+    problems.sort_by_key(|problem| problem.span.start);
+    match config {
+        Some(config) if problems.is_empty() => Ok(config),
+        _ if problems.is_empty() => Err(vec![incomplete()]),
+        _ => Err(problems),
+    }
+}
+
+fn config(text: &str, document: &DeTable<'_>, problems: &mut Vec<Problem>) -> Option<Config> {
+    let defaults = Section::defaults();
+    let top = Section::read(document, 0..0, Scope::Top, problems);
+    let layers = Layers { own: &top, outer: None, defaults: &defaults };
+    let client = client_limits(&layers, problems);
+    let services = services(text, document, &top, &defaults, problems);
+    Some(Config {
+        max_held_total: layers.number("max_held_total")?,
+        trusted_proxies: layers.networks("trusted_proxies")?,
+        client: client?,
+        services: services?,
+    })
+}
+
+fn client_limits(layers: &Layers<'_>, problems: &mut Vec<Problem>) -> Option<ClientLimits> {
+    let limits = ClientLimits {
+        max_head: usize::try_from(layers.size("max_head")??).ok()?,
+        max_uri: usize::try_from(layers.size("max_uri")??).ok()?,
+        max_headers: layers.number("max_headers")?,
+        head_timeout: layers.duration("head_timeout")??,
+        keep_alive_timeout: layers.duration("keep_alive_timeout")??,
+    };
+    if limits.max_uri >= limits.max_head {
+        let (head, uri) = (layers.own.span_of("max_head"), layers.own.span_of("max_uri"));
+        problems.push(Problem {
+            span: uri.clone().or(head.clone()).unwrap_or_default(),
+            message: format!(
+                "`max_uri` ({} bytes) is not smaller than `max_head` ({} bytes), which holds it",
+                limits.max_uri, limits.max_head
+            ),
+            help: format!("write max_uri = {} or a larger `max_head`", limits.max_head / 2),
+            related: uri.and(head).map(|head| (head, "the head".to_owned())),
+        });
+    }
+    Some(limits)
+}
+
+fn services(
+    text: &str,
+    document: &DeTable<'_>,
+    top: &Section,
+    defaults: &Section,
+    problems: &mut Vec<Problem>,
+) -> Option<Vec<ServiceConfig>> {
+    let mut taken = Taken::default();
+    let mut services = Vec::new();
+    for element in service_tables(document, problems)? {
+        let DeValue::Table(table) = element.get_ref() else {
+            problems.push(Problem {
+                span: element.span(),
+                message: format!(
+                    "a service must be a table, not {}",
+                    value::type_of(element.get_ref())
+                ),
+                help: "begin each service with a line [[services]]".to_owned(),
+                related: None,
+            });
+            continue;
+        };
+        let read = service::read(table, element.span(), top, defaults, problems);
+        problems.extend(taken.route(text, &read));
+        problems.extend(taken.port(text, &read));
+        services.push(read.config);
+    }
+    services.into_iter().collect()
+}
+
+/// The elements of `services`, of which there must be one.
+fn service_tables<'a, 'i>(
+    document: &'a DeTable<'i>,
+    problems: &mut Vec<Problem>,
+) -> Option<&'a DeArray<'i>> {
+    let help = "write [[services]] and below it `host`, `type` and what that type needs";
+    let (span, message, help) =
+        match document.get("services").map(|found| (found.span(), found.get_ref())) {
+            Some((_, DeValue::Array(elements))) if !elements.is_empty() => return Some(elements),
+            Some((span, DeValue::Table(_))) => (
+                span,
+                "`services` is one table, not an array of tables".to_owned(),
+                "write [[services]], with two brackets",
+            ),
+            Some((span, DeValue::Array(_))) => (span, "there is no service".to_owned(), help),
+            Some((span, other)) => (
+                span,
+                format!("`services` must be an array of tables, not {}", value::type_of(other)),
+                help,
+            ),
+            // The end of what is there, so that the place is not in the middle of it.
+            None => (0..0, "there is no service: [[services]] is missing".to_owned(), help),
+        };
+    problems.push(Problem { span, message, help: help.to_owned(), related: None });
+    None
+}
+
+/// Stands in for a problem that no check named.
+fn incomplete() -> Problem {
+    Problem {
+        span: 0..0,
+        message: "the configuration is incomplete".to_owned(),
+        help: "compare it with docs/configuration.md".to_owned(),
+        related: None,
+    }
+}
+
+// === impl Taken ===
+
+impl Taken {
+    fn route(&mut self, text: &str, service: &service::Read) -> Option<Problem> {
+        let ((host, prefix), span) = service.route.clone()?;
+        let Some(first) = self.routes.get(&(host.clone(), prefix.clone())) else {
+            self.routes.insert((host, prefix), span);
+            return None;
+        };
+        let (line, _) = line_column(text, first.start);
+        Some(Problem {
+            span,
+            message: format!(
+                "host \"{host}\" with path_prefix \"{prefix}\" is taken by the service of line {line}"
+            ),
+            help: "write another `host` or `path_prefix`, or remove one of the two services"
+                .to_owned(),
+            related: Some((first.clone(), "first here".to_owned())),
+        })
+    }
+
+    fn port(&mut self, text: &str, service: &service::Read) -> Option<Problem> {
+        let Some(WorkloadConfig::Process(process)) =
+            service.config.as_ref().map(|config| &config.workload)
+        else {
+            return None;
+        };
+        let (port, span) = (process.port?, service.port.clone()?);
+        let Some(first) = self.ports.get(&port) else {
+            self.ports.insert(port, span);
+            return None;
+        };
+        let (line, _) = line_column(text, first.start);
+        Some(Problem {
+            span,
+            message: format!("port {port} is taken by the service of line {line}"),
+            help: "write another port, or remove `port`: agimo then picks a free one".to_owned(),
+            related: Some((first.clone(), "first here".to_owned())),
+        })
+    }
 }

@@ -50,9 +50,15 @@ enum State {
     Sized(u64),
     UntilClose,
     /// Reading a chunk's size; the digits so far.
-    Size { value: u64, digits: u8 },
+    Size {
+        value: u64,
+        digits: u8,
+    },
     /// Between a chunk's size and its CR: an extension, read and dropped.
-    Extension { value: u64, bytes: u16 },
+    Extension {
+        value: u64,
+        bytes: u16,
+    },
     SizeLineFeed(u64),
     Data(u64),
     DataReturn,
@@ -78,9 +84,15 @@ impl Length {
                 return Err(HeadError::Malformed("HTTP/1.0 has no Transfer-Encoding"));
             }
             if fields.has(Kind::ContentLength) {
-                return Err(HeadError::Malformed("there are both Content-Length and Transfer-Encoding"));
+                return Err(HeadError::Malformed(
+                    "there are both Content-Length and Transfer-Encoding",
+                ));
             }
-            return if is_chunked(fields) { Ok(Self::Chunked) } else { Err(HeadError::NotImplemented) };
+            return if is_chunked(fields) {
+                Ok(Self::Chunked)
+            } else {
+                Err(HeadError::NotImplemented)
+            };
         }
         Ok(content_length(fields)?.map_or(Self::Empty, Self::sized))
     }
@@ -97,7 +109,11 @@ impl Length {
         }
         if head.fields.has(Kind::TransferEncoding) {
             // Section 6.3: it overrides Content-Length, which the caller must then not pass on.
-            return if is_chunked(&head.fields) { Ok(Self::Chunked) } else { Err(HeadError::NotImplemented) };
+            return if is_chunked(&head.fields) {
+                Ok(Self::Chunked)
+            } else {
+                Err(HeadError::NotImplemented)
+            };
         }
         Ok(content_length(&head.fields)?.map_or(Self::UntilClose, Self::sized))
     }
@@ -279,7 +295,8 @@ fn content_length(fields: &Fields) -> Result<Option<u64>, HeadError> {
         return Err(HeadError::Malformed("there is more than one Content-Length"));
     }
     // Digits only: `parse` alone would take a sign.
-    let digits = std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
+    let digits =
+        std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
     digits
         .and_then(|digits| digits.parse().ok())
         .map(Some)
@@ -303,7 +320,11 @@ mod tests {
     use super::*;
 
     /// Decodes `input` given in pieces of `step` bytes: the data, the trailers and what was left.
-    fn decode(length: Length, input: &[u8], step: usize) -> Result<(Vec<u8>, Vec<u8>, Vec<u8>), BodyError> {
+    fn decode(
+        length: Length,
+        input: &[u8],
+        step: usize,
+    ) -> Result<(Vec<u8>, Vec<u8>, Vec<u8>), BodyError> {
         let mut decoder = Decoder::new(length);
         let mut data = Vec::new();
         let mut at = 0;
@@ -350,7 +371,11 @@ mod tests {
             b"0\r\nbad trailer\r\n\r\n",
             b"5\r\nhel",
         ] {
-            assert!(decode(Length::Chunked, input, 3).is_err(), "{:?}", String::from_utf8_lossy(input));
+            assert!(
+                decode(Length::Chunked, input, 3).is_err(),
+                "{:?}",
+                String::from_utf8_lossy(input)
+            );
         }
     }
 

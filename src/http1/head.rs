@@ -235,10 +235,12 @@ impl From<httparse::Error> for HeadError {
 
 /// A head whose end has not come is refused as soon as it can no longer fit.
 fn unfinished(bytes: &[u8], limits: &Limits) -> Result<(), HeadError> {
-    let first_line_ended = bytes.contains(&b'\n');
-    // Method, two spaces and version come on top of the target.
-    if !first_line_ended && bytes.len() > limits.uri + 64 {
-        return Err(HeadError::UriTooLong);
+    if !bytes.contains(&b'\n') {
+        let space = bytes.iter().position(|byte| *byte == b' ');
+        let after_method = space.map_or(0, |at| bytes.len() - at - 1);
+        if after_method > limits.uri + " HTTP/1.1\r".len() {
+            return Err(HeadError::UriTooLong);
+        }
     }
     if bytes.len() >= limits.head {
         return Err(HeadError::TooLarge);
@@ -249,7 +251,10 @@ fn unfinished(bytes: &[u8], limits: &Limits) -> Result<(), HeadError> {
 /// RFC 9112 section 2.2 lets a recipient take a lone LF for a line's end; readers differ about it,
 /// so it is refused.
 fn refuse_bare_line_feeds(head: &[u8]) -> Result<(), HeadError> {
-    let bare = head.iter().enumerate().any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'));
+    let bare = head
+        .iter()
+        .enumerate()
+        .any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'));
     if bare { Err(HeadError::Malformed("a line ends in LF without CR")) } else { Ok(()) }
 }
 
@@ -285,7 +290,8 @@ mod tests {
 
     #[test]
     fn a_head_keeps_its_lines_as_they_came() {
-        let head = parse("GET /a?b HTTP/1.1\r\nHOST: Example.com:80\r\nx-B:  two \r\nX-a:\r\n\r\n").unwrap();
+        let head = parse("GET /a?b HTTP/1.1\r\nHOST: Example.com:80\r\nx-B:  two \r\nX-a:\r\n\r\n")
+            .unwrap();
         let lines: Vec<_> = head.fields.iter().map(|line| (line.name, line.value)).collect();
         let expected: [(&[u8], &[u8]); 3] =
             [(b"HOST", b"Example.com:80"), (b"x-B", b"two"), (b"X-a", b"")];
@@ -320,14 +326,20 @@ mod tests {
             let error = parse(text).expect_err(text);
             assert!(matches!(error, HeadError::Malformed(_)), "{text:?}: {error:?}");
         }
-        assert_eq!(parse("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap_err(), HeadError::NotImplemented);
+        assert_eq!(
+            parse("CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n").unwrap_err(),
+            HeadError::NotImplemented
+        );
         assert_eq!(parse("GET / HTTP/2.0\r\nHost: a\r\n\r\n").unwrap_err(), HeadError::Version);
     }
 
     #[test]
     fn limits_hold_before_the_head_is_complete() {
         let long = format!("GET /{}", "a".repeat(200));
-        assert_eq!(RequestHead::parse(long.as_bytes(), &LIMITS).unwrap_err(), HeadError::UriTooLong);
+        assert_eq!(
+            RequestHead::parse(long.as_bytes(), &LIMITS).unwrap_err(),
+            HeadError::UriTooLong
+        );
         let big = format!("GET / HTTP/1.1\r\nX: {}", "a".repeat(1100));
         assert_eq!(RequestHead::parse(big.as_bytes(), &LIMITS).unwrap_err(), HeadError::TooLarge);
         let many = format!("GET / HTTP/1.1\r\n{}\r\n", "X: a\r\n".repeat(9));

@@ -28,7 +28,14 @@ pub struct Wire {
 
 impl Wire {
     pub fn new(stream: TcpStream) -> Self {
-        Self { stream, early: Vec::new(), unsent: Vec::new(), sent: 0, readiness_taken: false, received: 0 }
+        Self {
+            stream,
+            early: Vec::new(),
+            unsent: Vec::new(),
+            sent: 0,
+            readiness_taken: false,
+            received: 0,
+        }
     }
 
     /// Reads what there is, the given-back bytes first; 0 is the peer's end of stream.
@@ -137,13 +144,19 @@ impl Wire {
     pub fn is_quiet(&self) -> bool {
         // Without an event since the last read this costs no system call.
         let unread = self.stream.try_read(&mut [0]);
-        self.early.is_empty() && matches!(unread, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+        self.early.is_empty()
+            && matches!(unread, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
     }
 
     fn is_closed(&self) -> bool {
         let mut fds = [PollFd::new(&self.stream, PollFlags::RDHUP)];
-        match rustix::event::poll(&mut fds, Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 })) {
-            Ok(_) => fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR),
+        match rustix::event::poll(
+            &mut fds,
+            Some(&rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 }),
+        ) {
+            Ok(_) => {
+                fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+            }
             Err(_) => false,
         }
     }

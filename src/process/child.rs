@@ -97,7 +97,10 @@ impl Child {
             // It may have ended by itself.
             let _ = kill_process_group(group, Signal::TERM);
             if tokio::time::timeout(grace, self.process.wait()).await.is_err() {
-                info!(pid = group.as_raw_nonzero().get(), "did not stop within stop_grace, killing it");
+                info!(
+                    pid = group.as_raw_nonzero().get(),
+                    "did not stop within stop_grace, killing it"
+                );
                 let _ = kill_process_group(group, Signal::KILL);
                 let _ = self.process.wait().await;
             }

@@ -21,7 +21,8 @@ pub fn raise_open_files() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     OPEN_FILES.get_or_init(|| limit.current);
     // Where this is refused, the old limit serves on.
-    let _ = rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
+    let _ =
+        rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
 /// The command that starts `program` (with its arguments, never empty) as a tied child.
@@ -39,7 +40,8 @@ pub fn become_program(arguments: &[OsString]) -> String {
     let [parent, open_files, program, rest @ ..] = arguments else {
         return "this subcommand is for agimo itself".to_owned();
     };
-    let number = |text: &OsStr| text.to_str().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
+    let number =
+        |text: &OsStr| text.to_str().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
         return format!("cannot tie the process to agimo: {error}");
     }

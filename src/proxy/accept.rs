@@ -38,6 +38,8 @@ const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// As many listeners on one address as there are cores; the kernel spreads connections over them.
 pub fn listen(address: SocketAddr, cores: usize) -> io::Result<Vec<TcpListener>> {
+    // SO_REUSEPORT would let two agimos share a port and its requests unnoticed: see that it is free.
+    drop(TcpListener::bind(address)?);
     let first = listen_one(address)?;
     // With port 0 the kernel has chosen one, which the others then share.
     let address = first.local_addr()?;
@@ -65,7 +67,11 @@ fn listen_one(address: SocketAddr) -> io::Result<TcpListener> {
 
 impl Proxy {
     /// Starts a core's thread. It ends once drained, or at once when aborted.
-    pub fn start(self, index: usize, listener: TcpListener) -> io::Result<JoinHandle<io::Result<()>>> {
+    pub fn start(
+        self,
+        index: usize,
+        listener: TcpListener,
+    ) -> io::Result<JoinHandle<io::Result<()>>> {
         std::thread::Builder::new().name(format!("core-{index}")).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -112,7 +118,8 @@ async fn drain(
     shutdown: &Shutdown,
 ) {
     // Closing the listener would reset what waits in its queue.
-    while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await {
+    while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await
+    {
         connections.spawn_local(connection::serve(stream, peer, core.clone()));
     }
     drop(listener);

@@ -105,7 +105,11 @@ impl Client {
                 Poll::Pending => {}
             }
             self.timer.poll(cx).map(|()| {
-                Err(if partial.is_empty() { NoRequest::Ended } else { NoRequest::Refused(HeadError::Slow) })
+                Err(if partial.is_empty() {
+                    NoRequest::Ended
+                } else {
+                    NoRequest::Refused(HeadError::Slow)
+                })
             })
         })
         .await;
@@ -188,7 +192,9 @@ impl Client {
                 return Poll::Ready(());
             }
             if !ended {
-                if ready!(self.wire.poll_flush(cx)).is_err() || ready!(self.wire.poll_shutdown(cx)).is_err() {
+                if ready!(self.wire.poll_flush(cx)).is_err()
+                    || ready!(self.wire.poll_shutdown(cx)).is_err()
+                {
                     return Poll::Ready(());
                 }
                 ended = true;

@@ -233,7 +233,12 @@ impl Endpoints {
 
 impl Endpoint {
     fn new(address: SocketAddr) -> Self {
-        Self { address, in_flight: Cell::new(0), gone_until: Cell::new(None), idle: RefCell::default() }
+        Self {
+            address,
+            in_flight: Cell::new(0),
+            gone_until: Cell::new(None),
+            idle: RefCell::default(),
+        }
     }
 
     /// It refused or reset a connection: leave it alone for the moment.

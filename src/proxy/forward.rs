@@ -73,7 +73,8 @@ pub async fn forward(
             })?
         }
     };
-    let mut exchange = Exchange::new(client, request, upstream, open.service().service.config.max_body);
+    let mut exchange =
+        Exchange::new(client, request, upstream, open.service().service.config.max_body);
     let sent = client_log_start(exchange.client);
     let begun = exchange.response(open).await;
     if let Some(sent) = sent {
@@ -101,7 +102,12 @@ fn client_log_start(client: &Client) -> Option<Instant> {
 // === impl Exchange ===
 
 impl<'a> Exchange<'a> {
-    fn new(client: &'a mut Client, request: &'a Request, upstream: Upstream, max_body: Option<u64>) -> Self {
+    fn new(
+        client: &'a mut Client,
+        request: &'a Request,
+        upstream: Upstream,
+        max_body: Option<u64>,
+    ) -> Self {
         let received = client.wire.received();
         Self {
             client,
@@ -123,7 +129,9 @@ impl<'a> Exchange<'a> {
         poll_fn(|cx| Poll::Ready(self.send_head(cx))).await?;
         let begun = poll_fn(|cx| {
             self.poll_upload(cx)?;
-            if let (Some(limit), false, true) = (response_timeout, waiting, self.upload.is_finished()) {
+            if let (Some(limit), false, true) =
+                (response_timeout, waiting, self.upload.is_finished())
+            {
                 waiting = true;
                 self.client.timer.set(Instant::now() + limit);
             }
@@ -154,7 +162,9 @@ impl<'a> Exchange<'a> {
             Ok::<_, Failed>(self.upstream.send(cx, out))
         })?;
         // Nothing went out: the connection was closed already.
-        sent.map_err(|_| self.give_back(Failed::Again(if self.reused { Retry::Idle } else { Retry::Reset })))
+        sent.map_err(|_| {
+            self.give_back(Failed::Again(if self.reused { Retry::Idle } else { Retry::Reset }))
+        })
     }
 
     fn poll_upload(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
@@ -172,7 +182,11 @@ impl<'a> Exchange<'a> {
     /// While its body is being read, the upload notices that the client goes.
     fn poll_client_gone(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
         let idle = self.upload.is_finished() || self.upload_refused;
-        if idle && self.client.wire.poll_closed(cx).is_ready() { Err(Failed::ClientGone) } else { Ok(()) }
+        if idle && self.client.wire.poll_closed(cx).is_ready() {
+            Err(Failed::ClientGone)
+        } else {
+            Ok(())
+        }
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, open: &mut Open) -> Poll<Result<Begun, Failed>> {
@@ -206,7 +220,9 @@ impl<'a> Exchange<'a> {
     ) -> Result<Option<Begun>, Failed> {
         let mut rest = input;
         let begun = loop {
-            let Some((head, length)) = ResponseHead::parse(rest).map_err(|_| Reason::ResponseMalformed)? else {
+            let Some((head, length)) =
+                ResponseHead::parse(rest).map_err(|_| Reason::ResponseMalformed)?
+            else {
                 self.partial = rest.to_vec();
                 break None;
             };
@@ -226,7 +242,13 @@ impl<'a> Exchange<'a> {
         Ok(begun)
     }
 
-    fn switch(&mut self, head: &ResponseHead, rest: &[u8], out: &mut Vec<u8>, open: &mut Open) -> Result<Begun, Failed> {
+    fn switch(
+        &mut self,
+        head: &ResponseHead,
+        rest: &[u8],
+        out: &mut Vec<u8>,
+        open: &mut Open,
+    ) -> Result<Begun, Failed> {
         if !self.request.upgrade {
             return Err(Reason::ResponseMalformed.into());
         }
@@ -237,8 +259,15 @@ impl<'a> Exchange<'a> {
         Ok(Begun::Switched)
     }
 
-    fn begin(&mut self, head: &ResponseHead, rest: &[u8], out: &mut Vec<u8>, open: &mut Open) -> Result<Begun, Failed> {
-        let length = Length::of_response(head, &self.request.head.method).map_err(|_| Reason::ResponseMalformed)?;
+    fn begin(
+        &mut self,
+        head: &ResponseHead,
+        rest: &[u8],
+        out: &mut Vec<u8>,
+        open: &mut Open,
+    ) -> Result<Begun, Failed> {
+        let length = Length::of_response(head, &self.request.head.method)
+            .map_err(|_| Reason::ResponseMalformed)?;
         let framing = match (length, self.request.head.version) {
             (Length::Chunked | Length::UntilClose, Version::HTTP_11) => Length::Chunked,
             (Length::Chunked | Length::UntilClose, _) => Length::UntilClose,
@@ -275,7 +304,9 @@ impl<'a> Exchange<'a> {
             self.poll_upload(cx)?;
             match download.poll(cx, &mut self.upstream, &mut self.client.wire) {
                 Poll::Ready(Ok(())) => return Poll::Ready(Ok(true)),
-                Poll::Ready(Err(PumpError::Recipient(_))) => return Poll::Ready(Err(Failed::ClientGone)),
+                Poll::Ready(Err(PumpError::Recipient(_))) => {
+                    return Poll::Ready(Err(Failed::ClientGone));
+                }
                 Poll::Ready(Err(_)) => return Poll::Ready(Ok(false)),
                 Poll::Pending => {}
             }
@@ -300,7 +331,11 @@ impl<'a> Exchange<'a> {
             }
             return Ok(Answered::Response(After::Drop));
         }
-        if keep_upstream && self.upload.is_finished() && !self.upload_refused && self.upstream.is_quiet() {
+        if keep_upstream
+            && self.upload.is_finished()
+            && !self.upload_refused
+            && self.upstream.is_quiet()
+        {
             flight.endpoint().keep_idle(self.upstream, Instant::now());
         }
         Ok(Answered::Response(if keep_client { After::KeepAlive } else { After::Close }))
@@ -312,7 +347,10 @@ impl<'a> Exchange<'a> {
 
     /// The connection ended before the first byte of a response, or in its head.
     fn without_response(&self) -> Failed {
-        if !self.partial.is_empty() || !self.request.head.method.is_idempotent() || !self.is_untouched() {
+        if !self.partial.is_empty()
+            || !self.request.head.method.is_idempotent()
+            || !self.is_untouched()
+        {
             return Reason::ConnectionBroken.into();
         }
         Failed::Again(if self.reused { Retry::Idle } else { Retry::Reset })

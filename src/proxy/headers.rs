@@ -80,7 +80,11 @@ pub fn asks_for_upgrade(head: &RequestHead) -> bool {
     head.version == Version::HTTP_11
         && head.fields.connection().upgrade
         && head.fields.has(Kind::Upgrade)
-        && !head.fields.all(Kind::Upgrade).flat_map(list).any(|name| name.eq_ignore_ascii_case(b"h2c"))
+        && !head
+            .fields
+            .all(Kind::Upgrade)
+            .flat_map(list)
+            .any(|name| name.eq_ignore_ascii_case(b"h2c"))
 }
 
 /// Appends the head for the application.
@@ -102,7 +106,9 @@ pub fn write_request(
             // RFC 9112 section 3.2.2: the target's authority replaces Host.
             Kind::Host => line(out, field.name, target.authority.unwrap_or(field.value)),
             Kind::Upgrade if upgrade => line(out, field.name, field.value),
-            Kind::Te => trailers |= list(field.value).any(|coding| coding.eq_ignore_ascii_case(b"trailers")),
+            Kind::Te => {
+                trailers |= list(field.value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
+            }
             Kind::XForwardedFor | Kind::Forwarded => {}
             Kind::XForwardedProto | Kind::XForwardedHost if !client.believes(field.kind) => {}
             _ if ends_here(&field, &head.fields, options) => {}
@@ -176,7 +182,12 @@ fn line(out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
 }
 
 /// One line with the earlier values, comma-separated, and a last one made of `parts`.
-fn join<'a>(out: &mut Vec<u8>, name: &[u8], earlier: impl Iterator<Item = &'a [u8]>, parts: &[&[u8]]) {
+fn join<'a>(
+    out: &mut Vec<u8>,
+    name: &[u8],
+    earlier: impl Iterator<Item = &'a [u8]>,
+    parts: &[&[u8]],
+) {
     out.extend_from_slice(name);
     out.extend_from_slice(b": ");
     for value in earlier {
@@ -203,7 +214,8 @@ mod tests {
 
     fn request(text: &str, trusted: &str) -> String {
         let (head, _) = RequestHead::parse(text.as_bytes(), &LIMITS).unwrap().unwrap();
-        let networks: Vec<IpNet> = trusted.split_terminator(' ').map(|net| net.parse().unwrap()).collect();
+        let networks: Vec<IpNet> =
+            trusted.split_terminator(' ').map(|net| net.parse().unwrap()).collect();
         let client = ClientIdentity::new("10.0.0.1".parse().unwrap(), &networks);
         let mut out = Vec::new();
         let length = Length::of_request(&head).unwrap();
@@ -221,7 +233,10 @@ mod tests {
              Keep-Alive: 5\r\nAlpha: 3\r\nTE: gzip\r\nProxy-Connection: x\r\nUpgrade: h2c\r\n\r\n",
             "",
         );
-        assert_eq!(out, format!("GET /x HTTP/1.1\r\nzeta: 1\r\nHOST: a\r\nAlpha: 3\r\n{ADDED}\r\n"));
+        assert_eq!(
+            out,
+            format!("GET /x HTTP/1.1\r\nzeta: 1\r\nHOST: a\r\nAlpha: 3\r\n{ADDED}\r\n")
+        );
     }
 
     #[test]
@@ -258,7 +273,8 @@ mod tests {
         );
         assert!(out.contains("Upgrade: websocket\r\nSec-WebSocket-Protocol: b\r\n"), "{out}");
         assert!(out.ends_with("Connection: upgrade\r\n\r\n"), "{out}");
-        let out = request("GET / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: trailers\r\n\r\n", "");
+        let out =
+            request("GET / HTTP/1.1\r\nHost: a\r\nConnection: TE\r\nTE: trailers\r\n\r\n", "");
         assert!(out.ends_with("TE: trailers\r\nConnection: TE\r\n\r\n"), "{out}");
     }
 
@@ -269,7 +285,8 @@ mod tests {
         let mut out = Vec::new();
         let client = Persistence { keep_alive: true, version: Version::HTTP_11 };
         write_response(&head, Length::Sized(3), client, &mut out);
-        let expected = "HTTP/1.1 200 Fine by me\r\nserver: x\r\nX-B: 2\r\nContent-Length: 3\r\n\r\n";
+        let expected =
+            "HTTP/1.1 200 Fine by me\r\nserver: x\r\nX-B: 2\r\nContent-Length: 3\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);
     }
 }

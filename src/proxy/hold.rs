@@ -15,7 +15,11 @@ use super::reject::Reason;
 use super::request::{Failed, Open};
 
 /// An endpoint for the request, as soon as there is one and until `timeout` after its arrival.
-pub async fn for_endpoint(client: &mut Client, open: &mut Open, view: &View) -> Result<Flight, Failed> {
+pub async fn for_endpoint(
+    client: &mut Client,
+    open: &mut Open,
+    view: &View,
+) -> Result<Flight, Failed> {
     let service = open.service().clone();
     let Some(activation) = &service.service.activation else {
         return Err(Reason::NoBackend.into());
@@ -42,7 +46,9 @@ async fn wait(
         released.as_mut().enable();
         let again_at = match service.choose() {
             Choice::To(flight) => break Ok(flight),
-            Choice::Refused(refusal) if !refusal.has_passed() => break Err(Failed::Refused(refusal)),
+            Choice::Refused(refusal) if !refusal.has_passed() => {
+                break Err(Failed::Refused(refusal));
+            }
             Choice::Refused(_) | Choice::Wait(None) => {
                 activation.want();
                 deadline

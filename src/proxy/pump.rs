@@ -76,7 +76,12 @@ impl Pump {
     }
 
     /// Moves what can be moved; ready when the body has ended and all of it is in the socket.
-    pub fn poll(&mut self, cx: &mut Context<'_>, from: &mut Wire, to: &mut Wire) -> Poll<Result<(), PumpError>> {
+    pub fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        from: &mut Wire,
+        to: &mut Wire,
+    ) -> Poll<Result<(), PumpError>> {
         loop {
             ready!(to.poll_flush(cx)).map_err(PumpError::Recipient)?;
             if self.finished {
@@ -94,7 +99,8 @@ impl Pump {
         to: &mut Wire,
         scratch: &mut Scratch,
     ) -> Poll<Result<(), PumpError>> {
-        let length = ready!(from.poll_read(cx, &mut scratch.input)).map_err(|_| PumpError::Sender)?;
+        let length =
+            ready!(from.poll_read(cx, &mut scratch.input)).map_err(|_| PumpError::Sender)?;
         let Scratch { input, output } = scratch;
         if length == 0 {
             self.decoder.end_of_input().map_err(|_| PumpError::Sender)?;
@@ -113,7 +119,9 @@ impl Pump {
 
     /// The next bytes of a body without chunks on either side: they are sent from where they lie.
     fn take_plain<'a>(&mut self, rest: &mut &'a [u8]) -> Result<&'a [u8], PumpError> {
-        let Ok(Piece::Data(data)) = self.decoder.decode(rest) else { return Err(PumpError::Sender) };
+        let Ok(Piece::Data(data)) = self.decoder.decode(rest) else {
+            return Err(PumpError::Sender);
+        };
         self.count(data)?;
         self.finished = self.decoder.is_done();
         Ok(data)

@@ -131,9 +131,11 @@ impl Reason {
                 "no-backend",
                 "this agimo has no backend for the type of this service",
             ),
-            Self::ResponseMalformed => {
-                (S::BAD_GATEWAY, "response-malformed", "the application's response is not valid HTTP")
-            }
+            Self::ResponseMalformed => (
+                S::BAD_GATEWAY,
+                "response-malformed",
+                "the application's response is not valid HTTP",
+            ),
             Self::ResponseTimeout => (
                 S::GATEWAY_TIMEOUT,
                 "response-timeout",
@@ -146,15 +148,21 @@ impl Reason {
                 (S::NOT_FOUND, "unknown-host", "no service is configured for this host and path")
             }
             Self::WakeFailed(cause) => match cause {
-                Cause::NotStarted => {
-                    (S::SERVICE_UNAVAILABLE, "wake-not-started", "the application could not be started")
-                }
-                Cause::Exited => {
-                    (S::SERVICE_UNAVAILABLE, "wake-exited", "the application ended before it was ready")
-                }
-                Cause::NotReady => {
-                    (S::SERVICE_UNAVAILABLE, "wake-not-ready", "the application was not ready in time")
-                }
+                Cause::NotStarted => (
+                    S::SERVICE_UNAVAILABLE,
+                    "wake-not-started",
+                    "the application could not be started",
+                ),
+                Cause::Exited => (
+                    S::SERVICE_UNAVAILABLE,
+                    "wake-exited",
+                    "the application ended before it was ready",
+                ),
+                Cause::NotReady => (
+                    S::SERVICE_UNAVAILABLE,
+                    "wake-not-ready",
+                    "the application was not ready in time",
+                ),
             },
             Self::Head(error) => Self::head_row(error),
         }
@@ -163,15 +171,18 @@ impl Reason {
     fn head_row(error: HeadError) -> (StatusCode, &'static str, &'static str) {
         let (token, words) = match error {
             HeadError::Malformed(words) => ("request-malformed", words),
-            HeadError::TooLarge => {
-                ("head-too-large", "the request head is larger than max_head or has more lines than max_headers")
-            }
+            HeadError::TooLarge => (
+                "head-too-large",
+                "the request head is larger than max_head or has more lines than max_headers",
+            ),
             HeadError::UriTooLong => ("uri-too-long", "the request target is longer than max_uri"),
             HeadError::Version => ("version-not-supported", "this HTTP version is not spoken here"),
             HeadError::NotImplemented => {
                 ("not-implemented", "this method or transfer coding is not implemented here")
             }
-            HeadError::Slow => ("head-timeout", "the request head did not arrive within head_timeout"),
+            HeadError::Slow => {
+                ("head-timeout", "the request head did not arrive within head_timeout")
+            }
         };
         (error.status(), token, words)
     }
@@ -187,7 +198,8 @@ mod tests {
         Reject::from(Reason::HoldFull).write(false, true, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("HTTP/1.1 503 Service Unavailable\r\n"), "{text}");
-        for line in ["x-agimo-reason: hold-full\r\n", "retry-after: 1\r\n", "connection: close\r\n"] {
+        for line in ["x-agimo-reason: hold-full\r\n", "retry-after: 1\r\n", "connection: close\r\n"]
+        {
             assert!(text.contains(line), "{line:?} in {text}");
         }
         let (head, body) = text.split_once("\r\n\r\n").unwrap();

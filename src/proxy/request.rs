@@ -116,7 +116,8 @@ async fn until_answered(
     view: &View,
     open: &mut Open,
 ) -> Result<forward::Answered, Failed> {
-    if let (Length::Sized(length), Some(most)) = (request.length, open.service.service.config.max_body)
+    if let (Length::Sized(length), Some(most)) =
+        (request.length, open.service.service.config.max_body)
         && length > most
     {
         return Err(Reason::BodyTooLarge.into());
@@ -164,7 +165,14 @@ impl Open {
     fn begin(service: Rc<CoreService>) -> Self {
         service.traffic.arrive();
         let none = Duration::ZERO;
-        Self { service, arrived: Instant::now(), held: none, connecting: none, waiting: none, status: 0 }
+        Self {
+            service,
+            arrived: Instant::now(),
+            held: none,
+            connecting: none,
+            waiting: none,
+            status: 0,
+        }
     }
 
     pub fn service(&self) -> &Rc<CoreService> {

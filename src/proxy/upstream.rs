@@ -35,7 +35,11 @@ pub fn idle(endpoint: &Endpoint, repeatable: bool) -> Option<Upstream> {
 }
 
 /// A new connection.
-pub async fn connect(client: &mut Client, endpoint: &Endpoint, limit: Duration) -> Result<Upstream, ConnectError> {
+pub async fn connect(
+    client: &mut Client,
+    endpoint: &Endpoint,
+    limit: Duration,
+) -> Result<Upstream, ConnectError> {
     client.timer.set(Instant::now() + limit);
     let mut connecting = pin!(TcpStream::connect(endpoint.address));
     let connected = std::future::poll_fn(|cx| {
@@ -50,6 +54,10 @@ pub async fn connect(client: &mut Client, endpoint: &Endpoint, limit: Duration) 
     .await;
     client.timer.clear();
     let stream = connected?;
+    // Where nobody listens any more, a connection to an ephemeral port can meet itself.
+    if stream.local_addr().is_ok_and(|own| own == endpoint.address) {
+        return Err(ConnectError::Refused);
+    }
     // Heads and small bodies go out in one write each; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
     Ok(Upstream { wire: Wire::new(stream), reused: false })

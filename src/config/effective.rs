@@ -1,0 +1,163 @@
+//! The checked configuration as the admin port shows it: every default filled in, every secret masked. It can be read
+//! back as a configuration, and decides nothing.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value, json};
+
+use super::{
+    ClientLimits, Config, KubernetesConfig, ProcessConfig, Readiness, ServiceConfig, WorkloadConfig,
+};
+
+// === impl Config ===
+
+impl Config {
+    /// Every value under the key that sets it. Sizes are in bytes, durations as they would be written, the values of
+    /// environment variables `***`.
+    pub fn effective(&self) -> Value {
+        let Self { max_held_total, trusted_proxies, client, services } = self;
+        let ClientLimits { max_head, max_uri, max_headers, head_timeout, keep_alive_timeout } =
+            client;
+        json!({
+            "max_held_total": max_held_total,
+            "trusted_proxies": trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "max_head": max_head,
+            "max_uri": max_uri,
+            "max_headers": max_headers,
+            "head_timeout": duration(*head_timeout),
+            "keep_alive_timeout": duration(*keep_alive_timeout),
+            "services": services.iter().map(service).collect::<Vec<_>>(),
+        })
+    }
+}
+
+fn service(service: &ServiceConfig) -> Value {
+    let mut shown = Map::new();
+    let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
+    put("host", json!(service.host));
+    put("path_prefix", json!(service.path_prefix));
+    put("timeout", duration(service.hold_timeout));
+    put("max_held", json!(service.max_held));
+    put("sleep_after", duration(service.sleep_after));
+    put("connect_timeout", duration(service.connect_timeout));
+    put("response_timeout", service.response_timeout.map_or(off(), duration));
+    put("idle_timeout", service.idle_timeout.map_or(off(), duration));
+    put("max_body", service.max_body.map_or(off(), |bytes| json!(bytes)));
+    shown.extend(match &service.workload {
+        WorkloadConfig::Kubernetes(config) => kubernetes(config),
+        WorkloadConfig::Process(config) => process(config),
+    });
+    Value::Object(shown)
+}
+
+fn kubernetes(config: &KubernetesConfig) -> Map<String, Value> {
+    let KubernetesConfig { kind, namespace, name, service_name, service_port } = config;
+    Map::from_iter([
+        ("type".to_owned(), json!(kind.as_str())),
+        ("namespace".to_owned(), json!(namespace)),
+        ("name".to_owned(), json!(name)),
+        ("service_name".to_owned(), json!(service_name)),
+        ("service_port".to_owned(), json!(service_port)),
+    ])
+}
+
+fn process(config: &ProcessConfig) -> Map<String, Value> {
+    let env = config.env.iter().map(|(name, value)| (name.clone(), json!(format!("{value:?}"))));
+    let mut shown = Map::from_iter([
+        ("type".to_owned(), json!("process")),
+        ("name".to_owned(), json!(config.name)),
+        ("command".to_owned(), json!(config.command)),
+        ("env".to_owned(), Value::Object(env.collect())),
+    ]);
+    if let Some(workdir) = &config.workdir {
+        shown.insert("workdir".to_owned(), json!(workdir.to_string_lossy()));
+    }
+    if let Some(port) = config.port {
+        shown.insert("port".to_owned(), json!(port));
+    }
+    let readiness = match &config.readiness {
+        Readiness::Tcp => "tcp",
+        Readiness::Http(path) => path,
+    };
+    shown.insert("readiness".to_owned(), json!(readiness));
+    shown.insert("start_timeout".to_owned(), duration(config.start_timeout));
+    shown.insert("stop_grace".to_owned(), duration(config.stop_grace));
+    shown.insert("replicas".to_owned(), json!(config.replicas));
+    shown
+}
+
+fn duration(duration: Duration) -> Value {
+    json!(humantime::format_duration(duration).to_string())
+}
+
+fn off() -> Value {
+    json!("off")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse::parse;
+    use proptest::prelude::*;
+
+    /// What `effective` shows as a configuration file: JSON's strings, numbers and arrays are TOML's too.
+    fn as_toml(shown: &Value) -> String {
+        let lines = |table: &Value| -> String {
+            let keys =
+                table.as_object().into_iter().flatten().filter(|(key, _)| *key != "services");
+            let line = |(key, value): (&String, &Value)| match value.as_object() {
+                Some(inner) => {
+                    let inner: Vec<_> =
+                        inner.iter().map(|(key, value)| format!("{key} = {value}")).collect();
+                    format!("{key} = {{ {} }}\n", inner.join(", "))
+                }
+                None => format!("{key} = {value}\n"),
+            };
+            keys.map(line).collect()
+        };
+        let services = shown["services"].as_array().into_iter().flatten();
+        lines(shown)
+            + &services
+                .map(|service| format!("[[services]]\n{}", lines(service)))
+                .collect::<String>()
+    }
+
+    #[test]
+    fn defaults_are_filled_in_and_secrets_masked() {
+        let text = "[[services]]\nhost = 'A.b.'\ntype = 'process'\ncommand = ['x']\nenv = { KEY = 'hunter2' }";
+        let shown = parse(text).unwrap().effective();
+        assert_eq!(shown["max_held_total"], 10000);
+        assert_eq!(shown["max_head"], 32768);
+        let service = &shown["services"][0];
+        assert_eq!(service["host"], "a.b");
+        assert_eq!(service["name"], "a.b");
+        assert_eq!(service["timeout"], "30s");
+        assert_eq!(service["sleep_after"], "5m");
+        assert_eq!(service["response_timeout"], "off");
+        assert_eq!(service["env"]["KEY"], "***");
+        assert!(service.get("port").is_none());
+        assert!(!shown.to_string().contains("hunter2"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_shown_reads_back_as_the_same(
+            top in "(timeout = '[1-9][0-9]{0,2}(ms|s|m)'\n)?(max_body = '[1-9]MB'\n)?(idle_timeout = '1h 5s'\n)?",
+            networks in prop::collection::vec(any::<[u8; 4]>().prop_map(|[a, b, c, d]| format!("{a}.{b}.{c}.{d}/{}", a % 33)), 0..3),
+            labels in prop::collection::vec("[a-z][a-z0-9]{0,5}", 1..4),
+            prefix in "/[a-z/]{0,6}",
+            command in prop::collection::vec("[ -&(-~]{1,8}", 1..4),
+            own in "(sleep_after = '[1-9]m 3s'\n)?(replicas = [1-9]\n|port = [1-9][0-9]{3}\n)?(readiness = '/[a-z]{0,4}'\n)?(workdir = '/[a-z]{1,4}'\n)?(name = '[a-z ]{1,4}'\n)?",
+        ) {
+            let text = format!(
+                "trusted_proxies = {networks:?}\n{top}[[services]]\nhost = '{}.Test'\ntype = 'process'\n\
+                 path_prefix = '{prefix}'\ncommand = {command:?}\n{own}\
+                 [[services]]\nhost = '*.k8s'\ntype = 'sts'\nnamespace = 'n'\nname = 'a.b'\nservice_name = 's'\nservice_port = 80",
+                labels.join("."),
+            );
+            let config = parse(&text).unwrap();
+            let shown = as_toml(&config.effective());
+            prop_assert_eq!(parse(&shown).unwrap(), config);
+        }
+    }
+}

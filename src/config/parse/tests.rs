@@ -1,0 +1,345 @@
+//! Whole files through `parse`: those that are right, those that are wrong in every way, and arbitrary ones.
+
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::parse;
+use crate::config::report::{line_column, one_line, render};
+use crate::config::{Config, KubernetesConfig, KubernetesKind, Readiness, WorkloadConfig};
+
+const SEED: &str = r#"timeout = '5s'
+[[services]]
+host = "example.com"
+type = "deploy" # deployment | deploy | statefulset | sts | process
+namespace = "default"
+name = "example"
+service_name = "example"
+service_port = 80
+"#;
+
+const PROCESS: &str = "[[services]]\nhost = 'a'\ntype = 'process'\ncommand = ['x']\n";
+
+/// Uses every kind of value; what mutations start from.
+const RICH: &str = r#"trusted_proxies = ["10.0.0.1/8", "::1"]
+max_head = "64KiB"
+max_body = 1000
+readiness = "/up"
+[[services]]
+host = "*.Example.com."
+path_prefix = "/api//"
+type = "process"
+command = ["sh", '-c', "exec app \u0021"]
+env = { A = "b", "C.d" = '''e''' }
+workdir = "/srv"
+response_timeout = "1m 30s"
+max_body = "off"
+stop_grace = "0s"
+replicas = 0x02
+[[services]]
+host = "[2001:DB8:0::1]"
+type = "process"
+command = ["x"]
+name = "six"
+readiness = "tcp"
+port = 3_000
+"#;
+
+fn right(text: &str) -> Config {
+    parse(text)
+        .unwrap_or_else(|problems| panic!("{}", render("config.toml", text, &problems, false)))
+}
+
+/// Each problem as `line: message; help`.
+fn wrong(text: &str) -> Vec<String> {
+    let problems = parse(text).expect_err("a refusal");
+    assert!(problems.iter().all(|problem| !problem.help.is_empty()));
+    problems
+        .iter()
+        .map(|problem| one_line("", text, problem))
+        .map(|line| line[1..].to_owned())
+        .collect()
+}
+
+/// The one problem that this service key causes in a process or a Deployment.
+fn wrong_key(line: &str) -> String {
+    let text = format!("[[services]]\n{line}\n");
+    let needed = ["host = 'a'", "type = 'process'", "command = ['x']"];
+    let name = line.split(' ').next();
+    let others = needed.iter().filter(|other| other.split(' ').next() != name);
+    let text = others.fold(text, |text, other| format!("{text}{other}\n"));
+    let mut found = wrong(&text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].starts_with("2:"), "{found:?}");
+    found.remove(0)
+}
+
+#[test]
+fn the_seed_file_works_to_the_letter() {
+    let config = right(SEED);
+    let [service] = &config.services[..] else { panic!("one service") };
+    assert_eq!((service.host.as_str(), service.path_prefix.as_str()), ("example.com", "/"));
+    assert_eq!(service.hold_timeout, Duration::from_secs(5));
+    let expected = KubernetesConfig {
+        kind: KubernetesKind::Deployment,
+        namespace: "default".to_owned(),
+        name: "example".to_owned(),
+        service_name: "example".to_owned(),
+        service_port: 80,
+    };
+    assert_eq!(service.workload, WorkloadConfig::Kubernetes(expected));
+    for (spelling, kind) in [
+        ("deployment", KubernetesKind::Deployment),
+        ("statefulset", KubernetesKind::StatefulSet),
+        ("sts", KubernetesKind::StatefulSet),
+    ] {
+        let config = right(&SEED.replace("\"deploy\"", &format!("'{spelling}'")));
+        let WorkloadConfig::Kubernetes(found) = &config.services[0].workload else {
+            panic!("{spelling}")
+        };
+        assert_eq!(found.kind, kind);
+    }
+}
+
+#[test]
+fn values_are_taken_from_the_service_then_the_top_then_the_defaults() {
+    let config = right(RICH);
+    assert_eq!(config.trusted_proxies, ["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
+    assert_eq!((config.client.max_head, config.client.max_uri), (65536, 8192));
+    let [first, second] = &config.services[..] else { panic!("two services") };
+    assert_eq!((first.host.as_str(), first.path_prefix.as_str()), ("*.example.com", "/api"));
+    assert_eq!((first.max_body, second.max_body), (None, Some(1000)));
+    assert_eq!(first.response_timeout, Some(Duration::from_secs(90)));
+    assert_eq!(second.response_timeout, None);
+    let (WorkloadConfig::Process(one), WorkloadConfig::Process(other)) =
+        (&first.workload, &second.workload)
+    else {
+        panic!("two processes")
+    };
+    assert_eq!(one.command, ["sh", "-c", "exec app !"]);
+    assert_eq!(one.env["C.d"].0, "e");
+    assert_eq!((one.name.as_str(), other.name.as_str()), ("*.example.com", "six"));
+    assert_eq!(
+        (&one.readiness, &other.readiness),
+        (&Readiness::Http("/up".to_owned()), &Readiness::Tcp)
+    );
+    assert_eq!((one.replicas, one.port, other.replicas, other.port), (2, None, 1, Some(3000)));
+    assert_eq!((one.stop_grace, other.stop_grace), (Duration::ZERO, Duration::from_secs(10)));
+    assert_eq!(second.host, "[2001:db8::1]");
+}
+
+#[test]
+fn every_mistake_is_reported_at_once_with_its_line() {
+    let text = r#"timeout = 5
+max_hed = "64KiB"
+trusted_proxies = ["10.0.0.0/8", "10.0.0.0/99"]
+[[services]]
+host = "Example.com."
+type = "process"
+command = "python3 -m http.server"
+namespace = "x"
+port = 3000
+replicas = 2
+[[services]]
+host = "example.com"
+type = "deploy"
+name = "example"
+service_name = "example"
+service_port = 99999
+sleep_after = "0s"
+"#;
+    let expected = [
+        "1:11: `timeout` = 5 has no unit; write \"5s\"",
+        "2:1: unknown key `max_hed`; did you mean `max_head`?",
+        "3:34: `trusted_proxies`: \"10.0.0.0/99\" is no network",
+        "7:11: `command` must be an array of strings, not a string; write command = [\"python3\", \"-m\", \"http.server\"]",
+        "8:1: unknown key `namespace`; `namespace` is for type = \"deployment\"",
+        "9:8: 2 processes cannot share one `port`",
+        "11:1: this service has no `namespace`; write, for example, namespace = \"default\"",
+        "12:8: host \"example.com\" with path_prefix \"/\" is taken by the service of line 5",
+        "16:16: `service_port` = 99999 is out of range; write a number from 1 to 65535",
+        "17:15: `sleep_after` cannot be zero",
+    ];
+    let found = wrong(text);
+    assert_eq!(found.len(), expected.len(), "{found:#?}");
+    for (found, expected) in found.iter().zip(expected) {
+        assert!(found.starts_with(expected), "{found}\n{expected}");
+    }
+}
+
+#[test]
+fn a_wrong_value_names_its_cure() {
+    for (line, part) in [
+        ("timeout = '5x'", "is no duration; write a number and a unit"),
+        ("timeout = 'off'", "is no duration"),
+        ("timeout = 1.5", "must be a duration such as"),
+        ("idle_timeout = 'of'", "or \"off\""),
+        ("idle_timeout = '0s'", "write \"off\", or a longer time"),
+        ("idle_timeout = '1000years'", "is more than a year"),
+        ("max_body = 0", "write \"off\", or a size of at least 1 byte"),
+        ("max_body = -1", "`max_body` = -1 is out of range"),
+        ("max_body = '1.5MB'", "write a whole number and a unit"),
+        ("max_body = '99999999999GiB'", "is no size"),
+        ("max_held = 0", "write a number from 1 to 1000000"),
+        ("max_held = 99999999999999999999999", "is out of range"),
+        ("host = 'http://[::1]:80/'", "write only the host: \"[::1]\""),
+        ("host = 'a.b/c/'", "write host = \"a.b\" and path_prefix = \"/c\""),
+        ("host = 'a.b:80'", "has a port; write \"a.b\""),
+        ("host = '::1'", "write \"[::1]\""),
+        ("host = '[::1]:80'", "write \"[::1]\""),
+        ("host = '[x]'", "is no IPv6 address"),
+        ("host = 'a.*.b'", "the * stands for one whole label"),
+        ("host = '*'", "the * stands for one whole label"),
+        ("host = 'bücher.example'", "xn--"),
+        ("host = '1.2.3.999'", "is no IPv4 address"),
+        ("host = 'a..b'", "is no host name"),
+        ("host = ''", "is no host name"),
+        ("host = 80", "`host` must be a host name"),
+        ("path_prefix = 'api'", "write \"/api\""),
+        ("path_prefix = '/a b'", "%20"),
+        ("path_prefix = '/a?b'", "has a query or fragment"),
+        ("path_prefix = '/a/../b'", "has the segment . or .."),
+        ("type = 'Deploy'", "write type = \"deploy\""),
+        ("command = []", "names no program"),
+        ("command = ['']", "names no program"),
+        ("command = ['x', 1]", "an argument must be a string, not an integer"),
+        ("env = { PORT = '1' }", "`PORT` is set by agimo"),
+        ("env = { A = 8080 }", "put the value between quotes"),
+        ("env = { 'A=B' = '' }", "is no name of a variable"),
+        ("readiness = 'http'", "write \"/http\", or \"tcp\""),
+        ("workdir = ''", "write workdir = \"/srv/shop\""),
+        ("port = 0", "write a number from 1 to 65535"),
+        ("port = '80'", "`port` must be a number from 1 to 65535, not a string"),
+        ("max_head = '1KiB'", "write it above the first [[services]]"),
+        ("service_port = 80", "remove it"),
+    ] {
+        let found = wrong_key(line);
+        assert!(found.contains(part), "{line}\n{found}");
+    }
+}
+
+#[test]
+fn values_that_clash_name_both_places() {
+    let found = wrong(&format!("max_head = '4KiB'\n{PROCESS}"));
+    assert!(found[0].starts_with("1:12: `max_uri` (8192 bytes) is not smaller"), "{found:?}");
+    let found = wrong(&format!("replicas = 3\n{PROCESS}port = 80\n"));
+    assert!(found[0].starts_with("6:8: 3 processes cannot share one `port`"), "{found:?}");
+    let found = wrong(&format!("{PROCESS}port = 80\n{PROCESS}path_prefix = '/b'\nport = 80\n"));
+    assert!(found[0].starts_with("11:8: port 80 is taken by the service of line 5"), "{found:?}");
+    let found = wrong(&format!("{PROCESS}path_prefix = '/b'\n{PROCESS}path_prefix = '/b/'\n"));
+    assert!(
+        found[0].starts_with(
+            "7:8: host \"a\" with path_prefix \"/b\" is taken by the service of line 2"
+        )
+    );
+    right(&format!("{SEED}{}", SEED[15..].replace("example.com", "example.org")));
+}
+
+#[test]
+fn a_file_without_services_says_how_to_write_one() {
+    for (text, expected) in [
+        ("", "1:1: there is no service: [[services]] is missing; write [[services]] and below it"),
+        ("services = []", "1:12: there is no service; write [[services]] and below it"),
+        ("services = 1", "1:12: `services` must be an array of tables, not an integer"),
+        (
+            "[services]\nhost = 'a'",
+            "1:1: `services` is one table, not an array of tables; write [[services]]",
+        ),
+        ("services = [1]", "1:13: a service must be a table, not an integer; begin each service"),
+    ] {
+        let found = wrong(text);
+        assert!(found.len() == 1 && found[0].starts_with(expected), "{found:?}");
+    }
+    let found = wrong("[[service]]\nhost = 'a'");
+    assert!(found.iter().any(|line| line.contains("did you mean [[services]]?")), "{found:?}");
+}
+
+#[test]
+fn what_is_not_toml_is_reported_with_what_else_is_wrong() {
+    let text = "timeout = 5s\nmax_held = 0\n[[services]]\nhost = example.com\ntype = 'process'\ncommand = ['x' 'y']\ntype = 'sts'\n";
+    let found = wrong(text);
+    let lines: Vec<_> = found.iter().filter_map(|line| line.split(':').next()).collect();
+    assert_eq!(lines, ["1", "2", "4", "6", "7"], "{found:#?}");
+    assert!(found[0].contains("put the value between quotes"), "{found:#?}");
+    assert!(found[3].contains("comma between the elements"), "{found:#?}");
+    assert!(found[4].contains("write each key once"), "{found:#?}");
+    for text in [
+        "host = \"a",
+        "[[services]",
+        "a = [1,",
+        "a = '''",
+        "= 1",
+        "a",
+        "a = 01",
+        "[a",
+        "a = {b = 1",
+        "a = \"\\q\"",
+    ] {
+        assert!(wrong(text)[0].contains("not TOML"), "{text}: {:?}", wrong(text));
+    }
+}
+
+#[test]
+fn deep_nesting_is_refused_and_not_followed() {
+    let text = format!("a = {}", "[".repeat(100_000));
+    assert!(!wrong(&text).is_empty());
+}
+
+#[test]
+fn no_message_repeats_the_value_of_a_variable() {
+    let found = wrong_key("env = { A = \"hunter2\\u0000\" }");
+    assert!(!found.contains("hunter2"), "{found}");
+    assert!(!format!("{:?}", right(&format!("{PROCESS}env.A = 'hunter2'\n"))).contains("hunter2"));
+}
+
+/// Whatever is refused can be shown, and is in the order of the file.
+fn check(text: &str) {
+    if let Err(problems) = parse(text) {
+        assert!(!problems.is_empty() && !render("f", text, &problems, false).is_empty());
+        let lines: Vec<_> =
+            problems.iter().map(|problem| line_column(text, problem.span.start)).collect();
+        assert!(lines.is_sorted(), "{lines:?}");
+    }
+}
+
+proptest! {
+    #[test]
+    fn arbitrary_text_never_panics(text in "(?s).{0,200}") {
+        check(&text);
+    }
+
+    #[test]
+    fn text_that_looks_like_toml_never_panics(text in "([\\[\\]{}='\",.# \na-e0-9_\\\\]|services|host|type|\\[\\[services\\]\\]\n){0,60}") {
+        check(&text);
+    }
+
+    #[test]
+    fn mutations_of_a_right_file_never_panic(
+        edits in prop::collection::vec((any::<prop::sample::Index>(), 0usize..12, "[\\PC\n]{0,4}"), 1..6),
+    ) {
+        let mut text: Vec<char> = RICH.chars().collect();
+        for (at, removed, inserted) in edits {
+            let start = at.index(text.len() + 1);
+            let end = (start + removed).min(text.len());
+            text.splice(start..end, inserted.chars());
+        }
+        check(&text.into_iter().collect::<String>());
+    }
+
+    #[test]
+    fn hosts_keep_one_form(labels in prop::collection::vec("[a-z0-9_]([a-z0-9-]{0,8}[a-z0-9])?", 0..4), wild: bool, dot: bool) {
+        let name = format!("{}{}", if wild { "*." } else { "" }, labels.join(".") + ".Top");
+        let name = name.replace("*..", "*.").trim_start_matches('.').to_owned();
+        let read = super::names::host(&format!("{name}{}", if dot { "." } else { "" }));
+        prop_assert_eq!(&read, &Ok(name.to_lowercase()));
+        prop_assert_eq!(super::names::host(&name.to_lowercase()), read);
+    }
+
+    #[test]
+    fn names_that_are_taken_keep_their_form(written in "[ -~é]{0,12}") {
+        for read in [super::names::host(&written), super::names::path_prefix(&format!("/{written}"))].into_iter().flatten() {
+            let again = if read.starts_with('/') { super::names::path_prefix(&read) } else { super::names::host(&read) };
+            prop_assert_eq!(again, Ok(read));
+        }
+    }
+}

@@ -1,0 +1,341 @@
+//! One TOML value against what its key wants: the value, or what is wrong with it. It knows no other key.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::ops::Range;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use toml::Spanned;
+use toml::de::{DeInteger, DeValue};
+
+use super::names::{self, Complaint};
+use crate::config::keys::{self, Key, Kind, TYPES};
+use crate::config::report::Problem;
+use crate::config::{Masked, Readiness};
+
+/// A value that is what its key wants.
+pub(super) enum Value {
+    /// `None` is "off".
+    Duration(Option<Duration>),
+    /// Bytes; `None` is "off".
+    Size(Option<u64>),
+    Number(u64),
+    Text(String),
+    Texts(Vec<String>),
+    Environment(BTreeMap<String, Masked>),
+    Networks(Vec<IpNet>),
+    Readiness(Readiness),
+}
+
+/// Far beyond use, and far below what a clock can add up.
+const LONGEST_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
+/// Longest piece of the file that a message repeats, in characters.
+const LONGEST_QUOTE: usize = 60;
+
+/// Bytes in each unit of a size, larger units of the same letter first.
+const UNITS: &[(&str, u64)] = &[
+    ("KiB", 1 << 10),
+    ("MiB", 1 << 20),
+    ("GiB", 1 << 30),
+    ("kB", 1_000),
+    ("KB", 1_000),
+    ("MB", 1_000_000),
+    ("GB", 1_000_000_000),
+    ("B", 1),
+];
+
+/// Reads the value of `key`.
+pub(super) fn read(key: &Key, written: &Spanned<DeValue<'_>>) -> Result<Value, Vec<Problem>> {
+    let span = written.span();
+    let one = |problem| vec![problem];
+    match (key.kind, written.get_ref()) {
+        (Kind::Duration { off, zero }, value) => duration(key, value, span, off, zero).map_err(one),
+        (Kind::Size { least, most, off }, value) => {
+            size(key, value, span, off, least..most).map_err(one)
+        }
+        (Kind::Number { least, most }, DeValue::Integer(value)) => match integer(value) {
+            Some(number) if (least..=most).contains(&number) => Ok(Value::Number(number)),
+            _ => Err(one(out_of_range(key, &value.to_string(), span, least..most))),
+        },
+        (Kind::Networks, DeValue::Array(elements)) => {
+            collect(elements.iter().map(|element| network(key, element))).map(Value::Networks)
+        }
+        (Kind::Command, DeValue::Array(elements)) => command(key, elements, span),
+        (Kind::Environment, DeValue::Table(table)) => {
+            collect(table.iter().map(|(name, value)| variable(name, value)))
+                .map(|variables| Value::Environment(variables.into_iter().collect()))
+        }
+        (_, DeValue::String(text)) => self::text(key, text, span).map_err(one),
+        (_, other) => Err(one(wrong_type(key, other, span))),
+    }
+}
+
+/// A value's TOML type with its article.
+pub(super) fn type_of(value: &DeValue<'_>) -> &'static str {
+    match value {
+        DeValue::String(_) => "a string",
+        DeValue::Integer(_) => "an integer",
+        DeValue::Float(_) => "a float",
+        DeValue::Boolean(_) => "a boolean",
+        DeValue::Datetime(_) => "a date or time",
+        DeValue::Array(_) => "an array",
+        DeValue::Table(_) => "a table",
+    }
+}
+
+/// A piece of the file on one line, cut where it is long.
+pub(super) fn quoted(text: &str, quote: char) -> String {
+    let mut shown: String = text.chars().take(LONGEST_QUOTE).flat_map(char::escape_debug).collect();
+    if text.chars().nth(LONGEST_QUOTE).is_some() {
+        shown.push_str("...");
+    }
+    format!("{quote}{shown}{quote}")
+}
+
+/// Values that are one string, and the one that should have been an array.
+fn text(key: &Key, written: &str, span: Range<usize>) -> Result<Value, Problem> {
+    let complain = |complaint: Complaint| {
+        let message = format!("`{}`: {} {}", key.name, quoted(written, '"'), complaint.wrong);
+        problem(span.clone(), message, complaint.cure)
+    };
+    let read = match key.kind {
+        Kind::Host => names::host(written),
+        Kind::PathPrefix => names::path_prefix(written),
+        Kind::DnsLabel => names::dns_label(written),
+        Kind::DnsName => names::dns_name(written),
+        Kind::Readiness if written == "tcp" => return Ok(Value::Readiness(Readiness::Tcp)),
+        Kind::Readiness => {
+            return names::path(written)
+                .map(|path| Value::Readiness(Readiness::Http(path.to_owned())))
+                .map_err(|complaint| Complaint {
+                    cure: format!("{}, or \"tcp\"", complaint.cure),
+                    ..complaint
+                })
+                .map_err(complain);
+        }
+        Kind::Type if TYPES.iter().any(|(spelling, _)| *spelling == written) => {
+            Ok(written.to_owned())
+        }
+        Kind::Type => {
+            Err(Complaint { wrong: "is no type of service", cure: keys::cure_of_type(written) })
+        }
+        Kind::Text | Kind::Folder if written.is_empty() || written.contains(char::is_control) => {
+            Err(Complaint {
+                wrong: "is empty or has control characters",
+                cure: format!("write {}", key.example),
+            })
+        }
+        Kind::Text | Kind::Folder => Ok(written.to_owned()),
+        Kind::Command => {
+            let words: Vec<String> =
+                written.split_whitespace().map(|word| quoted(word, '"')).collect();
+            let message = "`command` must be an array of strings, not a string".to_owned();
+            return Err(problem(span, message, format!("write command = [{}]", words.join(", "))));
+        }
+        _ => return Err(wrong_type(key, &DeValue::String(written.into()), span)),
+    };
+    read.map(Value::Text).map_err(complain)
+}
+
+fn duration(
+    key: &Key,
+    value: &DeValue<'_>,
+    span: Range<usize>,
+    off: bool,
+    zero: bool,
+) -> Result<Value, Problem> {
+    let name = key.name;
+    let written = match value {
+        DeValue::String(written) if off && written == "off" => return Ok(Value::Duration(None)),
+        DeValue::String(written) => written,
+        DeValue::Integer(number) => {
+            let message = format!("`{name}` = {number} has no unit");
+            return Err(problem(
+                span,
+                message,
+                format!("write \"{number}s\" for seconds, \"{number}ms\" for milliseconds"),
+            ));
+        }
+        other => return Err(wrong_type(key, other, span)),
+    };
+    match humantime::parse_duration(written) {
+        Ok(duration) if duration.is_zero() && !zero => {
+            let cure = if off {
+                "write \"off\", or a longer time"
+            } else {
+                "write a longer time, such as \"5s\""
+            };
+            Err(problem(span, format!("`{name}` cannot be zero"), cure.to_owned()))
+        }
+        Ok(duration) if duration > LONGEST_DURATION => {
+            let cure =
+                if off { "write \"off\", or at most \"1year\"" } else { "write at most \"1year\"" };
+            Err(problem(
+                span,
+                format!("`{name}`: {} is more than a year", quoted(written, '"')),
+                cure.to_owned(),
+            ))
+        }
+        Ok(duration) => Ok(Value::Duration(Some(duration))),
+        Err(_) => {
+            let message = format!("`{name}`: {} is no duration", quoted(written, '"'));
+            let off = if off { ", or \"off\"" } else { "" };
+            Err(problem(
+                span,
+                message,
+                format!("write a number and a unit, such as \"5s\", \"500ms\" or \"1m30s\"{off}"),
+            ))
+        }
+    }
+}
+
+fn size(
+    key: &Key,
+    value: &DeValue<'_>,
+    span: Range<usize>,
+    off: bool,
+    range: Range<u64>,
+) -> Result<Value, Problem> {
+    let (size, written) = match value {
+        DeValue::String(written) if off && written == "off" => return Ok(Value::Size(None)),
+        DeValue::String(written) => match bytes(written) {
+            Some(size) => (size, quoted(written, '"')),
+            None => {
+                let message = format!("`{}`: {} is no size", key.name, quoted(written, '"'));
+                let off = if off { ", or \"off\"" } else { "" };
+                return Err(problem(
+                    span,
+                    message,
+                    format!(
+                        "write a whole number and a unit, such as \"64KiB\", \"1MiB\" or \"10MB\"{off}"
+                    ),
+                ));
+            }
+        },
+        DeValue::Integer(number) => (integer(number).unwrap_or(u64::MAX), number.to_string()),
+        other => return Err(wrong_type(key, other, span)),
+    };
+    match (range.start..=range.end).contains(&size) {
+        true => Ok(Value::Size(Some(size))),
+        false if off => {
+            let message = format!("`{}` = {written} is out of range", key.name);
+            Err(problem(span, message, "write \"off\", or a size of at least 1 byte".to_owned()))
+        }
+        false => Err(out_of_range(key, &written, span, range)),
+    }
+}
+
+/// `"64KiB"` in bytes.
+fn bytes(written: &str) -> Option<u64> {
+    let digits = written.find(|c: char| !c.is_ascii_digit()).unwrap_or(written.len());
+    let (number, unit) = written.split_at(digits);
+    let unit = unit.trim_start_matches(' ');
+    let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*scale)
+}
+
+fn network(key: &Key, element: &Spanned<DeValue<'_>>) -> Result<IpNet, Problem> {
+    let DeValue::String(written) = element.get_ref() else {
+        return Err(wrong_type(key, element.get_ref(), element.span()));
+    };
+    let address = || written.parse::<IpAddr>().map(IpNet::from);
+    written.parse::<IpNet>().or_else(|_| address()).map(|network| network.trunc()).map_err(|_| {
+        let message =
+            format!("`{}`: {} is no network and no address", key.name, quoted(written, '"'));
+        problem(
+            element.span(),
+            message,
+            "write \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.7\"".to_owned(),
+        )
+    })
+}
+
+fn command(
+    key: &Key,
+    elements: &[Spanned<DeValue<'_>>],
+    span: Range<usize>,
+) -> Result<Value, Vec<Problem>> {
+    let words = collect(elements.iter().map(|element| match element.get_ref() {
+        DeValue::String(word) if !word.contains('\0') => Ok(word.to_string()),
+        DeValue::String(_) => {
+            let message = "`command`: an argument cannot have a NUL character".to_owned();
+            Err(problem(element.span(), message, "remove \\u0000".to_owned()))
+        }
+        other => {
+            let message =
+                format!("`command`: an argument must be a string, not {}", type_of(other));
+            Err(problem(element.span(), message, "put it between quotes".to_owned()))
+        }
+    }))?;
+    if words.first().is_none_or(String::is_empty) {
+        let message = "`command` names no program".to_owned();
+        return Err(vec![problem(span, message, format!("write, for example, {}", key.example))]);
+    }
+    Ok(Value::Texts(words))
+}
+
+/// No message repeats the value: it may be a secret.
+fn variable(
+    name: &Spanned<std::borrow::Cow<'_, str>>,
+    value: &Spanned<DeValue<'_>>,
+) -> Result<(String, Masked), Problem> {
+    let shown = quoted(name.get_ref(), '`');
+    if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
+        let message = format!("`env`: {shown} is no name of a variable");
+        return Err(problem(name.span(), message, "write a name without = and NUL".to_owned()));
+    }
+    if name.get_ref() == "PORT" {
+        let message = "`env`: `PORT` is set by agimo".to_owned();
+        return Err(problem(
+            name.span(),
+            message,
+            "remove it; a fixed port is the key `port`".to_owned(),
+        ));
+    }
+    match value.get_ref() {
+        DeValue::String(text) if !text.contains('\0') => {
+            Ok((name.get_ref().to_string(), Masked(text.to_string())))
+        }
+        DeValue::String(_) => {
+            let message = format!("`env`: {shown} cannot have a NUL character");
+            Err(problem(value.span(), message, "remove \\u0000".to_owned()))
+        }
+        other => {
+            let message = format!("`env`: {shown} must be a string, not {}", type_of(other));
+            Err(problem(value.span(), message, "put the value between quotes".to_owned()))
+        }
+    }
+}
+
+/// All values, or all problems.
+fn collect<T>(results: impl Iterator<Item = Result<T, Problem>>) -> Result<Vec<T>, Vec<Problem>> {
+    let (mut values, mut problems) = (Vec::new(), Vec::new());
+    for result in results {
+        match result {
+            Ok(value) => values.push(value),
+            Err(problem) => problems.push(problem),
+        }
+    }
+    if problems.is_empty() { Ok(values) } else { Err(problems) }
+}
+
+/// `None` where it is negative or beyond all ranges.
+fn integer(written: &DeInteger<'_>) -> Option<u64> {
+    u64::from_str_radix(written.as_str(), written.radix()).ok()
+}
+
+fn out_of_range(key: &Key, written: &str, span: Range<usize>, range: Range<u64>) -> Problem {
+    let message = format!("`{}` = {written} is out of range", key.name);
+    problem(span, message, format!("write a number from {} to {}", range.start, range.end))
+}
+
+fn wrong_type(key: &Key, found: &DeValue<'_>, span: Range<usize>) -> Problem {
+    let message = format!("`{}` must be {}, not {}", key.name, key.kind.words(), type_of(found));
+    problem(span, message, format!("write, for example, {}", key.example))
+}
+
+fn problem(span: Range<usize>, message: String, help: String) -> Problem {
+    Problem { span, message, help, related: None }
+}

@@ -1,0 +1,8 @@
+//! The integration tests: the real binary, real sockets, real applications. A file a subject.
+
+#[path = "../support.rs"]
+mod support;
+
+mod browser;
+mod smoke;
+mod tidy;

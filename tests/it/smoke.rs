@@ -1,0 +1,16 @@
+//! The shortest way through agimo: a request that wakes an application is answered by it.
+
+use crate::support::agimo::Agimo;
+use crate::support::application::Script;
+
+#[tokio::test]
+async fn a_request_wakes_its_application_and_is_answered() {
+    let script = Script::answering("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi").await;
+    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+    let response = agimo.get("a.test", "/").await;
+    assert_eq!((response.status, response.text().as_str()), (200, "hi"));
+    assert_eq!(
+        agimo.metric("agimo_wakes_total{host=\"a.test\",result=\"ready\"}").await,
+        Some(1.0)
+    );
+}

@@ -1,0 +1,155 @@
+//! A running agimo: the real binary with a configuration of the test's own.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::{ExitStatus, Stdio};
+use std::sync::{Arc, Mutex};
+
+use rustix::process::{Pid, Signal, kill_process};
+use tempfile::TempDir;
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use super::client::{Client, Response};
+use super::{eventually, within};
+
+/// An agimo that ends with the test.
+pub(crate) struct Agimo {
+    pub(crate) address: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    pub(crate) folder: TempDir,
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// How agimo is to be started.
+pub(crate) struct Starting {
+    config: String,
+    arguments: Vec<String>,
+}
+
+// === impl Agimo ===
+
+impl Agimo {
+    pub(crate) fn with(config: impl Into<String>) -> Starting {
+        Starting { config: config.into(), arguments: Vec::new() }
+    }
+
+    pub(crate) fn conf(&self) -> PathBuf {
+        self.folder.path().join("config.toml")
+    }
+
+    /// Writes another configuration over the present one, as an editor does.
+    pub(crate) fn reconfigure(&self, config: &str) {
+        let new = self.folder.path().join("config.toml.new");
+        std::fs::write(&new, config).unwrap();
+        std::fs::rename(new, self.conf()).unwrap();
+    }
+
+    /// A new connection to the proxy.
+    pub(crate) async fn connect(&self) -> Client {
+        Client::connect(self.address).await
+    }
+
+    /// One GET on a connection of its own.
+    pub(crate) async fn get(&self, host: &str, path: &str) -> Response {
+        let mut client = self.connect().await;
+        client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+        client.response().await
+    }
+
+    /// One GET on the admin port.
+    pub(crate) async fn admin(&self, path: &str) -> Response {
+        let mut client = Client::connect(self.admin).await;
+        client
+            .send(format!("GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n"))
+            .await;
+        client.response().await
+    }
+
+    /// The value of one sample, named as on the page: `agimo_held_requests{host="a"}`.
+    pub(crate) async fn metric(&self, sample: &str) -> Option<f64> {
+        let page = self.admin("/metrics").await.text();
+        page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    pub(crate) async fn until_metric(&self, sample: &str, value: f64) {
+        let what = format!("{sample} {value}");
+        eventually(&what, || async { (self.metric(sample).await == Some(value)).then_some(()) })
+            .await;
+    }
+
+    /// The log so far: one JSON object a line.
+    pub(crate) fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+
+    /// Waits for a line of the log that contains `text`.
+    pub(crate) async fn until_logged(&self, text: &str) -> String {
+        let what = format!("a line of the log with {text:?}");
+        eventually(&what, || async { self.log().into_iter().find(|line| line.contains(text)) })
+            .await
+    }
+
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("agimo runs")
+    }
+
+    pub(crate) fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_raw(self.id() as i32).unwrap(), signal).unwrap();
+    }
+
+    /// Waits for its end.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        within("the end of agimo", self.child.wait()).await.unwrap()
+    }
+
+    /// Resident memory in KiB.
+    pub(crate) fn resident(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
+
+// === impl Starting ===
+
+impl Starting {
+    pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
+        self.arguments.extend(arguments.iter().map(ToString::to_string));
+        self
+    }
+
+    /// Starts it and waits until it serves.
+    pub(crate) async fn start(self) -> Agimo {
+        let folder = tempfile::tempdir().unwrap();
+        let conf = folder.path().join("config.toml");
+        std::fs::write(&conf, self.config).unwrap();
+        let mut child = Command::new(env!("CARGO_BIN_EXE_agimo"))
+            .args(["--port", "0", "--prometheus-exporter-port", "0", "--bind", "127.0.0.1"])
+            .args(["--threads", "2", "--log", "json,debug", "--conf"])
+            .arg(&conf)
+            .args(self.arguments)
+            .stdin(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true)
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let keep = log.clone();
+        tokio::spawn(async move {
+            while let Ok(Some(line)) = lines.next_line().await {
+                keep.lock().unwrap().push(line);
+            }
+        });
+        let serving = eventually("agimo to serve", || async {
+            assert!(child.id().is_some(), "agimo ended: {:?}", log.lock().unwrap());
+            log.lock().unwrap().iter().find(|line| line.contains("\"serving\"")).cloned()
+        })
+        .await;
+        let serving: serde_json::Value = serde_json::from_str(&serving).unwrap();
+        let address = |field: &str| serving[field].as_str().unwrap().parse().unwrap();
+        Agimo { address: address("address"), admin: address("metrics"), folder, child, log }
+    }
+}

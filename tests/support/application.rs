@@ -1,0 +1,89 @@
+//! Applications behind agimo. `Script` is a fake: a socket of the test's own that says exactly what the
+//! test wants on the wire, which no real server would; agimo starts a `sleep` in its place.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinHandle;
+
+use super::client::Client;
+
+/// A server whose connections are handled by a function of the test's.
+pub(crate) struct Script {
+    pub(crate) address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    task: JoinHandle<()>,
+}
+
+// === impl Script ===
+
+impl Script {
+    /// Calls `handle` with every connection that carries a request, and its number counted from 0.
+    ///
+    /// agimo's readiness check connects too, and closes without a byte: that is not a connection here.
+    pub(crate) async fn serve<F, Fut>(handle: F) -> Self
+    where
+        F: Fn(Client, usize) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = ()> + Send + 'static,
+    {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let connections = Arc::new(AtomicUsize::new(0));
+        let count = connections.clone();
+        let handle = Arc::new(handle);
+        let task = tokio::spawn(async move {
+            loop {
+                let Ok((stream, _)) = listener.accept().await else { return };
+                let (handle, count) = (handle.clone(), count.clone());
+                tokio::spawn(async move {
+                    if begins(&stream).await {
+                        let number = count.fetch_add(1, Ordering::SeqCst);
+                        handle(Client { stream, received: Vec::new() }, number).await;
+                    }
+                });
+            }
+        });
+        Self { address, connections, task }
+    }
+
+    /// Answers every request with `response` and keeps the connection.
+    pub(crate) async fn answering(response: &'static str) -> Self {
+        Self::serve(move |mut client, _| async move {
+            while client.read().await {
+                let ended = client.received.ends_with(b"\r\n\r\n");
+                if ended {
+                    client.received.clear();
+                    client.send(response).await;
+                }
+            }
+        })
+        .await
+    }
+
+    /// Connections that carried a request so far.
+    pub(crate) fn connections(&self) -> usize {
+        self.connections.load(Ordering::SeqCst)
+    }
+
+    /// A service for it, to stand in a configuration; `more` are further keys.
+    pub(crate) fn service(&self, host: &str, more: &str) -> String {
+        let port = self.address.port();
+        format!(
+            "[[services]]\nhost = \"{host}\"\ntype = \"process\"\ncommand = [\"sleep\", \"1000\"]\nport = {port}\n{more}\n"
+        )
+    }
+}
+
+impl Drop for Script {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Whether a byte comes at all.
+async fn begins(stream: &TcpStream) -> bool {
+    matches!(stream.peek(&mut [0]).await, Ok(1..))
+}
