@@ -85,7 +85,8 @@ fn snippet<'a>(
         .annotation(kind.span(excerpt.span).label(label))
 }
 
-/// Only the line is handed to the renderer: it reads all it is given, for every problem anew.
+/// Only the line is handed to the renderer: it reads all it is given, for every problem anew. The parser's spans may lie
+/// anywhere, so they are cut to the text and to whole characters.
 fn excerpt<'a>(text: &'a str, span: &Range<usize>) -> Excerpt<'a> {
     let start = text.floor_char_boundary(span.start);
     let before = &text[..start];
@@ -95,9 +96,8 @@ fn excerpt<'a>(text: &'a str, span: &Range<usize>) -> Excerpt<'a> {
     let start = (start - line_start).min(line.len());
     let end = line.floor_char_boundary(span.end.saturating_sub(line_start)).max(start);
     Excerpt {
-        line: before.matches('\n').count() + 1,
+        line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
         text: line,
-        // A table's span may begin with a line break.
         span: start..end,
     }
 }

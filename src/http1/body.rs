@@ -36,12 +36,10 @@ pub enum Piece<'a> {
 
 /// The body is not what its framing promised.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.words())]
 pub enum BodyError {
-    #[error("a chunk is malformed")]
     Chunk,
-    #[error("the trailer section is malformed or too large")]
     Trailers,
-    #[error("the body ended early")]
     Short,
 }
 
@@ -215,7 +213,8 @@ impl Decoder {
             let line_end = input.iter().position(|byte| *byte == b'\n');
             let part = take(input, line_end.map_or(u64::MAX, |at| at as u64 + 1));
             self.trailers.extend_from_slice(part);
-            if self.trailers.len() > MOST_TRAILER_BYTES {
+            let bare = line_end.is_some() && !self.trailers.ends_with(b"\r\n");
+            if bare || self.trailers.len() > MOST_TRAILER_BYTES {
                 return Err(BodyError::Trailers);
             }
             if self.trailers == b"\r\n" || self.trailers.ends_with(b"\r\n\r\n") {
@@ -224,6 +223,19 @@ impl Decoder {
             }
         }
         Ok(())
+    }
+}
+
+// === impl BodyError ===
+
+impl BodyError {
+    /// For the sender.
+    pub fn words(self) -> &'static str {
+        match self {
+            Self::Chunk => "a chunk is malformed",
+            Self::Trailers => "the trailer section is malformed or too large",
+            Self::Short => "the body ended early",
+        }
     }
 }
 

@@ -114,7 +114,12 @@ impl RequestHead {
             return Target { authority: None, path: raw };
         };
         let end = rest.iter().position(|byte| matches!(byte, b'/' | b'?')).unwrap_or(rest.len());
-        let path = if end == rest.len() { b"/" } else { &rest[end..] };
+        let path: &[u8] = match &rest[end..] {
+            // RFC 9112 section 3.2.4: of the server as a whole.
+            b"" if self.method == Method::OPTIONS => b"*",
+            b"" => b"/",
+            path => path,
+        };
         Target { authority: Some(&rest[..end]), path }
     }
 

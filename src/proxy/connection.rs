@@ -54,7 +54,8 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, core: Rc<Core>) {
     let mut drain = Drain { signal: pin!(core.drain.cancelled()), registered: false, core: &core };
     loop {
         let after = match client.next_head(&mut drain).await {
-            Ok(head) => request::answer(&mut client, head).await,
+            // Boxed: an idle connection, of which there are most, keeps no room for a request.
+            Ok(head) => Box::pin(request::answer(&mut client, head)).await,
             Err(NoRequest::Ended) => return,
             Err(NoRequest::Refused(error)) => client.refuse(error.into()).await,
         };

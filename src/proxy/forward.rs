@@ -7,7 +7,8 @@ use http::{StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::http1::body::Length;
-use crate::http1::head::ResponseHead;
+use crate::http1::fields::Kind;
+use crate::http1::head::{HeadError, ResponseHead};
 use crate::http1::scratch;
 use crate::http1::wire::Wire;
 use crate::traffic::Retry;
@@ -249,7 +250,8 @@ impl<'a> Exchange<'a> {
         out: &mut Vec<u8>,
         open: &mut Open,
     ) -> Result<Begun, Failed> {
-        if !self.request.upgrade {
+        // A switch before the end of the request would mix its body into the tunnel.
+        if !self.request.upgrade || !self.upload.is_finished() {
             return Err(Reason::ResponseMalformed.into());
         }
         headers::write_response(head, Length::Empty, self.persistence(true), out);
@@ -284,7 +286,8 @@ impl<'a> Exchange<'a> {
         self.upstream.unread(&rest[used..]);
         open.respond(head.status);
         open.answered();
-        let keep_upstream = head.keeps_alive() && length != Length::UntilClose;
+        let keep_upstream =
+            head.keeps_alive() && length != Length::UntilClose && is_framed_once(head);
         Ok(Begun::Response { download, keep_upstream, keep_client, until_close })
     }
 
@@ -373,9 +376,17 @@ impl<'a> Exchange<'a> {
     }
 }
 
+/// Whether no other reader could take the response to end elsewhere (RFC 9112 section 6.3); what
+/// follows on a connection where one could is not to be trusted.
+fn is_framed_once(head: &ResponseHead) -> bool {
+    !head.fields.has(Kind::TransferEncoding)
+        || (head.version == Version::HTTP_11 && !head.fields.has(Kind::ContentLength))
+}
+
 fn upload_failed(error: PumpError) -> Failed {
     match error {
         PumpError::TooLarge => Reason::BodyTooLarge.into(),
+        PumpError::Malformed(error) => Reason::Head(HeadError::Malformed(error.words())).into(),
         PumpError::Sender | PumpError::Recipient(_) => Failed::ClientGone,
     }
 }

@@ -100,6 +100,10 @@ pub fn write_request(
     for part in [head.method.as_str().as_bytes(), b" ", target.path, b" HTTP/1.1\r\n"] {
         out.extend_from_slice(part);
     }
+    // Only HTTP/1.0 may leave Host out; towards the application it is needed.
+    if let (Some(authority), false) = (target.authority, head.fields.has(Kind::Host)) {
+        line(out, b"Host", authority);
+    }
     let mut trailers = false;
     for field in head.fields.iter() {
         match field.kind {

@@ -3,7 +3,7 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use crate::http1::body::{Decoder, Length, Piece};
+use crate::http1::body::{BodyError, Decoder, Length, Piece};
 use crate::http1::scratch::{self, Scratch};
 use crate::http1::wire::Wire;
 
@@ -24,8 +24,10 @@ pub struct Pump {
 /// Which side ended the way of a body.
 #[derive(Debug)]
 pub enum PumpError {
-    /// The sender: it went away, or did not keep to its framing.
+    /// The sender went away.
     Sender,
+    /// The sender did not keep to its framing.
+    Malformed(BodyError),
     /// The body is larger than it may be.
     TooLarge,
     /// The recipient went away.
@@ -60,7 +62,7 @@ impl Pump {
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, PumpError> {
         let mut rest = input;
         while !self.finished {
-            match self.decoder.decode(&mut rest).map_err(|_| PumpError::Sender)? {
+            match self.decoder.decode(&mut rest).map_err(PumpError::Malformed)? {
                 Piece::Data(data) => {
                     self.count(data)?;
                     self.framing.encode(data, out);

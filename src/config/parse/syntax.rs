@@ -16,6 +16,7 @@ const CURES: &[(&str, &str)] = &[
     ),
     ("invalid literal string", "end the text with the quote that it began with, on the same line"),
     ("invalid multi-line", "end the text with the three quotes that it began with"),
+    ("escaped value", "write \\ as \\\\, or put the text between '...'"),
     ("duplicate key", "write each key once; remove or rename one of the two"),
     ("key with no value", "write key = value"),
     ("missing value", "write a value after the ="),

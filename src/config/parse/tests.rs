@@ -158,7 +158,7 @@ sleep_after = "0s"
         "11:1: this service has no `namespace`; write, for example, namespace = \"default\"",
         "12:8: host \"example.com\" with path_prefix \"/\" is taken by the service of line 5",
         "16:16: `service_port` = 99999 is out of range; write a number from 1 to 65535",
-        "17:15: `sleep_after` cannot be zero",
+        "17:15: `sleep_after`: \"0s\" is zero",
     ];
     let found = wrong(text);
     assert_eq!(found.len(), expected.len(), "{found:#?}");
@@ -174,10 +174,10 @@ fn a_wrong_value_names_its_cure() {
         ("timeout = 'off'", "is no duration"),
         ("timeout = 1.5", "must be a duration such as"),
         ("idle_timeout = 'of'", "or \"off\""),
-        ("idle_timeout = '0s'", "write \"off\", or a longer time"),
+        ("idle_timeout = '0s'", "is zero; write a longer time, such as \"5s\", or \"off\""),
         ("idle_timeout = '1000years'", "is more than a year"),
-        ("max_body = 0", "write \"off\", or a size of at least 1 byte"),
-        ("max_body = -1", "`max_body` = -1 is out of range"),
+        ("max_body = 0", "is out of range; write at least 1 byte, or \"off\""),
+        ("max_body = -1", "`max_body`: -1 is out of range"),
         ("max_body = '1.5MB'", "write a whole number and a unit"),
         ("max_body = '99999999999GiB'", "is no size"),
         ("max_held = 0", "write a number from 1 to 1000000"),

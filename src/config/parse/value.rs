@@ -7,12 +7,14 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 use toml::Spanned;
-use toml::de::{DeInteger, DeValue};
+use toml::de::DeValue;
 
 use super::names::{self, Complaint};
 use crate::config::keys::{self, Key, Kind, TYPES};
 use crate::config::report::Problem;
 use crate::config::{Masked, Readiness};
+
+mod quantity;
 
 /// A value that is what its key wants.
 pub(super) enum Value {
@@ -28,37 +30,23 @@ pub(super) enum Value {
     Readiness(Readiness),
 }
 
-/// Far beyond use, and far below what a clock can add up.
-const LONGEST_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
-
 /// Longest piece of the file that a message repeats, in characters.
 const LONGEST_QUOTE: usize = 60;
-
-/// Bytes in each unit of a size, larger units of the same letter first.
-const UNITS: &[(&str, u64)] = &[
-    ("KiB", 1 << 10),
-    ("MiB", 1 << 20),
-    ("GiB", 1 << 30),
-    ("kB", 1_000),
-    ("KB", 1_000),
-    ("MB", 1_000_000),
-    ("GB", 1_000_000_000),
-    ("B", 1),
-];
 
 /// Reads the value of `key`.
 pub(super) fn read(key: &Key, written: &Spanned<DeValue<'_>>) -> Result<Value, Vec<Problem>> {
     let span = written.span();
     let one = |problem| vec![problem];
     match (key.kind, written.get_ref()) {
-        (Kind::Duration { off, zero }, value) => duration(key, value, span, off, zero).map_err(one),
-        (Kind::Size { least, most, off }, value) => {
-            size(key, value, span, off, least..most).map_err(one)
+        (Kind::Duration { off, zero }, value) => {
+            quantity::duration(key, value, span, off, zero).map(Value::Duration).map_err(one)
         }
-        (Kind::Number { least, most }, DeValue::Integer(value)) => match integer(value) {
-            Some(number) if (least..=most).contains(&number) => Ok(Value::Number(number)),
-            _ => Err(one(out_of_range(key, &value.to_string(), span, least..most))),
-        },
+        (Kind::Size { least, most, off }, value) => {
+            quantity::size(key, value, span, off, least..=most).map(Value::Size).map_err(one)
+        }
+        (Kind::Number { least, most }, value) => {
+            quantity::number(key, value, span, least..=most).map(Value::Number).map_err(one)
+        }
         (Kind::Networks, DeValue::Array(elements)) => {
             collect(elements.iter().map(|element| network(key, element))).map(Value::Networks)
         }
@@ -137,103 +125,6 @@ fn text(key: &Key, written: &str, span: Range<usize>) -> Result<Value, Problem> 
         _ => return Err(wrong_type(key, &DeValue::String(written.into()), span)),
     };
     read.map(Value::Text).map_err(complain)
-}
-
-fn duration(
-    key: &Key,
-    value: &DeValue<'_>,
-    span: Range<usize>,
-    off: bool,
-    zero: bool,
-) -> Result<Value, Problem> {
-    let name = key.name;
-    let written = match value {
-        DeValue::String(written) if off && written == "off" => return Ok(Value::Duration(None)),
-        DeValue::String(written) => written,
-        DeValue::Integer(number) => {
-            let message = format!("`{name}` = {number} has no unit");
-            return Err(problem(
-                span,
-                message,
-                format!("write \"{number}s\" for seconds, \"{number}ms\" for milliseconds"),
-            ));
-        }
-        other => return Err(wrong_type(key, other, span)),
-    };
-    match humantime::parse_duration(written) {
-        Ok(duration) if duration.is_zero() && !zero => {
-            let cure = if off {
-                "write \"off\", or a longer time"
-            } else {
-                "write a longer time, such as \"5s\""
-            };
-            Err(problem(span, format!("`{name}` cannot be zero"), cure.to_owned()))
-        }
-        Ok(duration) if duration > LONGEST_DURATION => {
-            let cure =
-                if off { "write \"off\", or at most \"1year\"" } else { "write at most \"1year\"" };
-            Err(problem(
-                span,
-                format!("`{name}`: {} is more than a year", quoted(written, '"')),
-                cure.to_owned(),
-            ))
-        }
-        Ok(duration) => Ok(Value::Duration(Some(duration))),
-        Err(_) => {
-            let message = format!("`{name}`: {} is no duration", quoted(written, '"'));
-            let off = if off { ", or \"off\"" } else { "" };
-            Err(problem(
-                span,
-                message,
-                format!("write a number and a unit, such as \"5s\", \"500ms\" or \"1m30s\"{off}"),
-            ))
-        }
-    }
-}
-
-fn size(
-    key: &Key,
-    value: &DeValue<'_>,
-    span: Range<usize>,
-    off: bool,
-    range: Range<u64>,
-) -> Result<Value, Problem> {
-    let (size, written) = match value {
-        DeValue::String(written) if off && written == "off" => return Ok(Value::Size(None)),
-        DeValue::String(written) => match bytes(written) {
-            Some(size) => (size, quoted(written, '"')),
-            None => {
-                let message = format!("`{}`: {} is no size", key.name, quoted(written, '"'));
-                let off = if off { ", or \"off\"" } else { "" };
-                return Err(problem(
-                    span,
-                    message,
-                    format!(
-                        "write a whole number and a unit, such as \"64KiB\", \"1MiB\" or \"10MB\"{off}"
-                    ),
-                ));
-            }
-        },
-        DeValue::Integer(number) => (integer(number).unwrap_or(u64::MAX), number.to_string()),
-        other => return Err(wrong_type(key, other, span)),
-    };
-    match (range.start..=range.end).contains(&size) {
-        true => Ok(Value::Size(Some(size))),
-        false if off => {
-            let message = format!("`{}` = {written} is out of range", key.name);
-            Err(problem(span, message, "write \"off\", or a size of at least 1 byte".to_owned()))
-        }
-        false => Err(out_of_range(key, &written, span, range)),
-    }
-}
-
-/// `"64KiB"` in bytes.
-fn bytes(written: &str) -> Option<u64> {
-    let digits = written.find(|c: char| !c.is_ascii_digit()).unwrap_or(written.len());
-    let (number, unit) = written.split_at(digits);
-    let unit = unit.trim_start_matches(' ');
-    let (_, scale) = UNITS.iter().find(|(name, _)| *name == unit)?;
-    number.parse::<u64>().ok()?.checked_mul(*scale)
 }
 
 fn network(key: &Key, element: &Spanned<DeValue<'_>>) -> Result<IpNet, Problem> {
@@ -319,16 +210,6 @@ fn collect<T>(results: impl Iterator<Item = Result<T, Problem>>) -> Result<Vec<T
         }
     }
     if problems.is_empty() { Ok(values) } else { Err(problems) }
-}
-
-/// `None` where it is negative or beyond all ranges.
-fn integer(written: &DeInteger<'_>) -> Option<u64> {
-    u64::from_str_radix(written.as_str(), written.radix()).ok()
-}
-
-fn out_of_range(key: &Key, written: &str, span: Range<usize>, range: Range<u64>) -> Problem {
-    let message = format!("`{}` = {written} is out of range", key.name);
-    problem(span, message, format!("write a number from {} to {}", range.start, range.end))
 }
 
 fn wrong_type(key: &Key, found: &DeValue<'_>, span: Range<usize>) -> Problem {
