@@ -3,6 +3,7 @@
 pub mod body;
 pub mod fields;
 pub mod head;
+pub mod length;
 pub mod scratch;
 pub mod timer;
 pub mod wire;

@@ -1,20 +1,7 @@
-//! Where a message body ends, and its chunked coding both ways (RFC 9112 sections 6 and 7). It reads no socket.
+//! Takes the framing off a message body: sizes, chunks, trailers (RFC 9112 section 7). It reads no socket.
 
-use http::{Method, StatusCode, Version};
-
-use super::fields::{Fields, Kind, list};
-use super::head::{HeadError, RequestHead, ResponseHead};
-
-/// How the end of a body is known (RFC 9112 section 6.3).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Length {
-    Empty,
-    /// Bytes still to come.
-    Sized(u64),
-    Chunked,
-    /// Responses only.
-    UntilClose,
-}
+use super::fields::Kind;
+use super::length::Length;
 
 /// Takes the framing off a body, piece by piece.
 #[derive(Debug)]
@@ -70,81 +57,6 @@ enum State {
 const MOST_TRAILER_BYTES: usize = 8 * 1024;
 /// Chunk extensions are read and dropped (RFC 9112 section 7.1.1), but not without end.
 const MOST_EXTENSION_BYTES: u16 = 1024;
-
-// === impl Length ===
-
-impl Length {
-    /// The body of a request; anything that two readers could frame differently is refused.
-    pub fn of_request(head: &RequestHead) -> Result<Self, HeadError> {
-        let fields = &head.fields;
-        if fields.has(Kind::TransferEncoding) {
-            if head.version == Version::HTTP_10 {
-                return Err(HeadError::Malformed("HTTP/1.0 has no Transfer-Encoding"));
-            }
-            if fields.has(Kind::ContentLength) {
-                return Err(HeadError::Malformed(
-                    "there are both Content-Length and Transfer-Encoding",
-                ));
-            }
-            return if is_chunked(fields) {
-                Ok(Self::Chunked)
-            } else {
-                Err(HeadError::NotImplemented)
-            };
-        }
-        Ok(content_length(fields)?.map_or(Self::Empty, Self::sized))
-    }
-
-    /// The body of a final response to a request with `method`.
-    pub fn of_response(head: &ResponseHead, method: &Method) -> Result<Self, HeadError> {
-        let status = head.status;
-        if *method == Method::HEAD
-            || status.is_informational()
-            || status == StatusCode::NO_CONTENT
-            || status == StatusCode::NOT_MODIFIED
-        {
-            return Ok(Self::Empty);
-        }
-        if head.fields.has(Kind::TransferEncoding) {
-            // Section 6.3: it overrides Content-Length, which the caller must then not pass on.
-            return if is_chunked(&head.fields) {
-                Ok(Self::Chunked)
-            } else {
-                Err(HeadError::NotImplemented)
-            };
-        }
-        Ok(content_length(&head.fields)?.map_or(Self::UntilClose, Self::sized))
-    }
-
-    /// Appends one piece of a body in this framing.
-    pub fn encode(self, data: &[u8], out: &mut Vec<u8>) {
-        if data.is_empty() {
-            return;
-        }
-        if self == Self::Chunked {
-            let mut digits = [0; 16];
-            out.extend_from_slice(hex(data.len(), &mut digits));
-            out.extend_from_slice(b"\r\n");
-            out.extend_from_slice(data);
-            out.extend_from_slice(b"\r\n");
-        } else {
-            out.extend_from_slice(data);
-        }
-    }
-
-    /// Appends the end of a body in this framing.
-    pub fn finish(self, trailers: &[u8], out: &mut Vec<u8>) {
-        if self == Self::Chunked {
-            out.extend_from_slice(b"0\r\n");
-            out.extend_from_slice(trailers);
-            out.extend_from_slice(b"\r\n");
-        }
-    }
-
-    fn sized(length: u64) -> Self {
-        if length == 0 { Self::Empty } else { Self::Sized(length) }
-    }
-}
 
 // === impl Decoder ===
 
@@ -292,39 +204,6 @@ fn checked_trailers(section: &[u8]) -> Result<Vec<u8>, BodyError> {
         }
     }
     Ok(kept)
-}
-
-/// Whether the one transfer coding is `chunked`; others are not implemented here.
-fn is_chunked(fields: &Fields) -> bool {
-    let mut codings = fields.all(Kind::TransferEncoding).flat_map(list);
-    matches!((codings.next(), codings.next()), (Some(only), None) if only.eq_ignore_ascii_case(b"chunked"))
-}
-
-fn content_length(fields: &Fields) -> Result<Option<u64>, HeadError> {
-    let mut values = fields.all(Kind::ContentLength);
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(HeadError::Malformed("there is more than one Content-Length"));
-    }
-    // Digits only: `parse` alone would take a sign.
-    let digits =
-        std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    digits
-        .and_then(|digits| digits.parse().ok())
-        .map(Some)
-        .ok_or(HeadError::Malformed("Content-Length is not a number"))
-}
-
-fn hex(mut number: usize, digits: &mut [u8; 16]) -> &[u8] {
-    let mut at = digits.len();
-    loop {
-        at -= 1;
-        digits[at] = b"0123456789abcdef"[number % 16];
-        number /= 16;
-        if number == 0 {
-            return &digits[at..];
-        }
-    }
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::config::ClientLimits;
-use crate::http1::body::Length;
 use crate::http1::head::{HeadError, Limits, RequestHead};
+use crate::http1::length::Length;
 use crate::http1::scratch;
 use crate::http1::timer::Timer;
 use crate::http1::wire::Wire;

@@ -6,9 +6,9 @@ use std::task::{Context, Poll, ready};
 use http::{StatusCode, Version};
 use tokio::time::Instant;
 
-use crate::http1::body::Length;
 use crate::http1::fields::Kind;
 use crate::http1::head::{HeadError, ResponseHead};
+use crate::http1::length::Length;
 use crate::http1::scratch;
 use crate::http1::wire::Wire;
 use crate::traffic::Retry;

@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use http::{StatusCode, Version};
 use ipnet::IpNet;
 
-use crate::http1::body::Length;
 use crate::http1::fields::{ConnectionOptions, Fields, Kind, Line, list};
 use crate::http1::head::{RequestHead, ResponseHead};
+use crate::http1::length::Length;
 
 /// What the next hop is told about the client (RFC 7239, and the X-Forwarded headers it follows).
 #[derive(Clone, Debug)]

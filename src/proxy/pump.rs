@@ -3,7 +3,8 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use crate::http1::body::{BodyError, Decoder, Length, Piece};
+use crate::http1::body::{BodyError, Decoder, Piece};
+use crate::http1::length::Length;
 use crate::http1::scratch::{self, Scratch};
 use crate::http1::wire::Wire;
 

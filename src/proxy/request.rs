@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use tracing::info;
 
 use crate::activation::Refusal;
-use crate::http1::body::Length;
 use crate::http1::head::RequestHead;
+use crate::http1::length::Length;
 use crate::http1::wire::Wire;
 use crate::traffic::Retry;
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::http1::body::Length;
+use crate::http1::length::Length;
 use crate::http1::timer::Timer;
 use crate::http1::wire::Wire;
 

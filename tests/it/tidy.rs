@@ -11,10 +11,10 @@ mod text;
 
 /// Every room of `src/`, from the ground up. A room imports only from floors below its own.
 const FLOORS: &[(&str, &[&str])] = &[
-    ("ground", &["http1", "shutdown", "readiness", "telemetry", "workload"]),
+    ("ground", &["http1", "shutdown", "telemetry"]),
     ("model", &["routing", "traffic", "backend", "config"]),
     ("engine", &["activation", "catalog", "process", "cli"]),
-    ("edges", &["proxy", "admin"]),
+    ("edges", &["admin", "proxy", "reload"]),
     ("composition", &["app", "demo"]),
     ("entry", &["lib", "main"]),
 ];
@@ -24,6 +24,8 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     // The catalog is the single writer of what activation and the process backend read.
     ("catalog", "activation"),
     ("catalog", "process"),
+    // The command line names the hidden subcommand that the process backend starts itself with.
+    ("cli", "process"),
     // The demo is agimo as it is, wired to an application of its own.
     ("demo", "app"),
 ];
