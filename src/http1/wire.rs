@@ -118,6 +118,11 @@ impl Wire {
         Poll::Ready(Ok(()))
     }
 
+    /// Whether something that was sent waits for room.
+    pub fn is_blocked(&self) -> bool {
+        !self.unsent.is_empty()
+    }
+
     /// Ends our side of the stream; the peer may go on.
     pub fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)

@@ -182,12 +182,12 @@ impl<'a> Exchange<'a> {
 
     /// While its body is being read, the upload notices that the client goes.
     fn poll_client_gone(&mut self, cx: &mut Context<'_>) -> Result<(), Failed> {
-        let idle = self.upload.is_finished() || self.upload_refused;
-        if idle && self.client.wire.poll_closed(cx).is_ready() {
-            Err(Failed::ClientGone)
-        } else {
-            Ok(())
+        let is_read =
+            !self.upload.is_finished() && !self.upload_refused && !self.upstream.is_blocked();
+        if !is_read && self.client.wire.poll_closed(cx).is_ready() {
+            return Err(Failed::ClientGone);
         }
+        Ok(())
     }
 
     fn poll_head(&mut self, cx: &mut Context<'_>, open: &mut Open) -> Poll<Result<Begun, Failed>> {

@@ -4,11 +4,13 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::http1::wire::Wire;
 
+use super::accept::KEEPALIVE;
 use super::connection::Client;
 use super::core::{Endpoint, FRESH_FOR};
 
@@ -60,5 +62,7 @@ pub async fn connect(
     }
     // Heads and small bodies go out in one write each; waiting for more would only delay them.
     let _ = stream.set_nodelay(true);
+    // A tunnel to a host that vanished without a word must end some day.
+    let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
     Ok(Upstream { wire: Wire::new(stream), reused: false })
 }

@@ -12,14 +12,12 @@ use crate::config::{
     KubernetesConfig, KubernetesKind, ProcessConfig, ServiceConfig, WorkloadConfig,
 };
 
-/// A service as far as it could be read, with the places that other services may clash with.
+/// A service as far as it could be read, with what no other service may have.
 pub(super) struct Read {
     /// Absent where anything is missing or wrong; that has been noted.
     pub(super) config: Option<ServiceConfig>,
     /// Host and path prefix, and where the host stands.
     pub(super) route: Option<((String, String), Range<usize>)>,
-    /// Where a fixed port stands.
-    pub(super) port: Option<Range<usize>>,
 }
 
 /// Reads a service; `span` is where its table begins.
@@ -41,7 +39,6 @@ pub(super) fn read(
     Read {
         config: found.and_then(|found| service(&layers, found)),
         route: route.zip(own.span_of("host")),
-        port: own.span_of("port"),
     }
 }
 
