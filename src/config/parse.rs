@@ -131,7 +131,7 @@ fn service_tables<'a, 'i>(
                 format!("`services` must be an array of tables, not {}", value::type_of(other)),
                 help,
             ),
-                None => (0..0, "there is no service: [[services]] is missing".to_owned(), help),
+            None => (0..0, "there is no service: [[services]] is missing".to_owned(), help),
         };
     problems.push(Problem { span, message, help: help.to_owned(), related: None });
     None
