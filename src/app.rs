@@ -35,6 +35,9 @@ pub struct Listeners {
     pub admin: TcpListener,
 }
 
+/// What processes get between SIGTERM and SIGKILL after a second signal, whatever their `stop_grace`.
+const HURRIED_GRACE: Duration = Duration::from_millis(500);
+
 // === impl Listeners ===
 
 impl Listeners {
@@ -141,19 +144,30 @@ async fn until_ended(
     };
     info!("draining");
     shutdown.drain();
-    let drained = async { while threads.join_next().await.is_some() {} };
+    let in_order = async {
+        let drained = async { while threads.join_next().await.is_some() {} };
+        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
+            warn!("not all had ended within --drain-timeout");
+        }
+        shutdown.abort();
+        if service_tasks.is_finished() { Ok(()) } else { (&mut service_tasks).await? }
+    };
     tokio::select! {
-        () = drained => {}
-        () = tokio::time::sleep(drain_timeout) => warn!("not all had ended within --drain-timeout"),
-        _ = terminate.recv() => warn!("second signal, ending now"),
-        _ = interrupt.recv() => warn!("second signal, ending now"),
-    }
-    shutdown.abort();
-    if !service_tasks.is_finished() {
-        service_tasks.await??;
+        ended = in_order => ended?,
+        _ = terminate.recv() => hurry(&shutdown, service_tasks).await,
+        _ = interrupt.recv() => hurry(&shutdown, service_tasks).await,
     }
     info!("ended");
     outcome
+}
+
+/// Ends everything now. Processes that do not stop at once are killed when the runtime is dropped.
+async fn hurry(shutdown: &Shutdown, service_tasks: tokio::task::JoinHandle<Result<(), JoinError>>) {
+    warn!("second signal, ending now");
+    shutdown.abort();
+    if !service_tasks.is_finished() {
+        let _ = tokio::time::timeout(HURRIED_GRACE, service_tasks).await;
+    }
 }
 
 /// Every room's metrics, in the order of the page.

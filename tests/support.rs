@@ -11,6 +11,8 @@ pub(crate) mod application;
 pub(crate) mod chromium;
 #[path = "support/client.rs"]
 pub(crate) mod client;
+#[path = "support/python.rs"]
+pub(crate) mod python;
 
 /// Generous, for a busy machine; conditions are met long before.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);

@@ -260,6 +260,7 @@ mod tests {
             b"5;a\nb\r\nhello\r\n",
             b"fffffffffffffffff\r\n",
             b"0\r\nbad trailer\r\n\r\n",
+            b"0\r\nX: y\n\r\n\r\n",
             b"5\r\nhel",
         ] {
             assert!(

@@ -119,10 +119,11 @@ impl Supervisor {
                 () = self.shutdown.aborted() => break,
                 order = next_after(&mut self.orders, done) => {
                     let Some(order) = order else { break };
-                    self.done = order.sequence;
-                    if order.replicas == 0 {
+                    // Left for `run`, which begins anew where nothing is there to go on with.
+                    if order.replicas == 0 || self.observed.borrow().ready.is_empty() {
                         break;
                     }
+                    self.done = order.sequence;
                     // Asleep and awake again before anything was stopped: it still runs, say so.
                     self.observed.send_modify(|_| ());
                 }
@@ -144,18 +145,30 @@ impl Supervisor {
         let detail = match ended {
             Ended::Stopped => return false,
             Ended::Failed(cause, detail) if !others => {
-                self.failures += 1;
-                let failure = Some(Failure { sequence: self.failures, cause, detail });
-                self.observed.send_modify(|observed| observed.failure = failure);
+                self.fail(cause, detail);
                 return false;
             }
-            Ended::Failed(_, detail) | Ended::Crashed(detail) => detail,
+            Ended::Failed(_, detail) => detail,
+            Ended::Crashed(detail) => {
+                // It may have been ready too briefly for anyone to see. Whoever has seen its end
+                // has given an order since, whose wake has not failed.
+                if !others && self.orders.borrow().sequence == self.done {
+                    self.fail(Cause::Exited, detail.clone());
+                }
+                detail
+            }
         };
         warn!(process = self.config.name, detail, "a process ended by itself");
         if others {
             self.start(stop, RESTART_PAUSE);
         }
         others
+    }
+
+    fn fail(&mut self, cause: Cause, detail: String) {
+        self.failures += 1;
+        let failure = Some(Failure { sequence: self.failures, cause, detail });
+        self.observed.send_modify(|observed| observed.failure = failure);
     }
 
     fn start(&mut self, stop: &watch::Sender<bool>, pause: Duration) {

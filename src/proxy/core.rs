@@ -106,6 +106,14 @@ impl Core {
         self.view.borrow().clone()
     }
 
+    /// The view that follows `old`, whose successor is known to come; `old` itself while draining.
+    pub async fn view_after(&self, old: &Rc<View>) -> Rc<View> {
+        while Rc::ptr_eq(old, &self.view.borrow()) && !self.draining.get() {
+            tokio::task::yield_now().await;
+        }
+        self.view()
+    }
+
     /// Takes over a new configuration. What runs is not touched.
     pub fn update(&self, snapshot: Arc<Snapshot>) {
         let old = self.view();

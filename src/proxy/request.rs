@@ -93,10 +93,14 @@ pub async fn answer(client: &mut Client, head: RequestHead) -> After {
                 return after;
             }
             Err(Failed::ClientGone) => return After::Drop,
-            // Its service was replaced while it was held: it belongs to the new one.
-            Err(Failed::Refused(Refusal::Removed)) if !Rc::ptr_eq(&view, &client.core.view()) => {
-                view = client.core.view();
-                continue;
+            Err(Failed::Refused(Refusal::Removed)) => {
+                let newer = client.core.view_after(&view).await;
+                // Its service was replaced while it was held: it belongs to the new one.
+                if !Rc::ptr_eq(&view, &newer) && newer.find(&request.head).is_some() {
+                    view = newer;
+                    continue;
+                }
+                Refusal::Removed.into()
             }
             Err(Failed::Refused(refusal)) => refusal.into(),
             Err(Failed::Rejected(reason)) => reason.into(),
@@ -232,7 +236,7 @@ impl Open {
             client,
             method = request.head.method.as_str(),
             host = %String::from_utf8_lossy(request.head.authority().unwrap_or_default()),
-            target = %String::from_utf8_lossy(request.head.target().path),
+            uri = %String::from_utf8_lossy(request.head.target().path),
             service = self.service.service.config.host,
             status = self.status,
             held_ms = millis(self.held),

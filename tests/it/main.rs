@@ -3,6 +3,20 @@
 #[path = "../support.rs"]
 mod support;
 
+mod admin;
+mod bodies;
 mod browser;
+mod commands;
+mod headers;
+mod heads;
+mod hold;
+mod metrics;
+mod process;
+mod programs;
+mod reload;
+mod retries;
+mod shutdown;
 mod smoke;
+mod streams;
 mod tidy;
+mod upgrades;

@@ -1,7 +1,7 @@
 //! A running agimo: the real binary with a configuration of the test's own.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 
@@ -25,6 +25,7 @@ pub(crate) struct Agimo {
 /// How agimo is to be started.
 pub(crate) struct Starting {
     config: String,
+    file: Option<PathBuf>,
     arguments: Vec<String>,
 }
 
@@ -32,7 +33,7 @@ pub(crate) struct Starting {
 
 impl Agimo {
     pub(crate) fn with(config: impl Into<String>) -> Starting {
-        Starting { config: config.into(), arguments: Vec::new() }
+        Starting { config: config.into(), file: None, arguments: Vec::new() }
     }
 
     pub(crate) fn conf(&self) -> PathBuf {
@@ -120,14 +121,26 @@ impl Starting {
         self
     }
 
+    /// Reads this file in place of one of its own.
+    pub(crate) fn reading(mut self, file: &Path) -> Self {
+        self.file = Some(file.to_owned());
+        self
+    }
+
     /// Starts it and waits until it serves.
-    pub(crate) async fn start(self) -> Agimo {
+    pub(crate) async fn start(mut self) -> Agimo {
+        if !self.arguments.iter().any(|argument| argument == "--threads") {
+            self.arguments.extend(["--threads".to_owned(), "2".to_owned()]);
+        }
         let folder = tempfile::tempdir().unwrap();
-        let conf = folder.path().join("config.toml");
-        std::fs::write(&conf, self.config).unwrap();
+        let conf = self.file.unwrap_or_else(|| {
+            let own = folder.path().join("config.toml");
+            std::fs::write(&own, self.config).unwrap();
+            own
+        });
         let mut child = Command::new(env!("CARGO_BIN_EXE_agimo"))
             .args(["--port", "0", "--prometheus-exporter-port", "0", "--bind", "127.0.0.1"])
-            .args(["--threads", "2", "--log", "json,debug", "--conf"])
+            .args(["--log", "json,debug", "--conf"])
             .arg(&conf)
             .args(self.arguments)
             .stdin(Stdio::null())

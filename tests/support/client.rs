@@ -1,6 +1,7 @@
 //! A client that sends the bytes it is told to and reads responses strictly, so that tests see the wire.
 
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -19,6 +20,16 @@ pub(crate) struct Client {
 pub(crate) struct Response {
     pub(crate) status: u16,
     /// Status line and field lines, without the empty line.
+    pub(crate) head: String,
+    pub(crate) body: Vec<u8>,
+    /// The trailer section of a chunked body.
+    pub(crate) trailers: String,
+}
+
+/// A request as it came to an application.
+#[derive(Clone, Debug)]
+pub(crate) struct Request {
+    /// Request line and field lines, without the empty line.
     pub(crate) head: String,
     pub(crate) body: Vec<u8>,
     /// The trailer section of a chunked body.
@@ -60,6 +71,23 @@ impl Client {
         }
     }
 
+    /// Whether nothing has come that was not taken; it does not wait.
+    pub(crate) fn is_silent(&self) -> bool {
+        let unread = self.stream.try_read(&mut [0]);
+        self.received.is_empty()
+            && unread.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
+    }
+
+    /// Ends this side of the connection abruptly: the peer sees a reset.
+    pub(crate) fn reset(self) {
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+
+    /// Ends this side of the stream; the peer may go on.
+    pub(crate) async fn shut_down(&mut self) {
+        within("the end of writing", self.stream.shutdown()).await.unwrap();
+    }
+
     /// Exactly this many bytes.
     pub(crate) async fn bytes(&mut self, length: usize) -> Vec<u8> {
         while self.received.len() < length {
@@ -94,7 +122,7 @@ impl Client {
             return response;
         }
         if response.header("transfer-encoding").is_some() {
-            self.chunks(&mut response).await;
+            (response.body, response.trailers) = self.chunks().await;
         } else if let Some(length) = response.header("content-length") {
             response.body = self.bytes(length.parse().unwrap()).await;
         } else {
@@ -103,21 +131,39 @@ impl Client {
         response
     }
 
-    async fn chunks(&mut self, response: &mut Response) {
+    /// The next request, as an application reads it; none when the connection ends before it.
+    pub(crate) async fn request(&mut self) -> Option<Request> {
+        while find(&self.received, b"\r\n\r\n").is_none() {
+            if !self.read().await {
+                return None;
+            }
+        }
+        let head = self.until("\r\n\r\n").await.trim_end_matches("\r\n").to_owned();
+        let (mut body, mut trailers) = (Vec::new(), String::new());
+        if field(&head, "transfer-encoding").is_some() {
+            (body, trailers) = self.chunks().await;
+        } else if let Some(length) = field(&head, "content-length") {
+            body = self.bytes(length.parse().unwrap()).await;
+        }
+        Some(Request { head, body, trailers })
+    }
+
+    /// A chunked body and its trailer section.
+    async fn chunks(&mut self) -> (Vec<u8>, String) {
+        let (mut body, mut trailers) = (Vec::new(), String::new());
         loop {
             let size = self.until("\r\n").await;
             let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
             if size == 0 {
                 loop {
                     match self.until("\r\n").await.as_str() {
-                        "\r\n" => break,
-                        line => response.trailers.push_str(line),
+                        "\r\n" => return (body, trailers),
+                        line => trailers.push_str(line),
                     }
                 }
-                return;
             }
             let data = self.bytes(size + 2).await;
-            response.body.extend_from_slice(&data[..size]);
+            body.extend_from_slice(&data[..size]);
             assert_eq!(&data[size..], b"\r\n");
         }
     }
@@ -128,10 +174,7 @@ impl Client {
 impl Response {
     /// The first value of a field; the name in any case.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
-        self.head.lines().skip(1).find_map(|line| {
-            let (found, value) = line.split_once(':')?;
-            found.eq_ignore_ascii_case(name).then(|| value.trim())
-        })
+        field(&self.head, name)
     }
 
     pub(crate) fn text(&self) -> String {
@@ -142,6 +185,27 @@ impl Response {
     pub(crate) fn reason(&self) -> Option<&str> {
         self.header("x-agimo-reason")
     }
+}
+
+// === impl Request ===
+
+impl Request {
+    /// The first value of a field; the name in any case.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        field(&self.head, name)
+    }
+
+    /// The request line.
+    pub(crate) fn line(&self) -> &str {
+        self.head.lines().next().unwrap_or_default()
+    }
+}
+
+fn field<'a>(head: &'a str, name: &str) -> Option<&'a str> {
+    head.lines().skip(1).find_map(|line| {
+        let (found, value) = line.split_once(':')?;
+        found.eq_ignore_ascii_case(name).then(|| value.trim())
+    })
 }
 
 fn find(bytes: &[u8], part: &[u8]) -> Option<usize> {

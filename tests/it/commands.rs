@@ -1,0 +1,215 @@
+//! The command line as it is typed: subcommands, environment, and what goes wrong.
+
+use std::path::Path;
+use std::process::{Output, Stdio};
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::Command;
+
+use crate::support::agimo::Agimo;
+use crate::support::client::Client;
+use crate::support::python::Python;
+use crate::support::within;
+
+/// The file that agimo must understand to the letter.
+const SEED: &str = r#"timeout = '5s'
+[[services]]
+host = "example.com"
+type = "deploy" # deployment | deploy | statefulset | sts | process
+namespace = "default"
+name = "example"
+service_name = "example"
+service_port = 80
+"#;
+
+fn command(folder: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_agimo"));
+    command
+        .args(arguments)
+        .current_dir(folder)
+        .env_remove("AGIMO_CONF")
+        .env_remove("AGIMO_PROMETHEUS_ADDRESS")
+        .stdin(Stdio::null())
+        .kill_on_drop(true);
+    command
+}
+
+/// Runs to the end.
+async fn run(folder: &Path, arguments: &[&str]) -> Output {
+    within("its end", command(folder, arguments).output()).await.unwrap()
+}
+
+fn out(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+fn err(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Starts serving, waits until it does, and has it answer for the seed's host.
+async fn serves_the_seed(mut command: Command) -> Vec<String> {
+    let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut log = Vec::new();
+    loop {
+        let line = within("the log", lines.next_line()).await.unwrap();
+        log.push(line.unwrap_or_else(|| panic!("it ended: {log:?}")));
+        let Ok(line) = serde_json::from_str::<serde_json::Value>(&log[log.len() - 1]) else {
+            continue;
+        };
+        if line["message"] != "serving" {
+            continue;
+        }
+        let port = line["address"].as_str().unwrap().rsplit(':').next().unwrap().parse().unwrap();
+        let mut client = Client::connect(([127, 0, 0, 1], port).into()).await;
+        client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").await;
+        let response = client.response().await;
+        assert_eq!((response.status, response.reason()), (503, Some("no-backend")));
+        return log;
+    }
+}
+
+#[tokio::test]
+async fn check_reports_every_problem_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let wrong = "timeout = 'soon'\n[[services]]\nhost = \"a.test\"\ntype = \"process\"\n\
+                 comand = [\"x\"]\n[[services]]\nhost = \"b test\"\ntype = \"deploy\"\n";
+    std::fs::write(folder.path().join("config.toml"), wrong).unwrap();
+    let output = run(folder.path(), &["check"]).await;
+    assert_eq!(output.status.code(), Some(1));
+    let text = err(&output);
+    for part in ["config.toml:1:", "soon", "config.toml:5:", "comand", "command", "b test"] {
+        assert!(text.contains(part), "{part:?} in\n{text}");
+    }
+    let last = text.lines().last().unwrap();
+    assert!(last.starts_with("agimo: ") && last.contains("problems in ./config.toml"), "{last}");
+}
+
+#[tokio::test]
+async fn check_finds_nothing_wrong_with_the_seed() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("seed.toml"), SEED).unwrap();
+    for arguments in [["check", "--conf", "seed.toml"], ["--conf", "seed.toml", "check"]] {
+        let output = run(folder.path(), &arguments).await;
+        assert!(output.status.success(), "{}", err(&output));
+        assert!(out(&output).contains("1 service"), "{}", out(&output));
+    }
+}
+
+#[tokio::test]
+async fn the_seeds_command_line_serves_the_seeds_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.toml"), SEED).unwrap();
+    let seed = ["--prometheus-address", "http://prometheus", "--conf", "./config.toml"];
+    let ports = ["--port", "0", "--prometheus-exporter-port", "0"];
+    serves_the_seed(command(folder.path(), &[seed.as_slice(), &ports].concat())).await;
+}
+
+#[tokio::test]
+async fn the_environment_stands_in_for_both_options() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("elsewhere.toml"), SEED).unwrap();
+    let mut command = command(folder.path(), &["--port", "0", "--prometheus-exporter-port", "0"]);
+    command.env("AGIMO_CONF", "elsewhere.toml").env("AGIMO_PROMETHEUS_ADDRESS", "http://prom:9090");
+    let log = serves_the_seed(command).await;
+    assert!(log.iter().any(|line| line.contains("http://prom:9090")), "{log:?}");
+}
+
+#[tokio::test]
+async fn a_wrong_prometheus_address_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = run(folder.path(), &["--prometheus-address", "prometheus"]).await;
+    assert!(!output.status.success());
+    assert!(err(&output).contains("http://prometheus:9090"), "{}", err(&output));
+}
+
+#[tokio::test]
+async fn the_schema_and_the_manual_are_those_in_docs() {
+    let folder = tempfile::tempdir().unwrap();
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    for (arguments, file) in [
+        (["schema"].as_slice(), "configuration.schema.json"),
+        (&["schema", "--markdown"], "configuration.md"),
+    ] {
+        let output = run(folder.path(), arguments).await;
+        assert!(output.status.success());
+        let committed = std::fs::read_to_string(docs.join(file)).unwrap();
+        assert!(out(&output) == committed, "write docs/{file} anew with agimo {arguments:?}");
+    }
+}
+
+#[tokio::test]
+async fn version_and_completions_are_printed() {
+    let folder = tempfile::tempdir().unwrap();
+    let version = run(folder.path(), &["version"]).await;
+    assert_eq!(out(&version), format!("agimo {}\n", env!("CARGO_PKG_VERSION")));
+    let completions = out(&run(folder.path(), &["completions", "bash"]).await);
+    assert!(completions.contains("complete -F _agimo"), "{completions}");
+    for hidden in ["exec-child", "demo-application"] {
+        assert!(!out(&run(folder.path(), &["--help"]).await).contains(hidden));
+    }
+}
+
+#[tokio::test]
+async fn a_port_in_use_is_named_with_its_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.toml"), SEED).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    for (flag, other) in
+        [("--port", "--prometheus-exporter-port"), ("--prometheus-exporter-port", "--port")]
+    {
+        let output = run(folder.path(), &["--bind", "127.0.0.1", flag, &port, other, "0"]).await;
+        let text = err(&output);
+        assert_eq!(output.status.code(), Some(1));
+        let cure = format!("choose another port with {flag}");
+        assert!(text.contains(&cure) && text.contains(&port), "{cure:?} in {text}");
+        assert!(text.contains("in use"), "the cause: {text}");
+    }
+}
+
+#[tokio::test]
+async fn a_missing_configuration_is_named_with_its_cure() {
+    let folder = tempfile::tempdir().unwrap();
+    for arguments in [["--conf", "none.toml"].as_slice(), &["check", "--conf", "none.toml"]] {
+        let output = run(folder.path(), arguments).await;
+        let text = err(&output);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(text.contains("none.toml") && text.contains("--conf"), "{text}");
+    }
+}
+
+#[tokio::test]
+async fn the_access_log_has_one_line_a_request_with_its_times() {
+    let service = Python::at("a.test").env("START_DELAY", "0.2").service();
+    let agimo = Agimo::with(service.clone()).arguments(&["--access-log"]).start().await;
+    agimo.get("a.test", "/slow/0.1").await;
+    agimo.get("A.test", "/?b=1").await;
+    agimo.until_logged("\"uri\":\"/?b=1\"").await;
+    let log = agimo.log();
+    let lines: Vec<serde_json::Value> = log
+        .iter()
+        .filter(|line| line.contains("\"held_ms\""))
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let cold = &lines[0];
+    assert_eq!((cold["method"].as_str(), cold["status"].as_u64()), (Some("GET"), Some(200)));
+    assert_eq!(
+        (cold["uri"].as_str(), cold["target"].as_str()),
+        (Some("/slow/0.1"), Some("access"))
+    );
+    assert_eq!(
+        (cold["service"].as_str(), cold["client"].as_str()),
+        (Some("a.test"), Some("127.0.0.1"))
+    );
+    let millis = |field: &str| cold[field].as_f64().unwrap();
+    assert!(millis("held_ms") >= 200.0 && millis("waiting_ms") >= 100.0, "{cold}");
+    assert!(millis("connecting_ms") >= 0.0 && millis("total_ms") >= 300.0, "{cold}");
+    assert_eq!(lines[1]["held_ms"].as_f64(), Some(0.0));
+    let quiet = Agimo::with(service).start().await;
+    quiet.get("a.test", "/").await;
+    quiet.until_logged("\"answered\"").await;
+    assert!(!quiet.log().iter().any(|line| line.contains("\"held_ms\"")), "off by default");
+}

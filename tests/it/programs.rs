@@ -1,0 +1,139 @@
+//! Programs that others wrote, as applications: each is woken by its first request and answers it.
+
+use futures_util::{SinkExt, StreamExt};
+use tokio_tungstenite::tungstenite::Message;
+
+use crate::support::agimo::Agimo;
+use crate::support::within;
+
+/// A WebSocket server that echoes texts below 126 bytes, on nothing but Node itself.
+const WEB_SOCKET: &str = r#"
+const server = require("http").createServer((request, response) => response.end("plain"));
+server.on("upgrade", (request, socket) => {
+    const key = request.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    const accept = require("crypto").createHash("sha1").update(key).digest("base64");
+    socket.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
+        "Sec-WebSocket-Protocol: " + request.headers["sec-websocket-protocol"] + "\r\n" +
+        "Sec-WebSocket-Accept: " + accept + "\r\n\r\n");
+    let received = Buffer.alloc(0);
+    socket.on("error", () => {});
+    socket.on("data", (data) => {
+        received = Buffer.concat([received, data]);
+        while (received.length >= 6 && received.length >= 6 + (received[1] & 127)) {
+            const length = received[1] & 127, mask = received.subarray(2, 6);
+            const text = Buffer.from(received.subarray(6, 6 + length)).map((byte, at) => byte ^ mask[at % 4]);
+            socket.write(Buffer.concat([Buffer.from([received[0], length]), text]));
+            if ((received[0] & 15) == 8) socket.end();
+            received = received.subarray(6 + length);
+        }
+    });
+});
+server.listen(process.env.PORT, "127.0.0.1");
+"#;
+
+/// A service whose command is this, written in TOML.
+fn service(command: &str, more: &str) -> String {
+    format!("[[services]]\nhost = \"a.test\"\ntype = \"process\"\ncommand = {command}\n{more}\n")
+}
+
+#[tokio::test]
+async fn nginx_is_woken_and_serves_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().canonicalize().unwrap();
+    let root = root.display();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    std::fs::write(folder.path().join("page.txt"), "from nginx\n").unwrap();
+    let temporary: String = ["client_body", "proxy", "fastcgi", "uwsgi", "scgi"]
+        .map(|kind| format!("{kind}_temp_path {root}/{kind};\n"))
+        .concat();
+    let nginx = format!(
+        "daemon off;\nmaster_process on;\nworker_processes 1;\npid {root}/pid;\nerror_log stderr;\n\
+         events {{}}\nhttp {{\naccess_log off;\n{temporary}\
+         server {{ listen 127.0.0.1:{port}; root {root}; }}\n}}\n"
+    );
+    let conf = folder.path().join("nginx.conf");
+    std::fs::write(&conf, nginx).unwrap();
+    // As root its workers would be another user, who cannot look into the folder.
+    let user = "-g', 'user root;";
+    let user =
+        if rustix::process::geteuid().is_root() { format!(", '{user}'") } else { String::new() };
+    let command = format!("['/usr/sbin/nginx', '-e', 'stderr', '-c', '{}'{user}]", conf.display());
+    let more = format!("port = {port}\nsleep_after = \"300ms\"");
+    let agimo = Agimo::with(service(&command, &more)).start().await;
+    for _ in 0..2 {
+        let response = agimo.get("a.test", "/page.txt").await;
+        assert_eq!((response.status, response.text().as_str()), (200, "from nginx\n"));
+        assert!(response.header("server").unwrap().starts_with("nginx"));
+        agimo.until_metric("agimo_active_requests{host=\"a.test\"}", 0.0).await;
+        agimo.until_logged("\"stopped\"").await;
+    }
+    assert_eq!(agimo.get("a.test", "/missing").await.status, 404);
+}
+
+#[tokio::test]
+async fn pythons_http_server_is_woken_and_serves_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("page.txt"), "from python\n").unwrap();
+    let command = "['sh', '-c', 'exec python3 -m http.server --bind 127.0.0.1 $PORT']";
+    let more = format!("workdir = '{}'", folder.path().display());
+    let agimo = Agimo::with(service(command, &more)).start().await;
+    // It speaks HTTP/1.0: every answer ends with its connection.
+    for _ in 0..3 {
+        let response = agimo.get("a.test", "/page.txt").await;
+        assert_eq!((response.status, response.text().as_str()), (200, "from python\n"));
+    }
+    assert!(agimo.get("a.test", "/").await.text().contains("page.txt"), "the listing");
+}
+
+#[tokio::test]
+async fn a_node_server_is_woken_and_streams_its_answer() {
+    let program = r#"require("http").createServer((request, response) => {
+        response.write(request.method + " " + request.url + " ");
+        request.on("data", (data) => response.write(data)).on("end", () => response.end());
+    }).listen(process.env.PORT, "127.0.0.1")"#;
+    let agimo = Agimo::with(service(&format!("['node', '-e', '''{program}''']"), "")).start().await;
+    let mut client = agimo.connect().await;
+    for _ in 0..3 {
+        client.send("POST /x?y=1 HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello").await;
+        let response = client.response().await;
+        assert_eq!((response.status, response.text().as_str()), (200, "POST /x?y=1 hello"));
+    }
+}
+
+#[tokio::test]
+async fn a_web_socket_opens_through_a_cold_start() {
+    let config = service(&format!("['node', '-e', '''{WEB_SOCKET}''']"), "sleep_after = \"300ms\"");
+    let agimo = Agimo::with(config).start().await;
+    let request = http::Request::get("ws://a.test/socket")
+        .header("Host", "a.test")
+        .header("Connection", "Upgrade")
+        .header("Upgrade", "websocket")
+        .header("Sec-WebSocket-Version", "13")
+        .header(
+            "Sec-WebSocket-Key",
+            tokio_tungstenite::tungstenite::handshake::client::generate_key(),
+        )
+        .header("Sec-WebSocket-Protocol", "clock")
+        .body(())
+        .unwrap();
+    let stream = agimo.connect().await.stream;
+    let opening = tokio_tungstenite::client_async(request, stream);
+    let (mut socket, response) = within("the handshake", opening).await.unwrap();
+    assert_eq!(response.headers()["sec-websocket-protocol"], "clock");
+    for number in 0..100 {
+        let text = format!("message {number}");
+        socket.send(Message::text(text.clone())).await.unwrap();
+        let echoed = within("the echo", socket.next()).await.unwrap().unwrap();
+        assert_eq!(echoed.into_text().unwrap().as_str(), text);
+    }
+    // Silent for longer than sleep_after: an open tunnel keeps it awake.
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    assert!(!agimo.log().iter().any(|line| line.contains("asleep")));
+    socket.send(Message::text("still there")).await.unwrap();
+    let echoed = within("the echo", socket.next()).await.unwrap().unwrap();
+    assert_eq!(echoed.into_text().unwrap().as_str(), "still there");
+    socket.close(None).await.unwrap();
+    while within("the close", socket.next()).await.is_some_and(|message| message.is_ok()) {}
+    drop(socket);
+    agimo.until_logged("asleep").await;
+}
