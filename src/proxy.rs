@@ -1,8 +1,11 @@
 //! The request path: accepts, routes, counts, holds, forwards. It reads counts of nobody and scales nothing.
 
 pub mod accept;
+pub mod answer;
+pub mod client;
 pub mod connection;
 pub mod core;
+pub mod exchange;
 pub mod forward;
 pub mod headers;
 pub mod hold;

@@ -3,6 +3,7 @@
 use std::future::Future;
 use std::pin::Pin;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use tokio::time::{Instant, Sleep};
 
@@ -17,6 +18,12 @@ pub struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     /// The sleep holds this task's waker.
     registered: bool,
+}
+
+/// Runs out when nothing has moved for a while.
+pub struct Idleness {
+    limit: Option<Duration>,
+    moved: Option<u64>,
 }
 
 // === impl Timer ===
@@ -37,12 +44,16 @@ impl Timer {
         }
     }
 
-    pub fn clear(&mut self) {
-        self.deadline = None;
+    /// A deadline from now on, or none.
+    pub fn set_after(&mut self, limit: Option<Duration>) {
+        match limit {
+            Some(limit) => self.set(Instant::now() + limit),
+            None => self.clear(),
+        }
     }
 
-    pub fn is_set(&self) -> bool {
-        self.deadline.is_some()
+    pub fn clear(&mut self) {
+        self.deadline = None;
     }
 
     /// Ready once the deadline has passed; never without one. The polling task must not change.
@@ -66,5 +77,26 @@ impl Timer {
             sleep.as_mut().reset(deadline);
             self.registered = false;
         }
+    }
+}
+
+// === impl Idleness ===
+
+impl Idleness {
+    /// Without a limit it never runs out.
+    pub fn new(limit: Option<Duration>) -> Self {
+        Self { limit, moved: None }
+    }
+
+    /// Ready when `moved`, a count that only grows, has stayed the same for the limit. `timer` serves
+    /// for nothing else meanwhile.
+    pub fn poll(&mut self, cx: &mut Context<'_>, timer: &mut Timer, moved: u64) -> Poll<()> {
+        if self.limit.is_none() {
+            return Poll::Pending;
+        }
+        if self.moved.replace(moved) != Some(moved) {
+            timer.set_after(self.limit);
+        }
+        timer.poll(cx)
     }
 }

@@ -20,8 +20,9 @@ pub struct Wire {
     sent: usize,
     /// `poll_closed` has consumed a readiness that a read still needs.
     readiness_taken: bool,
-    /// Bytes that have come from the socket.
+    /// Bytes that have come from the socket, and that have gone into it.
     received: u64,
+    written: u64,
 }
 
 // === impl Wire ===
@@ -35,6 +36,7 @@ impl Wire {
             sent: 0,
             readiness_taken: false,
             received: 0,
+            written: 0,
         }
     }
 
@@ -65,6 +67,11 @@ impl Wire {
         }
     }
 
+    /// Bytes that have gone into the socket so far.
+    pub fn written(&self) -> u64 {
+        self.written
+    }
+
     /// Takes the given-back bytes.
     pub fn take_early(&mut self) -> Vec<u8> {
         std::mem::take(&mut self.early)
@@ -92,7 +99,10 @@ impl Wire {
         while !rest.is_empty() {
             match Pin::new(&mut self.stream).poll_write(cx, rest) {
                 Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(length)) => rest = &rest[length..],
+                Poll::Ready(Ok(length)) => {
+                    rest = &rest[length..];
+                    self.written += length as u64;
+                }
                 Poll::Ready(Err(error)) => return Err(error),
                 Poll::Pending => {
                     self.unsent.extend_from_slice(rest);
@@ -108,7 +118,10 @@ impl Wire {
         while self.sent < self.unsent.len() {
             match ready!(Pin::new(&mut self.stream).poll_write(cx, &self.unsent[self.sent..]))? {
                 0 => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                length => self.sent += length,
+                length => {
+                    self.sent += length;
+                    self.written += length as u64;
+                }
             }
         }
         if self.sent > 0 {

@@ -1,7 +1,9 @@
 //! One child process in a group of its own that does not outlive agimo. It knows no readiness.
 
 use std::collections::VecDeque;
+use std::hash::{BuildHasher, RandomState};
 use std::net::{Ipv4Addr, TcpListener};
+use std::ops::RangeInclusive;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -29,6 +31,8 @@ pub struct Child {
 /// The last lines that a process wrote to stderr.
 type LastLines = Arc<Mutex<VecDeque<String>>>;
 
+/// Below Linux's ephemeral ports and Kubernetes' node ports.
+const PORTS: RangeInclusive<u16> = 20_000..=29_999;
 /// Enough to see a panic or the end of a stack trace.
 const KEPT_LINES: usize = 8;
 /// A longer line is passed on in parts.
@@ -159,6 +163,19 @@ fn write_line(line: &mut Vec<u8>, process: &str, stream: &str, keep: Option<&Las
 }
 
 /// A port that was free a moment ago.
+///
+/// Ephemeral ports, which the kernel gives to anyone's outgoing connections, could be taken again
+/// before the process listens; these it gives to nobody. A random start keeps two agimos apart.
 fn free_port() -> std::io::Result<u16> {
-    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port())
+    let ports = PORTS.end() - PORTS.start();
+    let start = RandomState::new().hash_one(()) as u16 % ports;
+    let mut taken = None;
+    for step in 0..ports {
+        let port = PORTS.start() + (start + step) % ports;
+        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+            Ok(_) => return Ok(port),
+            Err(error) => taken = Some(error),
+        }
+    }
+    Err(taken.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into()))
 }

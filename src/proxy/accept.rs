@@ -19,6 +19,7 @@ use crate::shutdown::Shutdown;
 
 use super::connection;
 use super::core::Core;
+use super::upstream::KEEPALIVE;
 
 /// What every core is given.
 #[derive(Clone)]
@@ -30,8 +31,6 @@ pub struct Proxy {
 
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
-/// A peer that vanished without a word is noticed after this and a few probes.
-pub const KEEPALIVE: Duration = Duration::from_secs(60);
 /// When no file descriptor is left, accepting waits for some to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);

@@ -12,24 +12,16 @@ use tokio::time::Instant;
 
 use crate::config::ClientLimits;
 use crate::http1::head::{HeadError, Limits, RequestHead};
-use crate::http1::length::Length;
 use crate::http1::scratch;
 use crate::http1::timer::Timer;
 use crate::http1::wire::Wire;
 
+use super::answer;
+use super::client::Client;
 use super::core::Core;
 use super::headers::ClientIdentity;
-use super::reject::Reject;
-use super::request::{self, After, Request};
+use super::request::{After, Switched};
 use super::tunnel;
-
-/// A client and its connection.
-pub struct Client {
-    pub wire: Wire,
-    pub timer: Timer,
-    pub identity: ClientIdentity,
-    pub core: Rc<Core>,
-}
 
 /// Why there is no next request.
 enum NoRequest {
@@ -55,9 +47,9 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, core: Rc<Core>) {
     loop {
         let after = match client.next_head(&mut drain).await {
             // Boxed: an idle connection, of which there are most, keeps no room for a request.
-            Ok(head) => Box::pin(request::answer(&mut client, head)).await,
+            Ok(head) => Box::pin(answer::answer(&mut client, head)).await,
             Err(NoRequest::Ended) => return,
-            Err(NoRequest::Refused(error)) => client.refuse(error.into()).await,
+            Err(NoRequest::Refused(error)) => answer::refuse(&mut client, error.into()).await,
         };
         match after {
             After::KeepAlive => {}
@@ -66,7 +58,7 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, core: Rc<Core>) {
             After::Switched(switched) => {
                 // A task of its own: a tunnel needs far less room than a request.
                 core.tunnels.spawn_local(async move {
-                    let request::Switched { upstream, flight, open } = *switched;
+                    let Switched { upstream, flight, open } = *switched;
                     let idle_timeout = open.service().service.config.idle_timeout;
                     tunnel::run(client.wire, upstream, idle_timeout).await;
                     drop((flight, open));
@@ -158,29 +150,6 @@ impl Client {
                 return Poll::Ready(Ok(head));
             }
         }
-    }
-
-    /// Answers in the application's place; the connection goes on where that is unambiguous.
-    pub async fn reject(&mut self, request: &Request, reject: Reject) -> After {
-        let keep_alive = request.head.keeps_alive()
-            && request.length == Length::Empty
-            && request.head.version == http::Version::HTTP_11
-            && !self.core.draining.get();
-        self.write(reject, request.is_head(), !keep_alive).await;
-        if keep_alive { After::KeepAlive } else { After::Close }
-    }
-
-    /// Answers a request that could not be understood, and closes.
-    pub async fn refuse(&mut self, reject: Reject) -> After {
-        self.write(reject, false, true).await;
-        After::Close
-    }
-
-    async fn write(&mut self, reject: Reject, head_only: bool, close: bool) {
-        let mut response = Vec::new();
-        reject.write(head_only, close, &mut response);
-        // A client that has gone is noticed by the next read.
-        let _ = poll_fn(|cx| Poll::Ready(self.wire.send(cx, &response))).await;
     }
 
     /// Sends what is left, ends our side, and gives the client time to read it (RFC 9112 section 9.6).

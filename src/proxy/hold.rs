@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use crate::activation::Activation;
 
-use super::connection::Client;
+use super::client::Client;
 use super::core::{Choice, Flight, View};
 use super::reject::Reason;
 use super::request::{Failed, Open};

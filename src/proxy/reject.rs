@@ -23,6 +23,7 @@ pub enum Reason {
     Head(HeadError),
     HoldFull,
     HoldTimeout,
+    IdleTimeout,
     NoBackend,
     ResponseMalformed,
     ResponseTimeout,
@@ -126,6 +127,11 @@ impl Reason {
             Self::HoldTimeout => {
                 (S::GATEWAY_TIMEOUT, "hold-timeout", "the application was not ready within timeout")
             }
+            Self::IdleTimeout => (
+                S::REQUEST_TIMEOUT,
+                "idle-timeout",
+                "nothing of the request body came within idle_timeout",
+            ),
             Self::NoBackend => (
                 S::SERVICE_UNAVAILABLE,
                 "no-backend",

@@ -1,4 +1,4 @@
-//! The life of a request: route, count, await an endpoint, forward, reply. It parses nothing.
+//! What is known of a request, from its head to its end, and that it is counted. It takes no step itself.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -13,12 +13,9 @@ use crate::http1::length::Length;
 use crate::http1::wire::Wire;
 use crate::traffic::Retry;
 
-use super::connection::Client;
-use super::core::{Choice, CoreService, Flight, View};
-use super::forward;
-use super::headers::asks_for_upgrade;
-use super::hold;
-use super::reject::{Reason, Reject};
+use super::client::Client;
+use super::core::{CoreService, Flight};
+use super::reject::Reason;
 
 /// A request whose head has come.
 pub struct Request {
@@ -66,92 +63,16 @@ pub struct Open {
     status: u16,
 }
 
-/// A request that has made this many new connections end without an answer is not tried on another.
-const MOST_RESETS: u32 = 3;
-
-/// Answers one request.
-pub async fn answer(client: &mut Client, head: RequestHead) -> After {
-    let length = match Length::of_request(&head) {
-        Ok(length) => length,
-        Err(error) => return client.refuse(error.into()).await,
-    };
-    let upgrade = asks_for_upgrade(&head);
-    let request = Request { head, length, upgrade };
-    let mut view = client.core.view();
-    loop {
-        let Some(service) = view.find(&request.head).cloned() else {
-            return client.reject(&request, Reason::UnknownHost.into()).await;
-        };
-        let mut open = Open::begin(service);
-        let outcome = until_answered(client, &request, &view, &mut open).await;
-        let reject = match outcome {
-            Ok(forward::Answered::Switched(upstream, flight)) => {
-                return After::Switched(Box::new(Switched { upstream, flight, open }));
-            }
-            Ok(forward::Answered::Response(after)) => {
-                open.log(client, &request);
-                return after;
-            }
-            Err(Failed::ClientGone) => return After::Drop,
-            Err(Failed::Refused(Refusal::Removed)) => {
-                let newer = client.core.view_after(&view).await;
-                // Its service was replaced while it was held: it belongs to the new one.
-                if !Rc::ptr_eq(&view, &newer) && newer.find(&request.head).is_some() {
-                    view = newer;
-                    continue;
-                }
-                Refusal::Removed.into()
-            }
-            Err(Failed::Refused(refusal)) => refusal.into(),
-            Err(Failed::Rejected(reason)) => reason.into(),
-            Err(Failed::Again(_)) => Reason::ConnectionBroken.into(),
-        };
-        open.respond(Reject::status(&reject));
-        open.log(client, &request);
-        drop(open);
-        return client.reject(&request, reject).await;
-    }
-}
-
-/// Takes the request to one endpoint after the other until it is answered.
-async fn until_answered(
-    client: &mut Client,
-    request: &Request,
-    view: &View,
-    open: &mut Open,
-) -> Result<forward::Answered, Failed> {
-    if let (Length::Sized(length), Some(most)) =
-        (request.length, open.service.service.config.max_body)
-        && length > most
-    {
-        return Err(Reason::BodyTooLarge.into());
-    }
-    let mut resets = 0;
-    loop {
-        let flight = match open.service.choose() {
-            Choice::To(flight) => flight,
-            // Boxed: a cold start may cost an allocation, and every connection is spared the room.
-            _ => Box::pin(hold::for_endpoint(client, open, view)).await?,
-        };
-        let retry = match forward::forward(client, request, flight, open).await {
-            Err(Failed::Again(retry)) => retry,
-            outcome => return outcome,
-        };
-        open.service.traffic.retry(retry);
-        if retry == Retry::Reset {
-            resets += 1;
-            if resets == MOST_RESETS {
-                return Err(Reason::ConnectionBroken.into());
-            }
-        }
-    }
-}
-
 // === impl Request ===
 
 impl Request {
     pub fn is_head(&self) -> bool {
         self.head.method == Method::HEAD
+    }
+
+    /// Whether it could always be sent again.
+    pub fn is_repeatable(&self) -> bool {
+        self.length == Length::Empty && self.head.method.is_idempotent()
     }
 }
 
@@ -166,7 +87,7 @@ impl From<Reason> for Failed {
 // === impl Open ===
 
 impl Open {
-    fn begin(service: Rc<CoreService>) -> Self {
+    pub fn begin(service: Rc<CoreService>) -> Self {
         service.traffic.arrive();
         let none = Duration::ZERO;
         Self {

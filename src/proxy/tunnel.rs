@@ -4,10 +4,8 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use tokio::time::Instant;
-
 use crate::http1::length::Length;
-use crate::http1::timer::Timer;
+use crate::http1::timer::{Idleness, Timer};
 use crate::http1::wire::Wire;
 
 use super::pump::{Pump, PumpError};
@@ -27,7 +25,7 @@ pub async fn run(mut client: Wire, mut upstream: Wire, idle_timeout: Option<Dura
     let mut up = Direction::new();
     let mut down = Direction::new();
     let mut timer = Timer::default();
-    let mut moved = u64::MAX;
+    let mut idleness = Idleness::new(idle_timeout);
     poll_fn(|cx| {
         let one = up.poll(cx, &mut client, &mut upstream);
         let other = down.poll(cx, &mut upstream, &mut client);
@@ -36,12 +34,7 @@ pub async fn run(mut client: Wire, mut upstream: Wire, idle_timeout: Option<Dura
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
             _ => {}
         }
-        let Some(limit) = idle_timeout else { return Poll::Pending };
-        let all = up.pump.moved() + down.pump.moved();
-        if std::mem::replace(&mut moved, all) != all {
-            timer.set(Instant::now() + limit);
-        }
-        timer.poll(cx)
+        idleness.poll(cx, &mut timer, up.pump.moved() + down.pump.moved())
     })
     .await;
 }

@@ -10,9 +10,11 @@ use tokio::time::Instant;
 
 use crate::http1::wire::Wire;
 
-use super::accept::KEEPALIVE;
-use super::connection::Client;
+use super::client::Client;
 use super::core::{Endpoint, FRESH_FOR};
+
+/// A peer that vanished without a word is noticed after this and a few probes.
+pub const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// A connection to an endpoint.
 pub struct Upstream {

@@ -1,0 +1,115 @@
+//! The life of a request: route, count, await an endpoint, forward, reply. It parses nothing.
+
+use std::rc::Rc;
+
+use http::Version;
+
+use crate::activation::Refusal;
+use crate::http1::head::RequestHead;
+use crate::http1::length::Length;
+use crate::traffic::Retry;
+
+use super::client::Client;
+use super::core::{Choice, View};
+use super::forward;
+use super::headers::asks_for_upgrade;
+use super::hold;
+use super::reject::{Reason, Reject};
+use super::request::{After, Failed, Open, Request, Switched};
+
+/// A request that has made this many new connections end without an answer is not tried on another.
+const MOST_RESETS: u32 = 3;
+
+/// Answers one request.
+pub async fn answer(client: &mut Client, head: RequestHead) -> After {
+    let length = match Length::of_request(&head) {
+        Ok(length) => length,
+        Err(error) => return refuse(client, error.into()).await,
+    };
+    let upgrade = asks_for_upgrade(&head);
+    let request = Request { head, length, upgrade };
+    let mut view = client.core.view();
+    loop {
+        let Some(service) = view.find(&request.head).cloned() else {
+            return reject(client, &request, Reason::UnknownHost.into()).await;
+        };
+        let mut open = Open::begin(service);
+        let outcome = until_answered(client, &request, &view, &mut open).await;
+        let reject = match outcome {
+            Ok(forward::Answered::Switched(upstream, flight)) => {
+                return After::Switched(Box::new(Switched { upstream, flight, open }));
+            }
+            Ok(forward::Answered::Response(after)) => {
+                open.log(client, &request);
+                return after;
+            }
+            Err(Failed::ClientGone) => return After::Drop,
+            Err(Failed::Refused(Refusal::Removed)) => {
+                let newer = client.core.view_after(&view).await;
+                // Its service was replaced while it was held: it belongs to the new one.
+                if !Rc::ptr_eq(&view, &newer) && newer.find(&request.head).is_some() {
+                    view = newer;
+                    continue;
+                }
+                Refusal::Removed.into()
+            }
+            Err(Failed::Refused(refusal)) => refusal.into(),
+            Err(Failed::Rejected(reason)) => reason.into(),
+            Err(Failed::Again(_)) => Reason::ConnectionBroken.into(),
+        };
+        open.respond(Reject::status(&reject));
+        open.log(client, &request);
+        drop(open);
+        return self::reject(client, &request, reject).await;
+    }
+}
+
+/// Takes the request to one endpoint after the other until it is answered.
+async fn until_answered(
+    client: &mut Client,
+    request: &Request,
+    view: &View,
+    open: &mut Open,
+) -> Result<forward::Answered, Failed> {
+    if let (Length::Sized(length), Some(most)) =
+        (request.length, open.service().service.config.max_body)
+        && length > most
+    {
+        return Err(Reason::BodyTooLarge.into());
+    }
+    let mut resets = 0;
+    loop {
+        let flight = match open.service().choose() {
+            Choice::To(flight) => flight,
+            // Boxed: a cold start may cost an allocation, and every connection is spared the room.
+            _ => Box::pin(hold::for_endpoint(client, open, view)).await?,
+        };
+        let retry = match forward::forward(client, request, flight, open).await {
+            Err(Failed::Again(retry)) => retry,
+            outcome => return outcome,
+        };
+        open.service().traffic.retry(retry);
+        if retry == Retry::Reset {
+            resets += 1;
+            if resets == MOST_RESETS {
+                return Err(Reason::ConnectionBroken.into());
+            }
+        }
+    }
+}
+
+/// Answers in the application's place; the connection goes on where that is unambiguous.
+async fn reject(client: &mut Client, request: &Request, reject: Reject) -> After {
+    let keep_alive = request.head.keeps_alive()
+        && request.length == Length::Empty
+        && request.head.version == Version::HTTP_11
+        && !client.core.draining.get();
+    client.write(reject, request.is_head(), !keep_alive).await;
+    if keep_alive { After::KeepAlive } else { After::Close }
+}
+
+/// Answers a request that could not be understood, and closes.
+pub async fn refuse(client: &mut Client, reject: Reject) -> After {
+    client.write(reject, false, true).await;
+    After::Close
+}
