@@ -358,3 +358,30 @@ async fn an_answer_survives_an_application_that_slams_the_door_on_the_body() {
         sending.await.unwrap();
     }
 }
+
+#[tokio::test]
+async fn a_head_and_the_first_bytes_of_its_body_go_out_in_one_write() {
+    // One write arrives as one read here: more than one would show within a few rounds.
+    let script = Script::serve(|mut client, _| async move {
+        while client.read().await {
+            let received = String::from_utf8_lossy(&client.received).into_owned();
+            assert!(received.starts_with("POST / "), "{received}");
+            let whole = received.ends_with("\r\n\r\nhello");
+            client.received.clear();
+            let status = if whole { "200 OK" } else { "400 In Parts" };
+            let head = format!("HTTP/1.1 {status}\r\nTransfer-Encoding: chunked\r\n\r\n");
+            client.send(format!("{head}5\r\nworld\r\n0\r\n\r\n")).await;
+        }
+    })
+    .await;
+    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+    let mut client = agimo.connect().await;
+    for round in 0..50 {
+        client.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 5\r\n\r\nhello").await;
+        assert!(client.read().await);
+        let received = String::from_utf8_lossy(&client.received).into_owned();
+        assert!(received.starts_with("HTTP/1.1 200 OK\r\n"), "round {round}: {received}");
+        assert!(received.ends_with("5\r\nworld\r\n0\r\n\r\n"), "round {round}: {received}");
+        client.received.clear();
+    }
+}
