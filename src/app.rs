@@ -1,7 +1,6 @@
 //! Builds agimo from its rooms, owns every task and thread, and ends them in order. It decides nothing else.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +23,7 @@ use crate::telemetry::{self, Exposition, Kind, Labels};
 pub struct Settings {
     pub config: Config,
     /// The file to watch; none for a configuration that cannot change.
-    pub file: Option<PathBuf>,
+    pub file: Option<reload::Watched>,
     pub access_log: bool,
     pub drain_timeout: Duration,
 }

@@ -45,6 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: Serve) -> anyhow::Result<()> {
+    let watched = reload::Watched::new(options.conf.clone());
     let config = load(&options.conf)?;
     telemetry::start_log(options.log.format, options.log.level);
     if let Some(address) = &options.prometheus_address {
@@ -58,7 +59,7 @@ fn serve(options: Serve) -> anyhow::Result<()> {
         Listeners::bind(options.bind, options.port, options.prometheus_exporter_port, cores)?;
     let settings = Settings {
         config,
-        file: Some(options.conf),
+        file: Some(watched),
         access_log: options.access_log,
         drain_timeout: options.drain_timeout,
     };

@@ -24,6 +24,15 @@ pub struct Status {
     succeeded_at: AtomicU64,
 }
 
+/// The configuration file, and which version of it has been loaded.
+pub struct Watched {
+    file: PathBuf,
+    loaded: Identity,
+}
+
+/// What changes when the file is written, replaced, or reached through another symlink.
+type Identity = Option<(u64, u64, u64, i64, i64)>;
+
 /// A file that cannot be used, said in full.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
@@ -57,13 +66,13 @@ pub fn load(file: &Path, color: bool) -> Result<Config, LoadError> {
 
 /// Reloads on SIGHUP and when the file has changed, until agimo drains.
 pub async fn run(
-    file: PathBuf,
+    watched: Watched,
     mut hangup: Signal,
     configs: mpsc::Sender<Config>,
     status: Arc<Status>,
     shutdown: Shutdown,
 ) {
-    let mut loaded = identity(&file);
+    let Watched { file, mut loaded } = watched;
     let mut last = loaded;
     let mut look = tokio::time::interval(LOOK_EVERY);
     look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -96,6 +105,16 @@ pub async fn run(
                 );
             }
         }
+    }
+}
+
+// === impl Watched ===
+
+impl Watched {
+    /// To be called before the file is read: what changes after that is then noticed.
+    pub fn new(file: PathBuf) -> Self {
+        let loaded = identity(&file);
+        Self { file, loaded }
     }
 }
 
@@ -133,8 +152,7 @@ impl Status {
     }
 }
 
-/// What changes when the file is written, replaced, or reached through another symlink.
-fn identity(file: &Path) -> Option<(u64, u64, u64, i64, i64)> {
+fn identity(file: &Path) -> Identity {
     let of =
         |data: Metadata| (data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec());
     std::fs::metadata(file).ok().map(of)

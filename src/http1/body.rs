@@ -210,12 +210,11 @@ fn checked_trailers(section: &[u8]) -> Result<Vec<u8>, BodyError> {
 mod tests {
     use super::*;
 
-    /// Decodes `input` given in pieces of `step` bytes: the data, the trailers and what was left.
-    fn decode(
-        length: Length,
-        input: &[u8],
-        step: usize,
-    ) -> Result<(Vec<u8>, Vec<u8>, Vec<u8>), BodyError> {
+    /// The data, the trailers and what was left.
+    type Decoded = (Vec<u8>, Vec<u8>, Vec<u8>);
+
+    /// Decodes `input` given in pieces of `step` bytes.
+    fn decode(length: Length, input: &[u8], step: usize) -> Result<Decoded, BodyError> {
         let mut decoder = Decoder::new(length);
         let mut data = Vec::new();
         let mut at = 0;
