@@ -133,7 +133,7 @@ fn ready_time(log: &str) -> Option<u64> {
 // === impl Plan ===
 
 impl Plan {
-    pub(crate) const FULL: Self = Self { single: 50, many: 5 };
+    pub(crate) const FULL: Self = Self { single: 200, many: 5 };
     pub(crate) const QUICK: Self = Self { single: 20, many: 2 };
 }
 

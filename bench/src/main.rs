@@ -44,10 +44,10 @@ struct Options {
     /// The agimo binary (a release build); without it agimo's columns stay empty
     #[arg(long, value_name = "PATH")]
     agimo: Option<PathBuf>,
-    /// Counted rounds of the warm table (default 7; 3 with --quick)
+    /// Counted rounds of the warm table (default 21; 3 with --quick)
     #[arg(long)]
     rounds: Option<NonZeroU16>,
-    /// Length of one warm round in seconds (default 2; 0.5 with --quick)
+    /// Length of one warm round in seconds (default 1; 0.5 with --quick)
     #[arg(long, value_parser = seconds)]
     seconds: Option<Duration>,
     /// A look in under a minute: fewer and shorter rounds, the figures are only indicative
@@ -104,8 +104,9 @@ fn measure(options: &Options) -> io::Result<()> {
     let wanted = |section| options.only.is_none_or(|only| only == section);
 
     if wanted(Section::Warm) {
-        let rounds = if options.quick { 3 } else { 7 };
-        let length = Duration::from_millis(if options.quick { 500 } else { 2_000 });
+        // Many short rounds: the machine's own unrest then falls on every contestant alike.
+        let rounds = if options.quick { 3 } else { 21 };
+        let length = Duration::from_millis(if options.quick { 500 } else { 1_000 });
         let plan = warm::Plan {
             rounds: options.rounds.map_or(rounds, NonZeroU16::get),
             length: options.seconds.unwrap_or(length),
