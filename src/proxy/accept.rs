@@ -122,8 +122,7 @@ async fn drain(
         connections.spawn_local(connection::serve(stream, peer, core.clone()));
     }
     drop(listener);
-    core.draining.set(true);
-    core.drain.cancel();
+    core.begin_drain();
     connections.close();
     core.tunnels.close();
     tokio::select! {

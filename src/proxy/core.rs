@@ -2,10 +2,12 @@
 
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -27,6 +29,7 @@ pub struct Core {
     /// Upgraded connections; they outlive the task that accepted them.
     pub tunnels: TaskTracker,
     view: RefCell<Rc<View>>,
+    updated: Notify,
 }
 
 /// One configuration as this core sees it.
@@ -98,6 +101,7 @@ impl Core {
             draining: Cell::new(false),
             tunnels: TaskTracker::new(),
             view: RefCell::new(Rc::new(View::new(index, snapshot, None))),
+            updated: Notify::new(),
         }
     }
 
@@ -108,16 +112,28 @@ impl Core {
 
     /// The view that follows `old`, whose successor is known to come; `old` itself while draining.
     pub async fn view_after(&self, old: &Rc<View>) -> Rc<View> {
-        while Rc::ptr_eq(old, &self.view.borrow()) && !self.draining.get() {
-            tokio::task::yield_now().await;
+        loop {
+            let mut updated = pin!(self.updated.notified());
+            updated.as_mut().enable();
+            if self.draining.get() || !Rc::ptr_eq(old, &self.view.borrow()) {
+                return self.view();
+            }
+            updated.await;
         }
-        self.view()
+    }
+
+    /// Tells everyone on this core that it takes nothing new.
+    pub fn begin_drain(&self) {
+        self.draining.set(true);
+        self.drain.cancel();
+        self.updated.notify_waiters();
     }
 
     /// Takes over a new configuration. What runs is not touched.
     pub fn update(&self, snapshot: Arc<Snapshot>) {
         let old = self.view();
         self.view.replace(Rc::new(View::new(self.index, snapshot, Some(&old))));
+        self.updated.notify_waiters();
     }
 
     /// Closes connections that have been idle too long or lead nowhere any more.

@@ -138,21 +138,26 @@ async fn a_client_that_leaves_is_gone_from_the_gauges_at_once_and_the_wake_goes_
     let service =
         Python::at("a.test").key("readiness = \"/ready\"").env("READY_AFTER", 3).service();
     let agimo = Agimo::with(service).start().await;
-    let get = ask(&agimo, "/").await;
-    agimo.until_metric(HELD, 1.0).await;
-    let mut post = agimo.connect().await;
-    post.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\n").await;
-    post.send(vec![b'x'; 100_000]).await;
-    agimo.until_metric(HELD, 2.0).await;
-    for (client, left) in [(post, 1.0), (get, 0.0)] {
+    let mut held = Vec::new();
+    for number in 0..4 {
+        let mut post = agimo.connect().await;
+        post.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\n").await;
+        post.send(vec![b'x'; 100_000]).await;
+        held.extend([post, ask(&agimo, "/").await]);
+        agimo.until_metric(HELD, f64::from(number) * 2.0 + 2.0).await;
+    }
+    let mut took = Vec::new();
+    while let Some(client) = held.pop() {
         drop(client);
         let began = Instant::now();
+        let left = held.len() as f64;
         agimo.until_metric(ACTIVE, left).await;
-        let took = began.elapsed();
-        // The bar is 100 ms; the look at it takes its time too on a busy machine.
-        assert!(took < Duration::from_millis(250), "{took:?} until {left} were left");
+        took.push(began.elapsed());
         assert_eq!(agimo.metric(HELD).await, Some(left));
     }
+    took.sort_unstable();
+    // The look at the gauge takes its time too, now and then much of it on a busy machine.
+    assert!(took[took.len() / 2] < Duration::from_millis(100), "{took:?}");
     agimo.until_metric(WOKEN, 1.0).await;
     assert_eq!(agimo.get("a.test", "/").await.status, 200);
     assert_eq!(agimo.metric(WOKEN).await, Some(1.0));
