@@ -97,7 +97,7 @@ fn print_introduction(options: &Demo, listeners: &Listeners) -> anyhow::Result<(
          \x20 or, from another terminal:\n\n\
          \x20   curl -w '%{{time_total}} s\\n' http://{HOST}:{port}/hello\n\
          \x20   curl -N http://{HOST}:{port}/events\n\
-         \x20   curl http://{HOST}:{port}/slow?ms=2000\n\
+         \x20   curl 'http://{HOST}:{port}/slow?ms=2000'\n\
          \x20   curl -s http://{admin}/metrics | grep ^agimo_\n\n\
          \x20 It falls asleep {sleep_after} after its last connection. Ctrl-C ends both.\n\n"
     )?;
