@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::backend::{Backend, Cause, Observed};
+use crate::shutdown::Shutdown;
 use crate::traffic::Traffic;
 
 use self::coldstart::ColdStart;
@@ -114,9 +115,15 @@ impl Activation {
         self.removed.cancel();
     }
 
-    /// Steps through the workload's life until it is removed or its backend ends.
-    pub async fn run(self: Arc<Self>, traffic: Arc<Traffic>, settings: watch::Receiver<Settings>) {
+    /// Steps through the workload's life until it is removed or agimo ends.
+    pub async fn run(
+        self: Arc<Self>,
+        traffic: Arc<Traffic>,
+        settings: watch::Receiver<Settings>,
+        shutdown: Shutdown,
+    ) {
         let mut machine = Machine::default();
+        let mut next_look = Instant::now();
         let mut observed = self.backend.observe();
         observed.mark_changed();
         let mut failures_seen = 0;
@@ -126,7 +133,8 @@ impl Activation {
             let sleep_after = settings.borrow().sleep_after;
             let event = tokio::select! {
                 biased;
-                () = self.removed.cancelled() => return self.leave(&traffic).await,
+                () = shutdown.aborted() => return,
+                () = self.removed.cancelled() => return self.leave().await,
                 changed = observed.changed() => {
                     if changed.is_err() {
                         return;
@@ -136,10 +144,12 @@ impl Activation {
                         started_seen = now.started;
                         self.note_start(machine, started_seen);
                     }
-                    event_of(&now, &mut failures_seen, traffic.arrivals())
+                    let answered = !self.unanswered.load(Ordering::Relaxed);
+                    event_of(&now, &mut failures_seen, traffic.arrivals(), answered)
                 }
                 () = self.wanted.notified() => Event::Wanted,
-                () = tokio::time::sleep(look_every(sleep_after)), if awake => {
+                () = tokio::time::sleep_until(next_look), if awake => {
+                    next_look = Instant::now() + look_every(sleep_after);
                     Event::Look { arrivals: traffic.arrivals(), open: traffic.open(), sleep_after }
                 }
             };
@@ -184,7 +194,7 @@ impl Activation {
                     self.publish(awake);
                     return before;
                 }
-                if let State::Awake { idle } = before.state {
+                if let State::Awake { idle, .. } = before.state {
                     let idle = idle.lasted(Instant::now()).as_millis() as u64;
                     info!(service = self.name, idle_ms = idle, "asleep");
                 }
@@ -215,16 +225,18 @@ impl Activation {
     }
 
     fn refuse(&self, until: Instant, observed: &watch::Receiver<Observed>) {
-        let Some(failure) = observed.borrow().failure.clone() else { return };
+        let failure = observed.borrow().failure.clone();
+        let cause = failure.as_ref().map_or(Cause::Exited, |failure| failure.cause);
+        let detail = failure.map_or_else(String::new, |failure| failure.detail);
         self.cold_start.failed();
         warn!(
             service = self.name,
-            cause = ?failure.cause,
-            detail = failure.detail,
+            cause = ?cause,
+            detail,
             retry_after_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64,
             "wake failed"
         );
-        let refusal = Some(Refusal::Failed { cause: failure.cause, until });
+        let refusal = Some(Refusal::Failed { cause, until });
         self.publish(Published { ready: Arc::default(), refusal });
         self.backend.scale(0);
     }
@@ -244,10 +256,11 @@ impl Activation {
     }
 
     /// Refuses what is held, lets what runs finish, and stops the workload.
-    async fn leave(&self, traffic: &Traffic) {
+    async fn leave(self: Arc<Self>) {
         let ready = self.published().ready;
         self.publish(Published { ready, refusal: Some(Refusal::Removed) });
-        while traffic.open() > 0 {
+        // Every request, stream and tunnel of the service holds on to it, and nobody else any more.
+        while Arc::strong_count(&self) > 1 {
             tokio::time::sleep(REMOVED_LOOK).await;
         }
         self.backend.scale(0);
@@ -267,14 +280,14 @@ impl Refusal {
 /// How often a removed service looks whether its last stream has ended.
 const REMOVED_LOOK: Duration = Duration::from_millis(200);
 
-fn event_of(observed: &Observed, failures_seen: &mut u64, arrivals: u64) -> Event {
+fn event_of(observed: &Observed, failures_seen: &mut u64, arrivals: u64, answered: bool) -> Event {
     let new_failure = observed.failure.as_ref().filter(|failure| failure.sequence > *failures_seen);
     if let Some(failure) = new_failure {
         *failures_seen = failure.sequence;
     }
     match (observed.ready.is_empty(), new_failure) {
         (false, _) => Event::Ready { arrivals },
-        (true, Some(_)) => Event::Failed,
-        (true, None) => Event::Unready,
+        (true, Some(_)) => Event::Failed { answered },
+        (true, None) => Event::Unready { answered },
     }
 }

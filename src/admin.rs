@@ -47,8 +47,8 @@ impl Admin {
                         let admin = admin.clone();
                         connections.spawn(async move {
                             let answer = service_fn(|request| {
-                                let response = admin.answer(&request);
-                                async move { Ok::<_, Infallible>(response) }
+                                let admin = admin.clone();
+                                async move { Ok::<_, Infallible>(admin.answer(&request).await) }
                             });
                             // What goes wrong here is the client's connection.
                             let _ = hyper::server::conn::http1::Builder::new()
@@ -68,13 +68,19 @@ impl Admin {
         }
     }
 
-    fn answer(&self, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(self: Arc<Self>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
         const TEXT: &str = "text/plain; charset=utf-8";
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
         }
         match request.uri().path() {
-            "/" | "/metrics" => respond(StatusCode::OK, EXPOSITION_TYPE, self.metrics()),
+            "/" | "/metrics" => {
+                // A page about thousands of services takes its time, and wakes must not wait for it.
+                match tokio::task::spawn_blocking(move || self.metrics()).await {
+                    Ok(page) => respond(StatusCode::OK, EXPOSITION_TYPE, page),
+                    Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "no metrics\n"),
+                }
+            }
             "/livez" => respond(StatusCode::OK, TEXT, "ok\n"),
             "/readyz" if self.shutdown.is_draining() => {
                 respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n")

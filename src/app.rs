@@ -14,6 +14,7 @@ use crate::admin::{Admin, Collector};
 use crate::catalog::{self, Catalog, Snapshot};
 use crate::config::Config;
 use crate::process::exec;
+use crate::process::ports::Ports;
 use crate::proxy::accept::{self, Proxy};
 use crate::reload;
 use crate::shutdown::Shutdown;
@@ -42,6 +43,7 @@ const HURRIED_GRACE: Duration = Duration::from_millis(500);
 impl Listeners {
     /// Binds both ports; 0 lets the kernel choose.
     pub fn bind(address: IpAddr, port: u16, admin_port: u16, cores: usize) -> anyhow::Result<Self> {
+        exec::raise_open_files();
         let taken = |what: &str, flag: &str, port: u16| {
             format!("cannot listen on {address}:{port} for {what}; choose another port with {flag}")
         };
@@ -61,7 +63,6 @@ pub fn usable_cores() -> usize {
 
 /// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once.
 pub fn run(settings: Settings, listeners: Listeners) -> anyhow::Result<()> {
-    exec::raise_open_files();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(serve(settings, listeners))
 }
@@ -71,7 +72,8 @@ async fn serve(settings: Settings, listeners: Listeners) -> anyhow::Result<()> {
     let address = listeners.proxy.first().context("there is no listener")?.local_addr()?;
     let admin_address = listeners.admin.local_addr()?;
     let cores = listeners.proxy.len();
-    let (catalog, snapshots) = Catalog::new(settings.config, cores, shutdown.clone());
+    let ports = Ports::new([address.port(), admin_address.port()]);
+    let (catalog, snapshots) = Catalog::new(settings.config, cores, ports, shutdown.clone());
     let (configs, new_configs) = mpsc::channel(1);
     let status = Arc::<reload::Status>::default();
 
@@ -87,16 +89,24 @@ async fn serve(settings: Settings, listeners: Listeners) -> anyhow::Result<()> {
         admin.run(admin_listener).await;
         "the admin port"
     });
-    // Without a file to watch the sender must live on all the same.
-    let hangup = signal(SignalKind::hangup())?;
-    let reload_shutdown = shutdown.clone();
-    tasks.spawn(async move {
-        match settings.file {
-            Some(file) => reload::run(file, hangup, configs, status, reload_shutdown).await,
-            None => reload_shutdown.draining().await,
+    let draining = shutdown.clone();
+    match settings.file {
+        Some(file) => {
+            let hangup = signal(SignalKind::hangup())?;
+            tasks.spawn(async move {
+                reload::run(file, hangup, configs, status, draining).await;
+                "the reload"
+            });
         }
-        "the reload"
-    });
+        // The sender lives on all the same. SIGHUP, as of a closed terminal, then ends agimo.
+        None => {
+            tasks.spawn(async move {
+                draining.draining().await;
+                drop(configs);
+                "the configuration"
+            });
+        }
+    }
 
     let proxy = Proxy { snapshots, shutdown: shutdown.clone(), access_log: settings.access_log };
     let threads = start_cores(&proxy, listeners.proxy)?;

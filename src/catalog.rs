@@ -10,6 +10,7 @@ use tokio::task::JoinSet;
 use crate::activation::{Activation, Settings};
 use crate::config::{Config, ServiceConfig, WorkloadConfig};
 use crate::process;
+use crate::process::ports::Ports;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Exposition, Labels};
 use crate::traffic::{self, Traffic};
@@ -22,21 +23,29 @@ pub struct Service {
     /// Absent where nothing can wake the workload: it has no backend in this agimo.
     pub activation: Option<Arc<Activation>>,
     held: Arc<AtomicU32>,
+    total: Arc<Total>,
+}
+
+/// The requests held over all services, and how many may be.
+#[derive(Debug, Default)]
+struct Total {
+    held: AtomicU32,
+    most: AtomicU32,
 }
 
 /// Everything the edges need of one configuration, replaced as a whole.
 pub struct Snapshot {
     pub config: Config,
     pub services: Vec<Arc<Service>>,
-    held: Arc<AtomicU32>,
 }
 
 /// The single writer of snapshots.
 pub struct Catalog {
     cores: usize,
     shutdown: Shutdown,
+    ports: Ports,
     running: HashMap<Key, Running>,
-    held: Arc<AtomicU32>,
+    total: Arc<Total>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     tasks: JoinSet<()>,
 }
@@ -44,7 +53,7 @@ pub struct Catalog {
 /// A place among the held requests, given back when dropped.
 pub struct Held {
     service: Arc<AtomicU32>,
-    total: Arc<AtomicU32>,
+    total: Arc<Total>,
 }
 
 /// Host and path prefix: what makes a service the same across configurations.
@@ -67,13 +76,22 @@ impl Service {
         }
     }
 
+    /// Whether both stand for the same running workload.
+    pub fn has_workload_of(&self, other: &Self) -> bool {
+        match (&self.activation, &other.activation) {
+            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
+            (one, other) => one.is_none() && other.is_none(),
+        }
+    }
+
     /// Takes a place among the held requests, if neither the service nor agimo as a whole is full.
-    pub fn hold(&self, snapshot: &Snapshot) -> Option<Held> {
-        let held = Held { service: self.held.clone(), total: snapshot.held.clone() };
+    pub fn hold(&self) -> Option<Held> {
+        let held = Held { service: self.held.clone(), total: self.total.clone() };
         // Both are counted before either is judged: dropping `held` takes both back.
         let service = held.service.fetch_add(1, Ordering::Relaxed);
-        let total = held.total.fetch_add(1, Ordering::Relaxed);
-        (service < self.config.max_held && total < snapshot.config.max_held_total).then_some(held)
+        let total = held.total.held.fetch_add(1, Ordering::Relaxed);
+        let most = held.total.most.load(Ordering::Relaxed);
+        (service < self.config.max_held && total < most).then_some(held)
     }
 }
 
@@ -82,7 +100,7 @@ impl Service {
 impl Drop for Held {
     fn drop(&mut self) {
         self.service.fetch_sub(1, Ordering::Relaxed);
-        self.total.fetch_sub(1, Ordering::Relaxed);
+        self.total.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -90,19 +108,21 @@ impl Drop for Held {
 
 impl Catalog {
     /// A catalog of this configuration, for this many cores; the receiver always holds the newest.
+    /// Processes get their ports from `ports`.
     pub fn new(
         config: Config,
         cores: usize,
+        ports: Ports,
         shutdown: Shutdown,
     ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
-        let held = Arc::<AtomicU32>::default();
-        let empty = Snapshot { config: config.clone(), services: Vec::new(), held: held.clone() };
+        let empty = Snapshot { config: config.clone(), services: Vec::new() };
         let (snapshots, receiver) = watch::channel(Arc::new(empty));
         let mut catalog = Self {
             cores,
             shutdown,
+            ports,
             running: HashMap::new(),
-            held,
+            total: Arc::default(),
             snapshots,
             tasks: JoinSet::new(),
         };
@@ -148,11 +168,8 @@ impl Catalog {
             services.push(running.service.clone());
             self.running.insert(key, running);
         }
-        self.snapshots.send_replace(Arc::new(Snapshot {
-            config,
-            services,
-            held: self.held.clone(),
-        }));
+        self.total.most.store(config.max_held_total, Ordering::Relaxed);
+        self.snapshots.send_replace(Arc::new(Snapshot { config, services }));
         // Only now: a request that is refused because its service has gone finds the new routes.
         for activation in
             before.into_values().filter_map(|running| running.service.activation.clone())
@@ -172,11 +189,11 @@ impl Catalog {
                 traffic: old.traffic.clone(),
                 activation: old.activation.clone(),
                 held: old.held.clone(),
+                total: old.total.clone(),
             };
             return Running { service: Arc::new(service), settings: running.settings };
         }
-        // Counted afresh: the old workload may stop when its own open work has ended.
-        let new = self.start(config, Arc::new(Traffic::new(self.cores)), old.held.clone());
+        let new = self.start(config, old.traffic.clone(), old.held.clone());
         if let Some(activation) = &old.activation {
             activation.remove();
         }
@@ -193,10 +210,12 @@ impl Catalog {
         let (sender, settings) = watch::channel(settings(&config));
         let activation = match &config.workload {
             WorkloadConfig::Process(process) => {
-                let (processes, supervisor) = process::new(process.clone(), self.shutdown.clone());
+                let (processes, supervisor) =
+                    process::new(process.clone(), self.ports.clone(), self.shutdown.clone());
                 self.tasks.spawn(supervisor.run());
                 let activation = Arc::new(Activation::new(name, Arc::new(processes)));
-                self.tasks.spawn(activation.clone().run(traffic.clone(), settings));
+                let shutdown = self.shutdown.clone();
+                self.tasks.spawn(activation.clone().run(traffic.clone(), settings, shutdown));
                 Some(activation)
             }
             WorkloadConfig::Kubernetes(kubernetes) => {
@@ -210,7 +229,14 @@ impl Catalog {
         };
         let labels = labels(&config);
         Running {
-            service: Arc::new(Service { config, labels, traffic, activation, held }),
+            service: Arc::new(Service {
+                config,
+                labels,
+                traffic,
+                activation,
+                held,
+                total: self.total.clone(),
+            }),
             settings: sender,
         }
     }

@@ -1,6 +1,5 @@
 //! The command line, as people and manifests write it. It runs nothing.
 
-use std::ffi::OsString;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::str::FromStr;
@@ -9,7 +8,6 @@ use std::time::Duration;
 use clap::{Args, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
-use crate::process::exec;
 use crate::telemetry::LogFormat;
 
 /// Lets HTTP services sleep at zero replicas and wakes them on the first request.
@@ -86,11 +84,6 @@ pub enum Command {
     Completions { shell: clap_complete::Shell },
     /// Print the version
     Version,
-    #[command(name = exec::SUBCOMMAND, hide = true)]
-    ExecChild {
-        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
-        arguments: Vec<OsString>,
-    },
     #[command(hide = true)]
     DemoApplication {
         #[arg(long, env = "PORT")]

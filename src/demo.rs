@@ -13,7 +13,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::app::{self, Listeners, Settings};
 use crate::cli::Demo;
-use crate::config::{Config, parse};
+use crate::config::{Config, parse, report};
 
 pub mod application;
 
@@ -61,8 +61,10 @@ fn config(options: &Demo) -> anyhow::Result<Config> {
          command = [\"/proc/self/exe\", \"demo-application\", \"--sleep-after\", \"{sleep_after}\"]\n\
          sleep_after = \"{sleep_after}\"\nreadiness = \"/hello\"\nstop_grace = \"2s\"\n"
     );
-    parse::parse(&text)
-        .map_err(|problems| anyhow::anyhow!("the demo's configuration is wrong: {problems:?}"))
+    parse::parse(&text).map_err(|problems| {
+        let lines = problems.iter().map(|problem| report::one_line("the demo", &text, problem));
+        anyhow::anyhow!("{}", lines.collect::<Vec<_>>().join("\n"))
+    })
 }
 
 /// The port that was asked for, or another if it is taken.

@@ -6,10 +6,12 @@ use crate::backend::{Backend, Observed};
 use crate::config::ProcessConfig;
 use crate::shutdown::Shutdown;
 
+use self::ports::Ports;
 use self::supervisor::Supervisor;
 
 pub mod child;
 pub mod exec;
+pub mod ports;
 pub mod readiness;
 pub mod supervisor;
 
@@ -27,12 +29,12 @@ pub struct Order {
 }
 
 /// A workload, and the supervisor whose `run` the caller must own as a task.
-pub fn new(config: ProcessConfig, shutdown: Shutdown) -> (Processes, Supervisor) {
+pub fn new(config: ProcessConfig, ports: Ports, shutdown: Shutdown) -> (Processes, Supervisor) {
     let (orders, orders_receiver) = watch::channel(Order::default());
     let (observed_sender, observed) = watch::channel(Observed::default());
     (
         Processes { orders, observed },
-        Supervisor::new(config, orders_receiver, observed_sender, shutdown),
+        Supervisor::new(config, orders_receiver, observed_sender, ports, shutdown),
     )
 }
 

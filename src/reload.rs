@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio::signal::unix::Signal;
 use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
-use tracing::{error, info};
+use tracing::{error, info, warn};
 
 use crate::config::{Config, parse, report};
 use crate::shutdown::Shutdown;
@@ -36,17 +36,20 @@ type Identity = Option<(u64, u64, u64, i64, i64)>;
 /// A file that cannot be used, said in full.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    #[error("cannot read {}: {source}; give the configuration file with --conf", .file.display())]
-    Unreadable { file: PathBuf, source: std::io::Error },
-    #[error("{}", .lines.join("\n"))]
+    #[error("cannot read {}: {error}; give the configuration file with --conf", .file.display())]
+    Unreadable { file: PathBuf, error: std::io::Error },
+    #[error("{found} problems: {}", .lines.join("\n"))]
     Invalid {
-        /// One line a problem: file, line, column, what is wrong, what to write.
+        found: usize,
+        /// One line each of the first: file, line, column, what is wrong, what to write.
         lines: Vec<String>,
         /// The same with the lines of the file, for a terminal.
         report: String,
     },
 }
 
+/// A file that is wrong throughout is not quoted throughout.
+const MOST_SHOWN: usize = 100;
 /// Looking is one stat(2), which follows the symlinks that a ConfigMap mount swaps; it works on every
 /// file system, where change notifications do not.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
@@ -54,10 +57,13 @@ const LOOK_EVERY: Duration = Duration::from_millis(500);
 /// Reads and checks a configuration.
 pub fn load(file: &Path, color: bool) -> Result<Config, LoadError> {
     let text = std::fs::read_to_string(file)
-        .map_err(|source| LoadError::Unreadable { file: file.to_owned(), source })?;
-    parse::parse(&text).map_err(|problems| {
+        .map_err(|error| LoadError::Unreadable { file: file.to_owned(), error })?;
+    parse::parse(&text).map_err(|mut problems| {
         let name = file.display().to_string();
+        let found = problems.len();
+        problems.truncate(MOST_SHOWN);
         LoadError::Invalid {
+            found,
             lines: problems.iter().map(|problem| report::one_line(&name, &text, problem)).collect(),
             report: report::render(&name, &text, &problems, color),
         }
@@ -88,8 +94,17 @@ pub async fn run(
         if !asked && (now == loaded || !settled) {
             continue;
         }
+        if now.is_none() && file.exists() {
+            warn!(file = %file.display(), "not a regular file, so it is not read again");
+            continue;
+        }
         loaded = now;
-        match load(&file, false) {
+        // Reading and checking a large file takes its time, and wakes must not wait for it.
+        let path = file.clone();
+        let Ok(found) = tokio::task::spawn_blocking(move || load(&path, false)).await else {
+            continue;
+        };
+        match found {
             Ok(config) => {
                 let services = config.services.len();
                 if configs.send(config).await.is_err() {
@@ -155,5 +170,5 @@ impl Status {
 fn identity(file: &Path) -> Identity {
     let of =
         |data: Metadata| (data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec());
-    std::fs::metadata(file).ok().map(of)
+    std::fs::metadata(file).ok().filter(Metadata::is_file).map(of)
 }

@@ -67,8 +67,12 @@ impl Exposition {
         self.line("", &labels.0, value);
     }
 
-    /// A histogram's samples. `counts` has one more entry than `bounds`, for what lies beyond.
+    /// A histogram's samples. `counts` has one more entry than `bounds`, for what lies beyond. One that
+    /// has counted nothing is left out: with thousands of services they would be most of the page.
     pub fn histogram(&mut self, labels: &Labels, bounds: &[f64], counts: &[u64], sum: f64) {
+        if counts.iter().all(|count| *count == 0) {
+            return;
+        }
         let mut total = 0;
         for (at, count) in counts.iter().enumerate() {
             total += count;

@@ -22,7 +22,7 @@ pub enum State {
     },
 }
 
-/// A workload's state and how often in a row its wake has failed.
+/// A workload's state, and how often in a row a wake has come to nothing.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Machine {
     pub state: State,
@@ -36,10 +36,10 @@ pub enum Event {
     Wanted,
     /// It has ready endpoints.
     Ready { arrivals: u64 },
-    /// It has none.
-    Unready,
+    /// It has none; since it was woken it has `answered` a request, or has not.
+    Unready { answered: bool },
     /// Its wake failed.
-    Failed,
+    Failed { answered: bool },
     /// A look at its traffic.
     Look { arrivals: u64, open: u64, sleep_after: Duration },
 }
@@ -82,33 +82,39 @@ impl Machine {
                 (self.to(State::Waking { since: now }), Some(Action::Wake))
             }
             // Ready without having been asked for happens too: another scaler, another replica.
+            (State::Awake { .. }, Event::Ready { .. }) => (self, Some(Action::Release)),
             (_, Event::Ready { arrivals }) => {
-                let idle = match self.state {
-                    State::Awake { idle } => idle,
-                    _ => Idle::begin(arrivals, now),
-                };
-                let awake = Self { state: State::Awake { idle }, failures: 0 };
-                (awake, Some(Action::Release))
+                let awake = State::Awake { idle: Idle::begin(arrivals, now) };
+                (self.to(awake), Some(Action::Release))
             }
-            (State::Waking { .. }, Event::Failed) => {
-                let until = now + backoff(self.failures);
-                let refusing =
-                    Self { state: State::Refusing { until }, failures: self.failures + 1 };
-                (refusing, Some(Action::Refuse { until }))
-            }
-            (State::Awake { .. }, Event::Unready | Event::Failed) => {
-                (self.to(State::Asleep), Some(Action::Lost))
+            (State::Waking { .. }, Event::Failed { .. }) => self.refuse(self.failures, now),
+            (State::Awake { .. }, Event::Unready { answered } | Event::Failed { answered }) => {
+                match self.failures {
+                    // It has served, or this is the first time: the next request mends it.
+                    failures if answered || failures == 0 => {
+                        let failures = u32::from(!answered);
+                        (Self { state: State::Asleep, failures }, Some(Action::Lost))
+                    }
+                    failures => self.refuse(failures - 1, now),
+                }
             }
             (State::Awake { idle }, Event::Look { arrivals, open, sleep_after }) => {
                 let idle = idle.look(arrivals, open, now);
                 if idle.lasted(now) >= sleep_after {
-                    (self.to(State::Asleep), Some(Action::Sleep))
+                    (Self { state: State::Asleep, failures: 0 }, Some(Action::Sleep))
                 } else {
                     (self.to(State::Awake { idle }), None)
                 }
             }
             _ => (self, None),
         }
+    }
+
+    /// Refuses for as long as this many failures before it call for.
+    fn refuse(self, before: u32, now: Instant) -> (Self, Option<Action>) {
+        let until = now + backoff(before);
+        let refusing = Self { state: State::Refusing { until }, failures: self.failures + 1 };
+        (refusing, Some(Action::Refuse { until }))
     }
 
     fn to(self, state: State) -> Self {
@@ -168,13 +174,16 @@ mod tests {
     fn failures_are_refused_with_growing_patience() {
         let (machine, actions) = run(&[
             (Event::Wanted, 0),
-            (Event::Failed, 0),
+            (Event::Failed { answered: false }, 0),
             (Event::Wanted, 0),
             (Event::Wanted, 1),
-            (Event::Failed, 1),
+            (Event::Failed { answered: false }, 1),
             (Event::Wanted, 2),
             (Event::Wanted, 3),
             (Event::Ready { arrivals: 4 }, 3),
+            (look(4, 1), 4),
+            (look(4, 0), 5),
+            (look(4, 0), 10),
         ]);
         let wakes = actions.iter().filter(|action| **action == Action::Wake).count();
         assert_eq!((wakes, machine.failures), (3, 0));
@@ -184,11 +193,27 @@ mod tests {
     }
 
     #[test]
+    fn one_that_goes_away_without_an_answer_is_not_started_for_every_request() {
+        let (ready, gone) = (Event::Ready { arrivals: 1 }, Event::Unready { answered: false });
+        let (machine, actions) = run(&[
+            (Event::Wanted, 0),
+            (ready, 0),
+            (gone, 1),
+            (Event::Wanted, 1),
+            (ready, 1),
+            (gone, 2),
+            (Event::Wanted, 2),
+        ]);
+        assert_eq!(actions.iter().filter(|action| **action == Action::Wake).count(), 2);
+        assert!(matches!(machine.state, State::Refusing { .. }), "{machine:?}");
+    }
+
+    #[test]
     fn a_crash_while_awake_is_woken_by_the_next_request() {
         let events = [
             (Event::Wanted, 0),
             (Event::Ready { arrivals: 1 }, 1),
-            (Event::Unready, 2),
+            (Event::Unready { answered: true }, 2),
             (Event::Wanted, 2),
         ];
         assert_eq!(run(&events).1, [Action::Wake, Action::Release, Action::Lost, Action::Wake]);

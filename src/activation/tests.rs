@@ -42,7 +42,8 @@ impl Bench {
         let activation = Arc::new(Activation::new("a.test".to_owned(), backend.clone()));
         let traffic = Arc::new(Traffic::new(1));
         let settings = watch::Sender::new(Settings { sleep_after: SLEEP_AFTER, replicas: 2 });
-        tokio::spawn(activation.clone().run(traffic.clone(), settings.subscribe()));
+        let shutdown = Shutdown::default();
+        tokio::spawn(activation.clone().run(traffic.clone(), settings.subscribe(), shutdown));
         Self { backend, activation, traffic, settings }
     }
 
@@ -162,18 +163,18 @@ async fn a_failed_wake_is_tried_again_only_after_a_growing_pause() {
 #[tokio::test(start_paused = true)]
 async fn removed_it_refuses_at_once_and_stops_when_the_last_stream_has_ended() {
     let bench = Bench::new();
-    let core = bench.traffic.core(0);
-    core.arrive();
     bench.want().await;
     bench.becomes_ready().await;
     bench.activation.remove();
     bench.settle().await;
     assert_eq!(bench.activation.published().refusal, Some(Refusal::Removed));
+    // What is open holds on to its service.
+    let Bench { backend, activation: stream, .. } = bench;
     tokio::time::sleep(SLEEP_AFTER * 10).await;
-    assert_eq!(bench.scaled(), [2]);
-    core.end();
+    assert_eq!(*backend.scaled.lock().unwrap(), [2]);
+    drop(stream);
     tokio::time::sleep(Duration::from_secs(1)).await;
-    assert_eq!(bench.scaled(), [2, 0]);
+    assert_eq!(*backend.scaled.lock().unwrap(), [2, 0]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -183,5 +184,18 @@ async fn a_shorter_idle_time_takes_effect_while_awake() {
     bench.becomes_ready().await;
     bench.settings.send_replace(Settings { sleep_after: Duration::from_secs(2), replicas: 2 });
     tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(bench.scaled(), [2, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn restless_replicas_do_not_keep_it_awake() {
+    let bench = Bench::new();
+    bench.want().await;
+    bench.becomes_ready().await;
+    for _ in 0..700 {
+        // As when one replica of several starts and ends again and again.
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        bench.backend.observed.send_modify(|_| ());
+    }
     assert_eq!(bench.scaled(), [2, 0]);
 }

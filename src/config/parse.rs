@@ -8,7 +8,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 
 use super::keys::Scope;
 use super::report::{Problem, line_column};
-use super::{ClientLimits, Config, ServiceConfig};
+use super::{ClientLimits, Config, ServiceConfig, WorkloadConfig};
 use section::{Layers, Section};
 
 mod names;
@@ -24,6 +24,8 @@ mod value;
 struct Taken {
     /// By host and path prefix.
     routes: HashMap<(String, String), Range<usize>>,
+    /// Fixed ports of local processes.
+    ports: HashMap<u16, Range<usize>>,
 }
 
 /// Reads a configuration.
@@ -106,6 +108,7 @@ fn services(
         };
         let read = service::read(table, element.span(), top, defaults, problems);
         problems.extend(taken.route(text, &read));
+        problems.extend(taken.port(text, &read));
         services.push(read.config);
     }
     services.into_iter().collect()
@@ -164,6 +167,26 @@ impl Taken {
             ),
             help: "write another `host` or `path_prefix`, or remove one of the two services"
                 .to_owned(),
+            related: Some((first.clone(), "first here".to_owned())),
+        })
+    }
+
+    fn port(&mut self, text: &str, service: &service::Read) -> Option<Problem> {
+        let Some(WorkloadConfig::Process(process)) =
+            service.config.as_ref().map(|config| &config.workload)
+        else {
+            return None;
+        };
+        let (port, span) = (process.port?, service.port.clone()?);
+        let Some(first) = self.ports.get(&port) else {
+            self.ports.insert(port, span);
+            return None;
+        };
+        let (line, _) = line_column(text, first.start);
+        Some(Problem {
+            span,
+            message: format!("port {port} is taken by the service of line {line}"),
+            help: "write another port, or remove `port`: agimo then picks a free one".to_owned(),
             related: Some((first.clone(), "first here".to_owned())),
         })
     }

@@ -143,6 +143,10 @@ impl RequestHead {
             }
             _ => {}
         }
+        let named = self.fields.all(Kind::Host).chain(self.target().authority);
+        if !named.into_iter().all(is_authority) {
+            return Err(HeadError::Malformed("the host is not a host name or address"));
+        }
         if self.method == Method::CONNECT {
             return Err(HeadError::NotImplemented);
         }
@@ -263,6 +267,28 @@ fn refuse_bare_line_feeds(head: &[u8]) -> Result<(), HeadError> {
     if bare { Err(HeadError::Malformed("a line ends in LF without CR")) } else { Ok(()) }
 }
 
+/// Host and port (RFC 3986 section 3.2.2), without user information; an empty host is allowed.
+fn is_authority(authority: &[u8]) -> bool {
+    let host_end = match authority.first() {
+        Some(b'[') => authority.iter().position(|byte| *byte == b']').map_or(0, |at| at + 1),
+        _ => authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len()),
+    };
+    let (host, port) = authority.split_at(host_end);
+    let host_is_right = match host.strip_prefix(b"[") {
+        Some(address) => address[..address.len() - 1]
+            .iter()
+            .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')),
+        None => host
+            .iter()
+            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte)),
+    };
+    let port_is_right = match port.split_first() {
+        None => true,
+        Some((colon, digits)) => *colon == b':' && digits.iter().all(u8::is_ascii_digit),
+    };
+    host_is_right && port_is_right
+}
+
 fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     [&b"http://"[..], b"https://"].iter().find_map(|scheme| {
         let (start, rest) = target.split_at_checked(scheme.len())?;
@@ -327,6 +353,12 @@ mod tests {
             "GET a HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET * HTTP/1.1\r\nHost: a\r\n\r\n",
             "GET http:///x HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: user@a\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a, b\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: x\";for=y\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n",
+            "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n",
+            "GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
         ] {
             let error = parse(text).expect_err(text);
             assert!(matches!(error, HeadError::Malformed(_)), "{text:?}: {error:?}");

@@ -66,7 +66,8 @@ impl Timer {
                 if self.registered {
                     return Poll::Pending;
                 }
-                self.registered = true;
+                // Out of budget, the poll stores no waker; the runtime then polls this task again.
+                self.registered = tokio::task::coop::has_budget_remaining();
                 if sleep.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
                 }

@@ -1,14 +1,11 @@
 //! One child process in a group of its own that does not outlive agimo. It knows no readiness.
 
 use std::collections::VecDeque;
-use std::hash::{BuildHasher, RandomState};
-use std::net::{Ipv4Addr, TcpListener};
-use std::ops::RangeInclusive;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group};
+use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
 use tokio::io::{AsyncRead, AsyncReadExt};
 use tokio::process::Command;
 use tokio::task::JoinSet;
@@ -17,41 +14,46 @@ use tracing::info;
 use crate::config::ProcessConfig;
 
 use super::exec;
+use super::ports::Port;
 
 /// A running process; dropping it kills its group.
 pub struct Child {
     process: tokio::process::Child,
     group: Option<Pid>,
-    port: u16,
+    port: Port,
     /// Passes its output on; ends with it.
     output: JoinSet<()>,
     stderr: LastLines,
 }
 
+/// How a process ended.
+pub struct Exit {
+    /// Its program could not be run at all.
+    pub not_started: bool,
+    /// The exit status and the last lines of stderr.
+    pub words: String,
+}
+
 /// The last lines that a process wrote to stderr.
 type LastLines = Arc<Mutex<VecDeque<String>>>;
 
-/// Below Linux's ephemeral ports and Kubernetes' node ports.
-const PORTS: RangeInclusive<u16> = 20_000..=29_999;
 /// Enough to see a panic or the end of a stack trace.
 const KEPT_LINES: usize = 8;
 /// A longer line is passed on in parts.
 const LONGEST_LINE: usize = 8 * 1024;
+/// How often to look whether a group has ended that is not all our own children.
+const GROUP_LOOK: Duration = Duration::from_millis(10);
 /// How long to wait for the output of a process that has ended; a grandchild may keep it open.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 
 // === impl Child ===
 
 impl Child {
-    /// Starts the command. The error says what was tried and why it failed.
-    pub fn start(config: &ProcessConfig) -> Result<Self, String> {
-        let port = match config.port {
-            Some(port) => port,
-            None => free_port().map_err(|error| format!("no free port: {error}"))?,
-        };
+    /// Starts the command and tells it its port. The error says what was tried and why it failed.
+    pub fn start(config: &ProcessConfig, port: Port) -> Result<Self, String> {
         let mut command = Command::from(exec::command(&config.command));
         command
-            .env("PORT", port.to_string())
+            .env("PORT", port.number().to_string())
             .envs(config.env.iter().map(|(name, value)| (name, &value.0)))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -77,11 +79,11 @@ impl Child {
     }
 
     pub fn port(&self) -> u16 {
-        self.port
+        self.port.number()
     }
 
-    /// Waits for its end; returns its exit status and last lines of stderr in words.
-    pub async fn exited(&mut self) -> String {
+    /// Waits for its end by itself, and ends what it leaves behind in its group.
+    pub async fn exited(&mut self) -> Exit {
         let status = self.process.wait().await;
         self.kill_group();
         let all_read = async { while self.output.join_next().await.is_some() {} };
@@ -92,23 +94,29 @@ impl Child {
             words.push_str("; ");
             words.push_str(line);
         }
-        words
+        let not_started =
+            status.is_ok_and(|status| status.code() == Some(exec::NOT_STARTED.into()));
+        Exit { not_started, words }
     }
 
-    /// SIGTERM to the group, SIGKILL after `grace`; returns when it has ended.
+    /// SIGTERM to the group, SIGKILL to what is left of it after `grace`; returns when it has ended.
     pub async fn stop(mut self, grace: Duration) {
-        if let Some(group) = self.group {
-            // It may have ended by itself.
-            let _ = kill_process_group(group, Signal::TERM);
-            if tokio::time::timeout(grace, self.process.wait()).await.is_err() {
-                info!(
-                    pid = group.as_raw_nonzero().get(),
-                    "did not stop within stop_grace, killing it"
-                );
-                let _ = kill_process_group(group, Signal::KILL);
-                let _ = self.process.wait().await;
+        let Some(group) = self.group else { return };
+        let _ = kill_process_group(group, Signal::TERM);
+        let ended = async {
+            let _ = self.process.wait().await;
+            // The leader may be a shell that ends before the program that it started.
+            while test_kill_process_group(group).is_ok() {
+                tokio::time::sleep(GROUP_LOOK).await;
             }
+        };
+        if tokio::time::timeout(grace, ended).await.is_ok() {
+            self.group = None;
+            return;
         }
+        info!(pid = group.as_raw_nonzero().get(), "did not stop within stop_grace, killing it");
+        self.kill_group();
+        let _ = self.process.wait().await;
     }
 
     /// What a process leaves behind in its group ends with it.
@@ -143,6 +151,8 @@ async fn pass_on(
                 write_line(&mut line, &process, name, keep.as_ref());
             }
         }
+        // One that writes without end must not keep the others from running.
+        tokio::task::yield_now().await;
     }
     if !line.is_empty() {
         write_line(&mut line, &process, name, keep.as_ref());
@@ -160,22 +170,4 @@ fn write_line(line: &mut Vec<u8>, process: &str, stream: &str, keep: Option<&Las
         }
         lines.push_back(text);
     }
-}
-
-/// A port that was free a moment ago.
-///
-/// Ephemeral ports, which the kernel gives to anyone's outgoing connections, could be taken again
-/// before the process listens; these it gives to nobody. A random start keeps two agimos apart.
-fn free_port() -> std::io::Result<u16> {
-    let ports = PORTS.end() - PORTS.start();
-    let start = RandomState::new().hash_one(()) as u16 % ports;
-    let mut taken = None;
-    for step in 0..ports {
-        let port = PORTS.start() + (start + step) % ports;
-        match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
-            Ok(_) => return Ok(port),
-            Err(error) => taken = Some(error),
-        }
-    }
-    Err(taken.unwrap_or_else(|| std::io::ErrorKind::AddrInUse.into()))
 }

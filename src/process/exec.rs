@@ -13,6 +13,9 @@ use rustix::process::{Pid, Resource, Rlimit, Signal};
 /// The hidden subcommand that `become_program` serves.
 pub const SUBCOMMAND: &str = "exec-child";
 
+/// The exit status when the program could not be run, as shells have it.
+pub const NOT_STARTED: u8 = 127;
+
 /// Programs that use select(2) break under a raised soft limit, so a child gets the limit agimo got.
 static OPEN_FILES: OnceLock<Option<u64>> = OnceLock::new();
 

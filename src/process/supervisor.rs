@@ -15,6 +15,7 @@ use crate::shutdown::Shutdown;
 
 use super::Order;
 use super::child::Child;
+use super::ports::{Port, Ports};
 use super::readiness;
 
 /// Runs the processes of one workload.
@@ -28,7 +29,7 @@ pub struct Supervisor {
     wake: Wake,
     /// The last order that was carried out.
     done: u64,
-    failures: u64,
+    ports: Ports,
 }
 
 /// Counts the wakes, to tell their replicas apart.
@@ -38,8 +39,8 @@ type Wake = u64;
 enum Ended {
     /// It was asked to stop.
     Stopped,
-    /// It never became ready.
-    Failed(Cause, String),
+    /// It never became ready; that has been observed already.
+    Failed,
     /// It had been ready and went away by itself.
     Crashed(String),
 }
@@ -48,6 +49,7 @@ enum Ended {
 struct Replica {
     config: Arc<ProcessConfig>,
     observed: Arc<watch::Sender<Observed>>,
+    ports: Ports,
     stop: watch::Receiver<bool>,
 }
 
@@ -61,6 +63,7 @@ impl Supervisor {
         config: ProcessConfig,
         orders: watch::Receiver<Order>,
         observed: watch::Sender<Observed>,
+        ports: Ports,
         shutdown: Shutdown,
     ) -> Self {
         Self {
@@ -71,7 +74,7 @@ impl Supervisor {
             replicas: JoinSet::new(),
             wake: 0,
             done: 0,
-            failures: 0,
+            ports,
         }
     }
 
@@ -142,33 +145,22 @@ impl Supervisor {
     /// Whether the wake goes on after a replica of it has ended.
     fn goes_on(&mut self, ended: Ended, stop: &watch::Sender<bool>) -> bool {
         let others = !self.observed.borrow().ready.is_empty();
-        let detail = match ended {
+        match ended {
             Ended::Stopped => return false,
-            Ended::Failed(cause, detail) if !others => {
-                self.fail(cause, detail);
-                return false;
-            }
-            Ended::Failed(_, detail) => detail,
+            Ended::Failed => {}
             Ended::Crashed(detail) => {
+                warn!(process = self.config.name, detail, "a process ended by itself");
                 // It may have been ready too briefly for anyone to see. Whoever has seen its end
                 // has given an order since, whose wake has not failed.
                 if !others && self.orders.borrow().sequence == self.done {
-                    self.fail(Cause::Exited, detail.clone());
+                    fail(&self.observed, Cause::Exited, detail);
                 }
-                detail
             }
-        };
-        warn!(process = self.config.name, detail, "a process ended by itself");
+        }
         if others {
             self.start(stop, RESTART_PAUSE);
         }
         others
-    }
-
-    fn fail(&mut self, cause: Cause, detail: String) {
-        self.failures += 1;
-        let failure = Some(Failure { sequence: self.failures, cause, detail });
-        self.observed.send_modify(|observed| observed.failure = failure);
     }
 
     fn start(&mut self, stop: &watch::Sender<bool>, pause: Duration) {
@@ -176,6 +168,7 @@ impl Supervisor {
         let replica = Replica {
             config: self.config.clone(),
             observed: self.observed.clone(),
+            ports: self.ports.clone(),
             stop: stop.subscribe(),
         };
         self.replicas.spawn(async move {
@@ -190,17 +183,27 @@ async fn next_after(orders: &mut watch::Receiver<Order>, done: u64) -> Option<Or
     orders.wait_for(|order| order.sequence > done).await.ok().map(|order| *order)
 }
 
+/// Makes a failed wake observed.
+fn fail(observed: &watch::Sender<Observed>, cause: Cause, detail: String) {
+    observed.send_modify(|observed| {
+        let sequence = observed.failure.as_ref().map_or(0, |failure| failure.sequence) + 1;
+        observed.failure = Some(Failure { sequence, cause, detail });
+    });
+}
+
 // === impl Replica ===
 
 impl Replica {
     /// From start to end: starts the process, waits until it is ready, and stops it when told to.
     async fn live(mut self) -> Ended {
-        if *self.stop.borrow() {
-            return Ended::Stopped;
-        }
-        let mut child = match Child::start(&self.config) {
+        let child = match self.port().await {
+            Ok(Some(port)) => Child::start(&self.config, port),
+            Ok(None) => return Ended::Stopped,
+            Err(error) => Err(error),
+        };
+        let mut child = match child {
             Ok(child) => child,
-            Err(error) => return Ended::Failed(Cause::NotStarted, error),
+            Err(error) => return self.failed(Cause::NotStarted, error),
         };
         let started = Instant::now();
         self.observed.send_modify(|observed| {
@@ -221,26 +224,69 @@ impl Replica {
         ended
     }
 
+    /// The configured port once no other process of agimo has it, or any; `None` when told to stop.
+    async fn port(&mut self) -> Result<Option<Port>, String> {
+        let Some(number) = self.config.port else {
+            let stopped = *self.stop.borrow();
+            let free =
+                || self.ports.any().map(Some).map_err(|error| format!("no free port: {error}"));
+            return if stopped { Ok(None) } else { free() };
+        };
+        let port = tokio::select! {
+            biased;
+            _ = self.stop.wait_for(|stop| *stop) => return Ok(None),
+            port = self.ports.this(number) => port,
+            () = tokio::time::sleep(self.config.start_timeout) => {
+                return Err(format!("port {number} is still held by another process of agimo's"));
+            }
+        };
+        let port =
+            port.ok_or_else(|| format!("port {number} is agimo's own; give the service another"))?;
+        if port.is_in_use() {
+            let process = &self.config.name;
+            warn!(
+                process,
+                port = number,
+                "something listens on this port already and may be taken for this process"
+            );
+        }
+        Ok(Some(port))
+    }
+
     async fn becomes_ready(&mut self, child: &mut Child, address: SocketAddr) -> Result<(), Ended> {
         let limit = self.config.start_timeout;
+        let mut stop = self.stop.clone();
         tokio::select! {
             biased;
-            last_words = child.exited() => Err(Ended::Failed(Cause::Exited, last_words)),
-            _ = self.stop.wait_for(|stop| *stop) => Err(Ended::Stopped),
+            exit = child.exited() => {
+                let cause = if exit.not_started { Cause::NotStarted } else { Cause::Exited };
+                Err(self.failed(cause, exit.words))
+            }
+            _ = stop.wait_for(|stop| *stop) => Err(Ended::Stopped),
             () = readiness::passed(address, &self.config.readiness) => Ok(()),
             () = tokio::time::sleep(limit) => {
                 let waited = humantime::format_duration(limit);
-                Err(Ended::Failed(Cause::NotReady, format!("not ready within start_timeout, {waited}")))
+                Err(self.failed(Cause::NotReady, format!("not ready within start_timeout, {waited}")))
             }
         }
     }
 
     async fn serves(&mut self, child: &mut Child, address: SocketAddr) -> Ended {
         let ended = tokio::select! {
-            last_words = child.exited() => Ended::Crashed(last_words),
+            exit = child.exited() => Ended::Crashed(exit.words),
             _ = self.stop.wait_for(|stop| *stop) => Ended::Stopped,
         };
         self.observed.send_modify(|observed| observed.ready.retain(|ready| *ready != address));
         ended
+    }
+
+    /// Said at once, before the process is stopped; beside others that are ready it fails no wake.
+    fn failed(&self, cause: Cause, detail: String) -> Ended {
+        if self.observed.borrow().ready.is_empty() {
+            fail(&self.observed, cause, detail);
+        } else {
+            warn!(process = self.config.name, detail, "a process did not become ready");
+        }
+        Ended::Failed
     }
 }

@@ -1,6 +1,6 @@
 //! The life of a request: route, count, await an endpoint, forward, reply. It parses nothing.
 
-use std::rc::Rc;
+use std::time::Duration;
 
 use http::Version;
 
@@ -10,7 +10,7 @@ use crate::http1::length::Length;
 use crate::traffic::Retry;
 
 use super::client::Client;
-use super::core::{Choice, View};
+use super::core::Choice;
 use super::forward;
 use super::headers::asks_for_upgrade;
 use super::hold;
@@ -19,6 +19,8 @@ use super::request::{After, Failed, Open, Request, Switched};
 
 /// A request that has made this many new connections end without an answer is not tried on another.
 const MOST_RESETS: u32 = 3;
+/// For an endpoint that is going away to be seen to go.
+const RESET_PAUSE: Duration = Duration::from_millis(20);
 
 /// Answers one request.
 pub async fn answer(client: &mut Client, head: RequestHead) -> After {
@@ -33,22 +35,28 @@ pub async fn answer(client: &mut Client, head: RequestHead) -> After {
         let Some(service) = view.find(&request.head).cloned() else {
             return reject(client, &request, Reason::UnknownHost.into()).await;
         };
+        // The view holds every service; only this one is kept while the request lasts.
+        let seen = view.number;
+        drop(view);
         let mut open = Open::begin(service);
-        let outcome = until_answered(client, &request, &view, &mut open).await;
+        let outcome = until_answered(client, &request, &mut open).await;
         let reject = match outcome {
             Ok(forward::Answered::Switched(upstream, flight)) => {
+                open.log(client, &request);
                 return After::Switched(Box::new(Switched { upstream, flight, open }));
             }
             Ok(forward::Answered::Response(after)) => {
                 open.log(client, &request);
                 return after;
             }
-            Err(Failed::ClientGone) => return After::Drop,
+            Err(Failed::ClientGone) => {
+                open.log(client, &request);
+                return After::Drop;
+            }
             Err(Failed::Refused(Refusal::Removed)) => {
-                let newer = client.core.view_after(&view).await;
+                view = client.core.view_after(seen).await;
                 // Its service was replaced while it was held: it belongs to the new one.
-                if !Rc::ptr_eq(&view, &newer) && newer.find(&request.head).is_some() {
-                    view = newer;
+                if view.number != seen && view.find(&request.head).is_some() {
                     continue;
                 }
                 Refusal::Removed.into()
@@ -68,7 +76,6 @@ pub async fn answer(client: &mut Client, head: RequestHead) -> After {
 async fn until_answered(
     client: &mut Client,
     request: &Request,
-    view: &View,
     open: &mut Open,
 ) -> Result<forward::Answered, Failed> {
     if let (Length::Sized(length), Some(most)) =
@@ -78,22 +85,27 @@ async fn until_answered(
         return Err(Reason::BodyTooLarge.into());
     }
     let mut resets = 0;
+    let mut reuse = true;
     loop {
         let flight = match open.service().choose() {
             Choice::To(flight) => flight,
             // Boxed: a cold start may cost an allocation, and every connection is spared the room.
-            _ => Box::pin(hold::for_endpoint(client, open, view)).await?,
+            _ => Box::pin(hold::for_endpoint(client, open)).await?,
         };
-        let retry = match forward::forward(client, request, flight, open).await {
+        let retry = match forward::forward(client, request, flight, open, reuse).await {
             Err(Failed::Again(retry)) => retry,
             outcome => return outcome,
         };
         open.service().traffic.retry(retry);
+        // One idle connection may have been closed by chance; the others are not tried in turn.
+        reuse &= retry != Retry::Idle;
         if retry == Retry::Reset {
             resets += 1;
             if resets == MOST_RESETS {
                 return Err(Reason::ConnectionBroken.into());
             }
+            // It may be this request that breaks the connection: others go on meanwhile.
+            tokio::time::sleep(RESET_PAUSE).await;
         }
     }
 }

@@ -35,8 +35,8 @@ enum NoRequest {
 const HEAD_READ: usize = 8 * 1024;
 /// How long, and for how many bytes, a client may go on sending after its response has ended the
 /// connection; closing at once would reset it and could lose the response.
-const LINGER: Duration = Duration::from_secs(1);
-const LINGER_BYTES: usize = 1024 * 1024;
+const LINGER: Duration = Duration::from_secs(5);
+const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
 /// Serves a connection to its end.
 pub async fn serve(stream: TcpStream, peer: SocketAddr, core: Rc<Core>) {
@@ -84,15 +84,14 @@ impl Client {
         &mut self,
         drain: &mut Drain<'_, F>,
     ) -> Result<RequestHead, NoRequest> {
-        let view = self.core.view();
-        let limits = &view.snapshot.config.client;
+        let limits = self.core.view().snapshot.config.client.clone();
         self.timer.set(Instant::now() + limits.keep_alive_timeout);
         let mut partial = Vec::new();
         let head = poll_fn(|cx| {
             if self.wire.poll_flush(cx).map_err(|_| NoRequest::Ended)?.is_pending() {
                 return self.timer.poll(cx).map(|()| Err(NoRequest::Ended));
             }
-            match self.poll_head(cx, limits, &mut partial) {
+            match self.poll_head(cx, &limits, &mut partial) {
                 Poll::Ready(head) => return Poll::Ready(head),
                 Poll::Pending if partial.is_empty() => ready_if(drain.poll(cx))?,
                 Poll::Pending => {}
@@ -122,8 +121,15 @@ impl Client {
             let parsed = ready!(scratch::lend(|scratch| {
                 let read = ready!(self.wire.poll_read(cx, &mut scratch.input[..HEAD_READ]));
                 let Ok(length @ 1..) = read else { return Poll::Ready(Err(NoRequest::Ended)) };
-                let received = &scratch.input[..length];
+                let mut received = &scratch.input[..length];
                 let begun = !partial.is_empty();
+                // RFC 9112 section 2.2: empty lines before a request are no request yet.
+                while let (false, Some(rest)) = (begun, received.strip_prefix(b"\r\n")) {
+                    received = rest;
+                }
+                if received.is_empty() {
+                    return Poll::Ready(Ok(None));
+                }
                 if begun {
                     partial.extend_from_slice(received);
                 }

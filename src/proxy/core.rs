@@ -35,6 +35,8 @@ pub struct Core {
 /// One configuration as this core sees it.
 pub struct View {
     pub snapshot: Arc<Snapshot>,
+    /// Counts the views of this core.
+    pub number: u64,
     table: Table<Rc<CoreService>>,
     services: Vec<Rc<CoreService>>,
 }
@@ -105,19 +107,22 @@ impl Core {
         }
     }
 
-    /// The newest configuration; a request keeps the one it began with.
+    /// The newest configuration. Whoever waits lets go of it: it holds every service in it.
     pub fn view(&self) -> Rc<View> {
         self.view.borrow().clone()
     }
 
-    /// The view that follows `old`, whose successor is known to come; `old` itself while draining.
-    pub async fn view_after(&self, old: &Rc<View>) -> Rc<View> {
+    /// The view that follows the one with this number, whose successor is known to come; the same
+    /// again while draining.
+    pub async fn view_after(&self, number: u64) -> Rc<View> {
         loop {
             let mut updated = pin!(self.updated.notified());
             updated.as_mut().enable();
-            if self.draining.get() || !Rc::ptr_eq(old, &self.view.borrow()) {
-                return self.view();
+            let view = self.view();
+            if self.draining.get() || view.number != number {
+                return view;
             }
+            drop(view);
             updated.await;
         }
     }
@@ -165,13 +170,17 @@ impl View {
                 known => Rc::new(CoreService {
                     service: service.clone(),
                     traffic: service.traffic.core(core),
-                    endpoints: known.map(|known| known.endpoints.clone()).unwrap_or_default(),
+                    endpoints: known
+                        .filter(|known| known.service.has_workload_of(service))
+                        .map(|known| known.endpoints.clone())
+                        .unwrap_or_default(),
                 }),
             };
             table.insert(&service.config.host, &service.config.path_prefix, seen.clone());
             services.push(seen);
         }
-        Self { snapshot, table, services }
+        let number = old.map_or(0, |old| old.number + 1);
+        Self { snapshot, number, table, services }
     }
 
     /// The service that a request is for.

@@ -33,6 +33,8 @@ pub struct Exchange<'a> {
     sent_early: Vec<u8>,
     /// Bytes received from the client when the exchange began.
     received: u64,
+    /// Bytes received from and written to the endpoint when the exchange began.
+    upstream_before: (u64, u64),
     /// A response head that is not complete yet.
     partial: Vec<u8>,
 }
@@ -70,6 +72,7 @@ impl<'a> Exchange<'a> {
         max_body: Option<u64>,
     ) -> Self {
         let received = client.wire.received();
+        let upstream_before = (upstream.wire.received(), upstream.wire.written());
         Self {
             client,
             request,
@@ -78,6 +81,7 @@ impl<'a> Exchange<'a> {
             upload_refused: false,
             sent_early: Vec::new(),
             received,
+            upstream_before,
             partial: Vec::new(),
         }
     }
@@ -102,7 +106,7 @@ impl<'a> Exchange<'a> {
             self.poll_client_gone(cx)?;
             let timer = &mut self.client.timer;
             if uploading {
-                let idle = idleness.poll(cx, timer, self.upload.moved());
+                let idle = idleness.poll(cx, timer, self.upstream.wire.written());
                 idle.map(|()| Err(Reason::IdleTimeout.into()))
             } else {
                 timer.poll(cx).map(|()| Err(Reason::ResponseTimeout.into()))
@@ -129,7 +133,7 @@ impl<'a> Exchange<'a> {
             if self.poll_client_gone(cx).is_err() {
                 return Poll::Ready(false);
             }
-            let moved = download.moved() + self.upload.moved();
+            let moved = self.client.wire.written() + self.upstream.wire.written();
             idleness.poll(cx, &mut self.client.timer, moved).map(|()| false)
         })
         .await;
@@ -144,6 +148,7 @@ impl<'a> Exchange<'a> {
         let keep_upstream = response.keep_upstream
             && self.upload.is_finished()
             && !self.upload_refused
+            && !self.upstream.wire.is_blocked()
             && self.upstream.wire.is_quiet();
         Ended::Whole {
             upstream: keep_upstream.then_some(self.upstream.wire),
@@ -198,6 +203,8 @@ impl<'a> Exchange<'a> {
 
     fn poll_head(&mut self, cx: &mut Context<'_>, open: &mut Open) -> Poll<Result<Begun, Failed>> {
         loop {
+            // What is on its way to the client goes first, or informational responses would pile up.
+            ready!(self.client.wire.poll_flush(cx)).map_err(|_| Failed::ClientGone)?;
             let begun = ready!(scratch::lend(|scratch| {
                 let read = ready!(self.upstream.wire.poll_read(cx, &mut scratch.input));
                 let Ok(length @ 1..) = read else {
@@ -305,9 +312,11 @@ impl<'a> Exchange<'a> {
     /// something went out may have been acted on; repeating it is safe only if its method is
     /// idempotent (RFC 9110 section 9.2.2).
     fn without_response(&self) -> Failed {
-        let may_be_repeated =
-            self.upstream.wire.written() == 0 || self.request.head.method.is_idempotent();
-        match (self.partial.is_empty() && may_be_repeated, self.upstream.reused) {
+        let (received, written) = self.upstream_before;
+        let nothing_came = self.upstream.wire.received() == received;
+        let nothing_went = self.upstream.wire.written() == written;
+        let may_be_repeated = nothing_went || self.request.head.method.is_idempotent();
+        match (nothing_came && may_be_repeated, self.upstream.reused) {
             (false, _) => Reason::ConnectionBroken.into(),
             (true, true) => Failed::Again(Retry::Idle),
             (true, false) => Failed::Again(Retry::Reset),

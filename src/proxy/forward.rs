@@ -17,15 +17,17 @@ pub enum Answered {
     Switched(Wire, Flight),
 }
 
-/// Sends the request to the flight's endpoint and its response to the client.
+/// Sends the request to the flight's endpoint and its response to the client; on an idle connection
+/// only where `reuse` allows it.
 pub async fn forward(
     client: &mut Client,
     request: &Request,
     flight: Flight,
     open: &mut Open,
+    reuse: bool,
 ) -> Result<Answered, Failed> {
     let max_body = open.service().service.config.max_body;
-    let upstream = connection(client, request, &flight, open).await?;
+    let upstream = connection(client, request, &flight, open, reuse).await?;
     // The clock is read for the access log only.
     let sent = client.core.access_log.then(Instant::now);
     let mut exchange = Exchange::new(client, request, upstream, max_body);
@@ -36,12 +38,7 @@ pub async fn forward(
     let response = match begun {
         Ok(Begun::Response(response)) => response,
         Ok(Begun::Switched) => return Ok(Answered::Switched(exchange.into_upstream(), flight)),
-        Err(failed) => {
-            if failed == Failed::Again(Retry::Reset) {
-                flight.endpoint().gone();
-            }
-            return Err(failed);
-        }
+        Err(failed) => return Err(failed),
     };
     Ok(Answered::Response(match exchange.finish(response, open).await {
         Ended::Broken => After::Drop,
@@ -60,9 +57,11 @@ async fn connection(
     request: &Request,
     flight: &Flight,
     open: &mut Open,
+    reuse: bool,
 ) -> Result<Upstream, Failed> {
     let endpoint = flight.endpoint();
-    if let Some(upstream) = upstream::idle(endpoint, request.is_repeatable()) {
+    let idle = reuse.then(|| upstream::idle(endpoint, request.is_repeatable())).flatten();
+    if let Some(upstream) = idle {
         return Ok(upstream);
     }
     let limit = open.service().service.config.connect_timeout;

@@ -10,23 +10,19 @@ use tokio::time::Instant;
 use crate::activation::Activation;
 
 use super::client::Client;
-use super::core::{Choice, Flight, View};
+use super::core::{Choice, Flight};
 use super::reject::Reason;
 use super::request::{Failed, Open};
 
 /// An endpoint for the request, as soon as there is one and until `timeout` after its arrival.
-pub async fn for_endpoint(
-    client: &mut Client,
-    open: &mut Open,
-    view: &View,
-) -> Result<Flight, Failed> {
+pub async fn for_endpoint(client: &mut Client, open: &mut Open) -> Result<Flight, Failed> {
     let service = open.service().clone();
     let Some(activation) = &service.service.activation else {
         return Err(Reason::NoBackend.into());
     };
     let deadline = open.arrived() + service.service.config.hold_timeout;
     let began = Instant::now();
-    let _place = service.service.hold(&view.snapshot).ok_or(Reason::HoldFull)?;
+    let _place = service.service.hold().ok_or(Reason::HoldFull)?;
     service.traffic.hold();
     let outcome = wait(client, &service, activation, deadline).await;
     service.traffic.release();

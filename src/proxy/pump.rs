@@ -54,11 +54,6 @@ impl Pump {
         self.finished
     }
 
-    /// Bytes of the body that have been passed on.
-    pub fn moved(&self) -> u64 {
-        self.moved
-    }
-
     /// Appends what `input` holds of the body, in the recipient's framing; returns how much it was.
     pub fn feed(&mut self, input: &[u8], out: &mut Vec<u8>) -> Result<usize, PumpError> {
         let mut rest = input;

@@ -132,10 +132,12 @@ impl Open {
 
     /// Notes that the application has answered.
     pub fn answered(&self) {
-        if let Some(activation) = self.cold() {
+        let Some(activation) = &self.service.service.activation else { return };
+        let first = activation.is_first_answer();
+        if !self.held.is_zero() {
             let after = self.arrived.elapsed();
             activation.cold_start.answered(after);
-            if activation.is_first_answer() {
+            if first {
                 info!(service = activation.name(), after_ms = after.as_millis() as u64, "answered");
             }
         }

@@ -34,7 +34,7 @@ pub async fn run(mut client: Wire, mut upstream: Wire, idle_timeout: Option<Dura
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
             _ => {}
         }
-        idleness.poll(cx, &mut timer, up.pump.moved() + down.pump.moved())
+        idleness.poll(cx, &mut timer, client.written() + upstream.written())
     })
     .await;
 }

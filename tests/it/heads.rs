@@ -43,7 +43,8 @@ async fn a_missing_or_repeated_host_is_refused() {
 #[tokio::test]
 async fn a_host_is_found_in_any_case_with_port_with_trailing_dot_and_as_an_address() {
     let named = Script::replying(|request| echo(request.header("host"))).await;
-    let agimo = Agimo::with(named.service("a.test", "") + &named.service("[2001:db8::1]", ""));
+    let addressed = Script::replying(|request| echo(request.header("host"))).await;
+    let agimo = Agimo::with(named.service("a.test", "") + &addressed.service("[2001:db8::1]", ""));
     let agimo = agimo.start().await;
     let hosts =
         ["A.Test", "a.test:8080", "a.test.", "A.TEST.:80", "[2001:db8::1]", "[2001:DB8::1]:8080"];

@@ -19,4 +19,5 @@ mod shutdown;
 mod smoke;
 mod streams;
 mod tidy;
+mod unruly;
 mod upgrades;

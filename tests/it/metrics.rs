@@ -20,8 +20,8 @@ fn families(page: &str) -> BTreeSet<String> {
 
 #[tokio::test]
 async fn every_configured_host_is_there_with_zero_from_the_start_and_gone_when_removed() {
-    let script = Script::answering(ANSWER).await;
-    let (a, b) = (script.service("a.test", ""), script.service("b.test", ""));
+    let (one, other) = (Script::answering(ANSWER).await, Script::answering(ANSWER).await);
+    let (a, b) = (one.service("a.test", ""), other.service("b.test", ""));
     let seed = "[[services]]\nhost = \"example.com\"\ntype = \"deploy\"\nnamespace = \"default\"\n\
                 name = \"example\"\nservice_name = \"example\"\nservice_port = 80\n";
     let agimo = Agimo::with(format!("{a}{b}{seed}")).start().await;
@@ -42,8 +42,8 @@ async fn every_configured_host_is_there_with_zero_from_the_start_and_gone_when_r
 
 #[tokio::test]
 async fn the_host_label_is_the_configured_name_and_never_what_a_client_sent() {
-    let script = Script::answering(ANSWER).await;
-    let config = script.service("a.test", "") + &script.service("*.wild.test", "");
+    let (one, other) = (Script::answering(ANSWER).await, Script::answering(ANSWER).await);
+    let config = one.service("a.test", "") + &other.service("*.wild.test", "");
     let agimo = Agimo::with(config).start().await;
     for host in ["A.TEST", "a.test:8080", "a.test."] {
         assert_eq!(agimo.get(host, "/").await.status, 200, "{host}");
@@ -61,8 +61,8 @@ async fn the_host_label_is_the_configured_name_and_never_what_a_client_sent() {
 
 #[tokio::test]
 async fn promtool_finds_nothing_wrong_with_the_page() {
-    let script = Script::answering(ANSWER).await;
-    let config = script.service("a.test", "") + &script.service("a.test", "path_prefix = \"/b\"");
+    let (one, other) = (Script::answering(ANSWER).await, Script::answering(ANSWER).await);
+    let config = one.service("a.test", "") + &other.service("a.test", "path_prefix = \"/b\"");
     let agimo = Agimo::with(config).start().await;
     agimo.get("a.test", "/").await;
     agimo.get("a.test", "/b").await;

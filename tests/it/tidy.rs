@@ -24,8 +24,6 @@ const SAME_FLOOR: &[(&str, &str)] = &[
     // The catalog is the single writer of what activation and the process backend read.
     ("catalog", "activation"),
     ("catalog", "process"),
-    // The command line names the hidden subcommand that the process backend starts itself with.
-    ("cli", "process"),
     // The demo is agimo as it is, wired to an application of its own.
     ("demo", "app"),
 ];

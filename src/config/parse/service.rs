@@ -18,6 +18,8 @@ pub(super) struct Read {
     pub(super) config: Option<ServiceConfig>,
     /// Host and path prefix, and where the host stands.
     pub(super) route: Option<((String, String), Range<usize>)>,
+    /// Where a fixed port stands.
+    pub(super) port: Option<Range<usize>>,
 }
 
 /// Reads a service; `span` is where its table begins.
@@ -39,6 +41,7 @@ pub(super) fn read(
     Read {
         config: found.and_then(|found| service(&layers, found)),
         route: route.zip(own.span_of("host")),
+        port: own.span_of("port"),
     }
 }
 

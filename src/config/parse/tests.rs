@@ -224,6 +224,8 @@ fn values_that_clash_name_both_places() {
     assert!(found[0].starts_with("1:12: `max_uri` (8192 bytes) is not smaller"), "{found:?}");
     let found = wrong(&format!("replicas = 3\n{PROCESS}port = 80\n"));
     assert!(found[0].starts_with("6:8: 3 processes cannot share one `port`"), "{found:?}");
+    let found = wrong(&format!("{PROCESS}port = 80\n{PROCESS}path_prefix = '/b'\nport = 80\n"));
+    assert!(found[0].starts_with("11:8: port 80 is taken by the service of line 5"), "{found:?}");
     let found = wrong(&format!("{PROCESS}path_prefix = '/b'\n{PROCESS}path_prefix = '/b/'\n"));
     assert!(
         found[0].starts_with(

@@ -1,0 +1,201 @@
+//! Applications that behave badly, and what the rest must not suffer from it. It tests no well-behaved one.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use tokio::time::{Duration, Instant, timeout};
+
+use crate::support::agimo::Agimo;
+use crate::support::application::Script;
+use crate::support::client::Client;
+use crate::support::{eventually, within};
+
+const HI: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+/// Answers `/ok`, and closes the connection without a word on anything else; counts the latter.
+async fn moody() -> (Script, Arc<AtomicUsize>) {
+    let booms = Arc::new(AtomicUsize::new(0));
+    let count = booms.clone();
+    let script = Script::serve(move |mut client, _| {
+        let count = count.clone();
+        async move {
+            while let Some(request) = client.request().await {
+                if request.line().starts_with("GET /ok ") {
+                    client.send(HI).await;
+                } else {
+                    count.fetch_add(1, Ordering::SeqCst);
+                    return;
+                }
+            }
+        }
+    })
+    .await;
+    (script, booms)
+}
+
+async fn ask(client: &mut Client, path: &str) {
+    client.send(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n")).await;
+}
+
+#[tokio::test]
+async fn a_request_that_ends_every_connection_is_repeated_a_few_times_and_no_more() {
+    let (script, booms) = moody().await;
+    let agimo =
+        Agimo::with(script.service("a.test", "")).arguments(&["--threads", "1"]).start().await;
+    // Many idle connections, each of which could be tried in turn.
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        let mut client = agimo.connect().await;
+        ask(&mut client, "/ok").await;
+        clients.push(client);
+    }
+    for client in &mut clients {
+        assert_eq!(client.response().await.status, 200);
+    }
+    let response = agimo.get("a.test", "/boom").await;
+    assert_eq!((response.status, response.reason()), (502, Some("connection-broken")));
+    let delivered = booms.load(Ordering::SeqCst);
+    assert!(delivered <= 4, "delivered {delivered} times");
+    // Nobody else pays for it: the endpoint is not taken for gone.
+    let mut other = agimo.connect().await;
+    for _ in 0..20 {
+        let mut broken = agimo.connect().await;
+        ask(&mut broken, "/boom").await;
+        ask(&mut other, "/ok").await;
+        assert_eq!(other.response().await.status, 200);
+    }
+    assert_eq!(
+        agimo.metric("agimo_wakes_total{host=\"a.test\",result=\"ready\"}").await,
+        Some(1.0)
+    );
+}
+
+#[tokio::test]
+async fn a_request_is_not_repeated_once_an_informational_response_has_come() {
+    let script = Script::serve(|mut client, _| async move {
+        if client.request().await.is_some() {
+            client.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n").await;
+        }
+    })
+    .await;
+    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+    let mut client = agimo.connect().await;
+    ask(&mut client, "/").await;
+    assert_eq!(client.response().await.status, 103);
+    assert_eq!(client.response().await.status, 502);
+    assert_eq!(script.connections(), 1);
+}
+
+#[tokio::test]
+async fn informational_responses_do_not_pile_up_for_a_client_that_reads_nothing() {
+    const MOST: usize = 256 << 20;
+    let written = Arc::new(AtomicUsize::new(0));
+    let count = written.clone();
+    let script = Script::serve(move |mut client, _| {
+        let count = count.clone();
+        async move {
+            client.request().await;
+            let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(1000);
+            while count.load(Ordering::SeqCst) < MOST {
+                // Blocked for good once all sockets on the way are full.
+                let sent = timeout(Duration::from_secs(2), client.send(&hints)).await;
+                if sent.is_err() {
+                    break;
+                }
+                count.fetch_add(hints.len(), Ordering::SeqCst);
+            }
+            count.store(MOST * 2, Ordering::SeqCst);
+            std::future::pending::<()>().await;
+        }
+    })
+    .await;
+    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+    let before = agimo.resident();
+    let mut client = agimo.connect().await;
+    ask(&mut client, "/").await;
+    eventually("the application to be blocked", || async {
+        (written.load(Ordering::SeqCst) >= MOST * 2).then_some(())
+    })
+    .await;
+    let growth = agimo.resident().saturating_sub(before);
+    assert!(growth < 16 * 1024, "grew by {growth} KiB");
+}
+
+#[tokio::test]
+async fn idle_timeout_cuts_what_stalls_after_having_moved_at_full_speed() {
+    let script = Script::serve(|mut client, _| async move {
+        client.request().await;
+        client.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
+        let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
+        let until = Instant::now() + Duration::from_millis(700);
+        while Instant::now() < until {
+            client.send(&chunk).await;
+        }
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let agimo = Agimo::with(script.service("a.test", "idle_timeout = \"300ms\"")).start().await;
+    for _ in 0..4 {
+        let mut client = agimo.connect().await;
+        ask(&mut client, "/").await;
+        within("the stalled stream to be cut", async {
+            while client.read().await {
+                client.received.clear();
+            }
+        })
+        .await;
+    }
+}
+
+#[tokio::test]
+async fn a_program_that_ends_before_it_answers_is_not_started_for_every_request() {
+    let folder = tempfile::tempdir().unwrap();
+    let starts = folder.path().join("starts");
+    let service = format!(
+        "[[services]]\nhost = \"a.test\"\ntype = \"process\"\ncommand = [\"python3\", \"-c\", '''\n\
+         import os, socket, time\n\
+         open(\"{}\", \"a\").write(\"x\")\n\
+         listener = socket.create_server((\"127.0.0.1\", int(os.environ[\"PORT\"])))\n\
+         time.sleep(0.2)\n''']\n",
+        starts.display()
+    );
+    let agimo = Agimo::with(service).start().await;
+    let mut refused = 0;
+    for _ in 0..12 {
+        let response = agimo.get("a.test", "/").await;
+        assert!(matches!(response.status, 502 | 503), "{}", response.head);
+        if response.reason() == Some("wake-exited") {
+            assert!(response.header("retry-after").is_some());
+            refused += 1;
+        }
+    }
+    let started = std::fs::read_to_string(starts).unwrap().len();
+    assert!(refused > 0 && started < 10, "{refused} refused, {started} started");
+}
+
+#[tokio::test]
+async fn a_program_behind_a_shell_has_its_grace_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let clean = folder.path().join("clean");
+    let program = folder.path().join("program.py");
+    let text = format!(
+        "import os, signal, socket, sys, time\n\
+         def stop(*_):\n    time.sleep(0.3)\n    open(\"{}\", \"w\").write(\"clean\")\n    sys.exit(0)\n\
+         signal.signal(signal.SIGTERM, stop)\n\
+         listener = socket.create_server((\"127.0.0.1\", int(os.environ[\"PORT\"])))\n\
+         while True:\n    connection, _ = listener.accept()\n    if connection.recv(4096):\n\
+         \x20       connection.sendall(b\"HTTP/1.1 204 No Content\\r\\nConnection: close\\r\\n\\r\\n\")\n\
+         \x20   connection.close()\n",
+        clean.display()
+    );
+    std::fs::write(&program, text).unwrap();
+    let service = format!(
+        "[[services]]\nhost = \"a.test\"\ntype = \"process\"\nsleep_after = \"100ms\"\n\
+         command = [\"sh\", \"-c\", \"python3 {}; true\"]\n",
+        program.display()
+    );
+    let agimo = Agimo::with(service).start().await;
+    assert_eq!(agimo.get("a.test", "/").await.status, 204);
+    agimo.until_logged("asleep").await;
+    eventually("a clean end", || async { clean.exists().then_some(()) }).await;
+}
