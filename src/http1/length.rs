@@ -123,3 +123,88 @@ fn hex(mut number: usize, digits: &mut [u8; 16]) -> &[u8] {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http1::head::Limits;
+    use proptest::prelude::*;
+
+    const LIMITS: Limits = Limits { head: 4096, uri: 1024, lines: 32 };
+
+    /// Heads that are nearly right: now and then a line, its end or a byte is not.
+    fn head() -> impl Strategy<Value = Vec<u8>> {
+        let first = [
+            "GET / HTTP/1.1",
+            "POST http://a.test/x HTTP/1.1",
+            "PUT /x HTTP/1.0",
+            "OPTIONS * HTTP/1.1",
+        ];
+        let lines = [
+            "Host: a.test",
+            "Content-Length: 5",
+            "content-length: 6",
+            "Content-Length: 0",
+            "Content-Length: +5",
+            "Transfer-Encoding: chunked",
+            "transfer-encoding: gzip",
+            "Connection: close",
+            "X:",
+            " folded",
+            "X y: z",
+        ];
+        let ends =
+            prop_oneof![30 => Just("\r\n"), 1 => Just("\n"), 1 => Just("\r"), 1 => Just("\0\r\n")];
+        let line = (prop::sample::select(lines.to_vec()), ends)
+            .prop_map(|(line, end)| format!("{line}{end}"));
+        let lines = prop::collection::vec(line, 0..5);
+        let more = prop::collection::vec(any::<u8>(), 0..4);
+        (prop::sample::select(first.to_vec()), lines, more).prop_map(|(first, lines, more)| {
+            let head = format!("{first}\r\nHost: a.test\r\n{}\r\n", lines.concat()).into_bytes();
+            [head, more].concat()
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn a_head_has_one_length_or_is_refused(input in head()) {
+            if let Ok(Some((head, length))) = RequestHead::parse(&input, &LIMITS) {
+                prop_assert!(input[..length].ends_with(b"\r\n\r\n"));
+                let lengths = head.fields.all(Kind::ContentLength).count();
+                let codings = head.fields.all(Kind::TransferEncoding).count();
+                match Length::of_request(&head) {
+                    Ok(Length::Chunked) => prop_assert_eq!((lengths, codings), (0, 1)),
+                    Ok(Length::Sized(_)) => prop_assert_eq!((lengths, codings), (1, 0)),
+                    Ok(Length::Empty) => prop_assert_eq!(codings, 0),
+                    Ok(Length::UntilClose) => prop_assert!(false, "a request has an end"),
+                    Err(_) => {}
+                }
+                // What follows a head changes nothing about it.
+                let (again, same) = RequestHead::parse(&input[..length], &LIMITS).unwrap().unwrap();
+                prop_assert_eq!(same, length);
+                prop_assert_eq!(again.raw_target(), head.raw_target());
+            }
+        }
+
+        #[test]
+        fn any_bytes_are_a_head_or_none(input: Vec<u8>) {
+            let _ = RequestHead::parse(&input, &LIMITS);
+            let _ = ResponseHead::parse(&input);
+        }
+    }
+
+    #[test]
+    fn heads_that_are_nearly_right_are_sometimes_right() {
+        use proptest::strategy::ValueTree;
+        let mut runner = proptest::test_runner::TestRunner::deterministic();
+        let mut accepted = 0;
+        for _ in 0..500 {
+            let input = head().new_tree(&mut runner).unwrap().current();
+            let parsed = RequestHead::parse(&input, &LIMITS);
+            accepted += usize::from(
+                matches!(parsed, Ok(Some((head, _))) if Length::of_request(&head).is_ok()),
+            );
+        }
+        assert!((50..450).contains(&accepted), "{accepted} of 500 were accepted");
+    }
+}
