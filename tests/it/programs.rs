@@ -1,6 +1,7 @@
 //! Programs that others wrote, as applications: each is woken by its first request and answers it.
 
 use futures_util::{SinkExt, StreamExt};
+use rustix::process::Signal;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::agimo::Agimo;
@@ -59,7 +60,7 @@ async fn nginx_is_woken_and_serves_a_file() {
         if rustix::process::geteuid().is_root() { format!(", '{user}'") } else { String::new() };
     let command = format!("['/usr/sbin/nginx', '-e', 'stderr', '-c', '{}'{user}]", conf.display());
     let more = format!("port = {port}\nsleep_after = \"300ms\"");
-    let agimo = Agimo::with(service(&command, &more)).start().await;
+    let mut agimo = Agimo::with(service(&command, &more)).start().await;
     for _ in 0..2 {
         let response = agimo.get("a.test", "/page.txt").await;
         assert_eq!((response.status, response.text().as_str()), (200, "from nginx\n"));
@@ -68,6 +69,9 @@ async fn nginx_is_woken_and_serves_a_file() {
         agimo.until_logged("\"stopped\"").await;
     }
     assert_eq!(agimo.get("a.test", "/missing").await.status, 404);
+    // Asked to, it takes nginx and its workers along; killed, only nginx itself would end with it.
+    agimo.signal(Signal::TERM);
+    assert!(agimo.ended().await.success());
 }
 
 #[tokio::test]
