@@ -194,7 +194,7 @@ impl Activation {
                     self.publish(awake);
                     return before;
                 }
-                if let State::Awake { idle, .. } = before.state {
+                if let State::Awake { idle } = before.state {
                     let idle = idle.lasted(Instant::now()).as_millis() as u64;
                     info!(service = self.name, idle_ms = idle, "asleep");
                 }

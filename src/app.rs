@@ -89,23 +89,14 @@ async fn serve(settings: Settings, listeners: Listeners) -> anyhow::Result<()> {
         admin.run(admin_listener).await;
         "the admin port"
     });
-    let draining = shutdown.clone();
-    match settings.file {
-        Some(file) => {
-            let hangup = signal(SignalKind::hangup())?;
-            tasks.spawn(async move {
-                reload::run(file, hangup, configs, status, draining).await;
-                "the reload"
-            });
-        }
-        // The sender lives on all the same. SIGHUP, as of a closed terminal, then ends agimo.
-        None => {
-            tasks.spawn(async move {
-                draining.draining().await;
-                drop(configs);
-                "the configuration"
-            });
-        }
+    // Without a file, SIGHUP ends agimo, as a closed terminal should.
+    if let Some(file) = settings.file {
+        let hangup = signal(SignalKind::hangup())?;
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            reload::run(file, hangup, configs, status, shutdown).await;
+            "the reload"
+        });
     }
 
     let proxy = Proxy { snapshots, shutdown: shutdown.clone(), access_log: settings.access_log };

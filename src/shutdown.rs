@@ -34,9 +34,4 @@ impl Shutdown {
     pub async fn aborted(&self) {
         self.abort.cancelled().await;
     }
-
-    /// The drain signal itself, for a task that waits for it with others.
-    pub fn drain_token(&self) -> &CancellationToken {
-        &self.drain
-    }
 }
