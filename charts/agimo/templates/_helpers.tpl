@@ -1,0 +1,107 @@
+{{- define "agimo.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
+{{- end -}}
+
+{{/* The release's name, with the chart's unless it is in there already. 57 leaves room for "-admin". */}}
+{{- define "agimo.fullname" -}}
+{{- $name := include "agimo.name" . -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 57 | trimSuffix "-" -}}
+{{- else if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 57 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 57 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+
+{{/* For objects outside the release's namespace, where another release may have the same name. */}}
+{{- define "agimo.foreignName" -}}
+{{- printf "%s-%s" .Release.Namespace (include "agimo.fullname" .) -}}
+{{- end -}}
+
+{{- define "agimo.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "agimo.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{- define "agimo.labels" -}}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{ include "agimo.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end -}}
+
+{{- define "agimo.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create -}}
+{{- default (include "agimo.fullname" .) .Values.serviceAccount.name -}}
+{{- else -}}
+{{- default "default" .Values.serviceAccount.name -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "agimo.image" -}}
+{{- with .Values.image -}}
+{{- if .digest -}}
+{{- printf "%s@%s" .repository .digest -}}
+{{- else -}}
+{{- printf "%s:%s" .repository (default $.Chart.AppVersion .tag) -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "agimo.configMapName" -}}
+{{- default (include "agimo.fullname" .) .Values.existingConfigMap -}}
+{{- end -}}
+
+{{/* "yes" if agimo asks the API server for anything. */}}
+{{- define "agimo.usesKubernetes" -}}
+{{- if ne .Values.readiness "prometheus" -}}yes{{- end -}}
+{{- end -}}
+
+{{/* drainTimeout in seconds. */}}
+{{- define "agimo.drainSeconds" -}}
+{{- $units := dict "h" 3600 "m" 60 "s" 1 -}}
+{{- $total := 0 -}}
+{{- range $part := regexFindAll "[0-9]+[hms]" .Values.drainTimeout -1 -}}
+{{- $unit := $part | trunc -1 -}}
+{{- $total = add $total (mul (atoi (trimSuffix $unit $part)) (get $units $unit)) -}}
+{{- end -}}
+{{- $total -}}
+{{- end -}}
+
+{{- define "agimo.terminationGracePeriodSeconds" -}}
+{{- $needed := add (int .Values.preStopSleepSeconds) (include "agimo.drainSeconds" . | atoi) -}}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds -}}
+{{- add $needed 5 -}}
+{{- else -}}
+{{- if lt (int .Values.terminationGracePeriodSeconds) (int $needed) -}}
+{{- fail (printf "\n\nterminationGracePeriodSeconds is %d, and preStopSleepSeconds and drainTimeout need %d: pods would be killed while they drain. Leave it empty, or make drainTimeout shorter.\n" (int .Values.terminationGracePeriodSeconds) $needed) -}}
+{{- end -}}
+{{- int .Values.terminationGracePeriodSeconds -}}
+{{- end -}}
+{{- end -}}
+
+{{/* What agimo may do in the namespaces it watches. */}}
+{{- define "agimo.rules" -}}
+- apiGroups: [discovery.k8s.io]
+  resources: [endpointslices]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [services, pods]
+  verbs: [list, watch]
+- apiGroups: [apps]
+  resources: [deployments, statefulsets]
+  verbs: [list, watch]
+# Why a pod does not start.
+- apiGroups: [""]
+  resources: [events]
+  verbs: [list]
+{{- if .Values.scaling.enabled }}
+- apiGroups: [apps]
+  resources: [deployments/scale, statefulsets/scale]
+  verbs: [get, patch]
+{{- end }}
+{{- end -}}
