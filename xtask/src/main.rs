@@ -4,6 +4,7 @@ use std::env;
 use std::process::ExitCode;
 
 mod bench;
+mod cluster;
 mod deny;
 mod docs;
 mod fuzz;
@@ -22,9 +23,17 @@ struct Subcommand {
 const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         name: "test",
-        arguments: "[filter..]",
-        summary: "install what the tests need, then every check and test; with a filter only the tests it matches",
+        arguments: "[--no-cluster] [--cluster] [filter..]",
+        summary: "install what the tests need, then every check and test, those on a real cluster included; with a \
+                  filter only the tests it matches, and on a cluster only with --cluster",
         call: test::test,
+    },
+    Subcommand {
+        name: "cluster",
+        arguments: "up|down|status|shell [--name NAME] [--addons]",
+        summary: "a Kubernetes cluster to try things on, named dev by default; --addons brings KEDA, Prometheus and \
+                  kube-state-metrics",
+        call: cluster::cluster,
     },
     Subcommand {
         name: "bench",
@@ -73,7 +82,7 @@ fn usage() -> String {
     let mut text = String::from("cargo xtask <command>: what the project does with itself\n");
     for subcommand in SUBCOMMANDS {
         let call = format!("{} {}", subcommand.name, subcommand.arguments);
-        text.push_str(&format!("\n  {call:<29} {}", subcommand.summary));
+        text.push_str(&format!("\n  {call}\n      {}", subcommand.summary));
     }
     text
 }

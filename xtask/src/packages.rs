@@ -1,4 +1,4 @@
-//! The programs that the tests run agimo against: finds out which are missing and has apt install them. It never
+//! The programs that tests and clusters are made of: finds out which are missing and has apt install them. It never
 //! installs anything before it has named it, and never starts a service.
 
 use std::process::Command;
@@ -9,13 +9,14 @@ use crate::run::{self, Outcome};
 const INSTALL_SCRIPT: &str = "xtask/src/packages/install.sh";
 
 /// A program and the Debian package that brings it.
-#[derive(Debug, PartialEq)]
-struct Needed {
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Needed {
     program: &'static str,
     package: &'static str,
 }
 
-const NEEDED: &[Needed] = &[
+/// What the tests run agimo against.
+pub(crate) const OF_TESTS: &[Needed] = &[
     // Upstream application in the tests, and the proxy the benchmark measures beside agimo.
     Needed { program: "nginx", package: "nginx-light" },
     // The other proxy of the benchmark.
@@ -30,16 +31,34 @@ const NEEDED: &[Needed] = &[
     Needed { program: "node", package: "nodejs" },
 ];
 
-/// Makes sure that every program is there.
-pub(crate) fn install_missing() -> Outcome {
-    let missing = missing(run::is_installed);
+/// What a cluster's node uses of the machine; everything else of it is built from source.
+pub(crate) const OF_CLUSTERS: &[Needed] = &[
+    // Runs containers for containerd.
+    Needed { program: "runc", package: "runc" },
+    // kube-proxy's rules, and the cuts between pods that tests make.
+    Needed { program: "nft", package: "nftables" },
+    // kube-proxy forgets connections to endpoints that are gone with it.
+    Needed { program: "conntrack", package: "conntrack" },
+    // The node's addresses and routes.
+    Needed { program: "ip", package: "iproute2" },
+    // The keys of service accounts and of the API server's aggregation.
+    Needed { program: "openssl", package: "openssl" },
+    // Namespaces and the way into them.
+    Needed { program: "unshare", package: "util-linux" },
+    Needed { program: "nsenter", package: "util-linux" },
+];
+
+/// Makes sure that every one of these programs is there.
+pub(crate) fn install_missing(needed: &[&'static [Needed]]) -> Outcome {
+    let needed = needed.concat();
+    let missing = missing(&needed, run::is_installed);
     if missing.is_empty() {
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().map(|needed| needed.package).collect();
-    println!("missing for the tests, to be installed by apt: {}", packages.join(" "));
+    println!("missing, to be installed by apt: {}", packages.join(" "));
     run::run(&mut installer(&packages)?)?;
-    match self::missing(run::is_installed).first() {
+    match self::missing(&needed, run::is_installed).first() {
         None => Ok(()),
         Some(Needed { program, package }) => Err(format!(
             "apt installed {package}, and yet there is no `{program}` in PATH or /usr/sbin"
@@ -58,8 +77,8 @@ pub(crate) fn install_components() -> Outcome {
     Ok(())
 }
 
-fn missing(is_installed: impl Fn(&str) -> bool) -> Vec<&'static Needed> {
-    NEEDED.iter().filter(|needed| !is_installed(needed.program)).collect()
+fn missing(needed: &[Needed], is_installed: impl Fn(&str) -> bool) -> Vec<&Needed> {
+    needed.iter().filter(|needed| !is_installed(needed.program)).collect()
 }
 
 /// The command that installs, as root or through a sudo that asks no password; an error says what to type instead.
@@ -88,9 +107,9 @@ mod tests {
 
     #[test]
     fn only_what_is_missing_is_installed() {
-        assert_eq!(missing(|_| true), Vec::<&Needed>::new());
-        assert_eq!(missing(|_| false).len(), NEEDED.len());
-        let missing = missing(|program| program != "promtool");
+        assert_eq!(missing(OF_TESTS, |_| true), Vec::<&Needed>::new());
+        assert_eq!(missing(OF_CLUSTERS, |_| false).len(), OF_CLUSTERS.len());
+        let missing = missing(OF_TESTS, |program| program != "promtool");
         assert_eq!(missing, [&Needed { program: "promtool", package: "prometheus" }]);
     }
 }

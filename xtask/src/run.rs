@@ -17,6 +17,13 @@ pub(crate) fn root() -> PathBuf {
     xtask.parent().unwrap_or(xtask).to_owned()
 }
 
+/// The program or test of this name that a `cargo build` or `cargo test --no-run` makes, wherever it puts it.
+pub(crate) fn built(command: &mut Command, name: &str) -> Result<PathBuf, String> {
+    // Warnings and errors still reach the terminal, rendered.
+    let messages = capture(command.args(["--message-format", "json-render-diagnostics"]))?;
+    executable(&messages, name).ok_or_else(|| format!("`{}` made no `{name}`", typed(command)))
+}
+
 /// Where cargo puts what it builds.
 pub(crate) fn target() -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {
@@ -83,6 +90,21 @@ pub(crate) fn typed(command: &Command) -> String {
     words.join(" ")
 }
 
+/// Reads cargo's messages, one JSON object a line, without a parser: a path with quotes or backslashes in it is not found.
+fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+    let artifacts = messages.lines().filter(|line| line.contains("compiler-artifact"));
+    let mut paths = artifacts.filter_map(|line| {
+        let (_, rest) = line.split_once("\"executable\":\"")?;
+        Some(PathBuf::from(rest.split('"').next()?))
+    });
+    paths.find(|path| {
+        let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
+        // Tests have a hash behind their name.
+        let unhashed = file.rsplit_once('-').map_or(file, |(name, _)| name);
+        file == name || unhashed == name
+    })
+}
+
 fn search_path() -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(SYSTEM_FOLDERS.iter().map(PathBuf::from));
@@ -100,6 +122,19 @@ mod tests {
         assert_eq!(error, "`sh -c exit 3` ended with exit status: 3");
         let error = run(&mut program("no-such-program")).unwrap_err();
         assert!(error.starts_with("`no-such-program` did not start"), "{error}");
+    }
+
+    #[test]
+    fn what_cargo_made_is_found_by_its_name() {
+        let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\n\
+            {\"reason\":\"compiler-artifact\",\"executable\":\"/t/debug/agimo\",\"fresh\":true}\n\
+            {\"reason\":\"compiler-artifact\",\"executable\":\"/t/debug/deps/cluster-0f\"}\n";
+        assert_eq!(executable(messages, "agimo"), Some(PathBuf::from("/t/debug/agimo")));
+        assert_eq!(
+            executable(messages, "cluster"),
+            Some(PathBuf::from("/t/debug/deps/cluster-0f"))
+        );
+        assert_eq!(executable(messages, "bench"), None);
     }
 
     #[test]

@@ -1,0 +1,3 @@
+module agimo.test/pause
+
+go 1.26.0

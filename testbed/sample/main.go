@@ -1,0 +1,107 @@
+// The application that the cluster tests put to sleep and wake: its flags make it slow, sick or stubborn. It keeps
+// no state, and never does anything that it was not asked for.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync/atomic"
+	"syscall"
+	"time"
+)
+
+// behaviour is what the flags ask for.
+type behaviour struct {
+	address      string
+	slowStart    time.Duration
+	slowStop     time.Duration
+	crashAtStart bool
+	crashAfter   time.Duration
+	unready      bool
+}
+
+// application is one running sample.
+type application struct {
+	behaviour
+	host     string
+	stopping atomic.Bool
+}
+
+func main() {
+	var asked behaviour
+	flag.StringVar(&asked.address, "addr", ":8080", "where to listen")
+	flag.DurationVar(&asked.slowStart, "slow-start", 0, "listen only after this long")
+	flag.DurationVar(&asked.slowStop, "slow-stop", 0, "after SIGTERM, go on answering this long with /healthz failing")
+	flag.BoolVar(&asked.crashAtStart, "crash-at-start", false, "exit with 1 before listening")
+	flag.DurationVar(&asked.crashAfter, "crash-after", 0, "exit with 1 this long after the start")
+	flag.BoolVar(&asked.unready, "unready", false, "let /healthz always fail")
+	flag.Parse()
+
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	app := &application{behaviour: asked, host: host}
+	if err := app.run(); err != nil {
+		say("ends with: %v", err)
+		os.Exit(1)
+	}
+}
+
+// run serves until SIGTERM, then lets requests in flight end. WebSockets are not requests in flight: they stay open
+// until the kubelet's grace period is over, as with a real application that never looks after them.
+func (app *application) run() error {
+	say("started")
+	if app.crashAtStart {
+		return errors.New("asked to crash at the start")
+	}
+	if app.crashAfter > 0 {
+		time.AfterFunc(app.crashAfter, func() {
+			say("ends with: asked to crash after %s", app.crashAfter)
+			os.Exit(1)
+		})
+	}
+	terminated := make(chan os.Signal, 1)
+	signal.Notify(terminated, syscall.SIGTERM, syscall.SIGINT)
+
+	select {
+	case <-time.After(app.slowStart):
+	case <-terminated:
+		say("SIGTERM before listening")
+		return nil
+	}
+	listener, err := net.Listen("tcp", app.address)
+	if err != nil {
+		return err
+	}
+	server := &http.Server{Handler: app.routes()}
+	say("listening on %s", listener.Addr())
+	failed := make(chan error, 1)
+	go func() { failed <- server.Serve(listener) }()
+
+	select {
+	case err := <-failed:
+		return err
+	case <-terminated:
+	}
+	say("SIGTERM: draining")
+	app.stopping.Store(true)
+	time.Sleep(app.slowStop)
+	if err := server.Shutdown(context.Background()); err != nil {
+		return err
+	}
+	openSockets.Wait()
+	say("drained")
+	return nil
+}
+
+// say writes one line of the log.
+func say(format string, values ...any) {
+	fmt.Println(time.Now().UTC().Format(time.RFC3339Nano), fmt.Sprintf(format, values...))
+}

@@ -1,0 +1,38 @@
+//! Lets a command into a cluster: its processes, network and mounts, with the working directory it had outside.
+
+use std::ffi::OsString;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
+
+use crate::command::{self, Outcome};
+use crate::files;
+use crate::folder::{Folder, VARIABLE};
+use crate::node::search_path;
+
+/// Becomes the command, inside. It comes back only with an error.
+pub fn enter(folder: &Folder, command: &[OsString]) -> Outcome {
+    let mut entered = entering(folder, command)?;
+    Err(format!("`{}` did not start: {}", command::typed(&entered), entered.exec()))
+}
+
+/// A command that will run inside and end with the cluster.
+pub(crate) fn entering(folder: &Folder, command: &[OsString]) -> Result<Command, String> {
+    if !super::is_up(folder) {
+        return Err(format!(
+            "there is no cluster `{0}`: `cargo xtask cluster up --name {0}` starts one",
+            folder.name()
+        ));
+    }
+    let node = files::read(&folder.node_id())?;
+    let here =
+        std::env::current_dir().map_err(|error| format!("the working directory: {error}"))?;
+    let mut nsenter = Command::new("nsenter");
+    nsenter.args(["--target", node.trim(), "--net", "--mount", "--pid", "--ipc", "--uts"]);
+    // Entering a mount namespace would lead to its root.
+    let mut at = OsString::from("--wd=");
+    at.push(here);
+    nsenter.arg(at).arg("--").args(command);
+    nsenter.env("PATH", search_path(folder)?);
+    nsenter.env("KUBECONFIG", folder.kubeconfig()).env(VARIABLE, folder.path());
+    Ok(nsenter)
+}
