@@ -1,5 +1,5 @@
-//! Container images of one static binary each, written as OCI archives without a registry or a builder. An image holds
-//! the binary, empty folders to mount on, and nothing else: no shell, no libraries.
+//! Container images of one static binary each, written as OCI archives without a registry or a builder; agimo's own
+//! comes from its Dockerfile. An image holds the binary, empty folders to mount on, and nothing else.
 
 use std::path::{Path, PathBuf};
 
@@ -8,8 +8,11 @@ use crate::build::cache::{Cache, hash};
 use crate::command::Outcome;
 use crate::files;
 
-pub(crate) mod oci;
+mod dockerfile;
+mod oci;
 mod tar;
+
+pub use dockerfile::build_alone;
 
 /// Not root; the user of every image but the one that holds pods open.
 const USER: &str = "65532:65532";
@@ -18,12 +21,12 @@ const WRITER: &[u8] = b"1";
 
 /// An image and what is in it.
 #[derive(Clone, Debug)]
-pub(crate) struct Image {
-    pub(crate) references: Vec<String>,
-    pub(crate) user: &'static str,
+struct Image {
+    reference: &'static str,
+    user: &'static str,
     /// The path in the image, also its entry point.
-    pub(crate) entrypoint: &'static str,
-    pub(crate) binary: PathBuf,
+    entrypoint: &'static str,
+    binary: PathBuf,
 }
 
 /// When a cluster gets an image.
@@ -46,8 +49,9 @@ struct OfRecipe {
 
 pub(crate) const PAUSE: &str = "agimo.test/pause:1";
 
-/// The second name is for tests that roll out a new version.
-const AGIMO: [&str; 2] = ["agimo.test/agimo:dev", "agimo.test/agimo:next"];
+const AGIMO: &str = "agimo.test/agimo:dev";
+/// Another name for the same image, for tests that roll out a new version.
+pub(crate) const NEXT_AGIMO: [&str; 2] = [AGIMO, "agimo.test/agimo:next"];
 
 const IMAGES: &[OfRecipe] = &[
     OfRecipe {
@@ -118,7 +122,7 @@ pub(crate) fn provide(built: &Built, when: Use, folder: &Path) -> Outcome {
         let entry = cache.entry(&format!("image-{}", image.name), &pins);
         if !entry.is_dir() {
             let written = Image {
-                references: vec![image.reference.to_owned()],
+                reference: image.reference,
                 user: image.user,
                 entrypoint: image.entrypoint,
                 binary: source.join(image.binary),
@@ -133,13 +137,7 @@ pub(crate) fn provide(built: &Built, when: Use, folder: &Path) -> Outcome {
 
 /// Writes the image of an agimo that was just built into `folder`.
 pub(crate) fn provide_agimo(binary: &Path, folder: &Path) -> Outcome {
-    let image = Image {
-        references: AGIMO.map(str::to_owned).to_vec(),
-        user: USER,
-        entrypoint: "/agimo",
-        binary: binary.to_owned(),
-    };
-    oci::write(&image, &folder.join("agimo.tar"))
+    dockerfile::build(binary, AGIMO, &folder.join("agimo.tar"))
 }
 
 /// An image's file in its cache entry.

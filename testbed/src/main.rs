@@ -9,7 +9,7 @@ use std::process::ExitCode;
 use testbed::build::Extent;
 use testbed::cluster::{self, Cluster, Wanted};
 use testbed::folder::Folder;
-use testbed::{addons, build, node};
+use testbed::{addons, build, image, node};
 
 mod session;
 
@@ -72,6 +72,10 @@ fn dispatch(verb: &str, arguments: &Arguments) -> Ended {
         "launch" => {
             let keeper = arguments.rest.first().ok_or("launch needs the keeper's number")?;
             cluster::launch(&arguments.folder()?, keeper)
+        }
+        "build-image" => {
+            let reference = arguments.name.as_deref().ok_or("build-image needs a name")?;
+            image::build_alone(reference, &arguments.command)
         }
         "node" => node::run(&arguments.folder()?),
         "bring-up" => node::bring_up(&Folder::around_us()?),

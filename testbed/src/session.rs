@@ -122,7 +122,8 @@ fn keep_logs(folder: &Folder, kept: &Path) -> Result<(), String> {
         copied.map_err(|error| format!("cp did not start: {error}"))?;
     }
     let questions = [
-        ("objects.txt", "get all,endpointslices,scaledobjects -A -o wide"),
+        ("objects.txt", "get all,endpointslices -A -o wide"),
+        ("scaled.txt", "get scaledobjects,hpa -A -o yaml"),
         ("events.txt", "get events -A --sort-by=.lastTimestamp"),
         ("pods.txt", "describe pods -A"),
     ];

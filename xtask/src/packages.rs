@@ -43,6 +43,8 @@ pub(crate) const OF_CLUSTERS: &[Needed] = &[
     Needed { program: "ip", package: "iproute2" },
     // The keys of service accounts and of the API server's aggregation.
     Needed { program: "openssl", package: "openssl" },
+    // Makes agimo's image from the Dockerfile.
+    Needed { program: "buildah", package: "buildah" },
     // Namespaces and the way into them.
     Needed { program: "unshare", package: "util-linux" },
     Needed { program: "nsenter", package: "util-linux" },

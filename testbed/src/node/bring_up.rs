@@ -12,6 +12,7 @@ use super::{ADDRESS, NAME};
 use crate::command::{self, Outcome};
 use crate::files;
 use crate::folder::Folder;
+use crate::image::NEXT_AGIMO;
 
 /// How long each step may take; on a machine that is busy with other things it takes seconds.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -59,6 +60,9 @@ fn steps(folder: &Folder) -> Outcome {
                 folder.log("images").display()
             ));
         }
+    }
+    if folder.images().join("agimo.tar").exists() {
+        command::capture(ctr().args(["images", "tag"]).args(NEXT_AGIMO))?;
     }
     say("images imported");
     until("the cluster's DNS", folder, || {
