@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-use crate::backend::{Backend, Cause, Observed};
+use crate::backend::{Backend, Cause, Kept, Observed, Trouble};
 use crate::shutdown::Shutdown;
 use crate::traffic::Traffic;
 
@@ -33,6 +33,8 @@ pub struct Activation {
     /// Changes with every publication, so that reading it tells whether to look again.
     generation: AtomicU64,
     published: Mutex<Published>,
+    /// Where the workload stands, for people; requests go by `published` alone.
+    standing: Mutex<Standing>,
     released: Notify,
     wanted: Notify,
     removed: CancellationToken,
@@ -45,6 +47,16 @@ pub struct Activation {
 pub struct Published {
     pub ready: Arc<[SocketAddr]>,
     pub refusal: Option<Refusal>,
+}
+
+/// Where a workload stands: what the admin port shows, and what a held request is told in the end.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Standing {
+    /// `asleep`, `waking`, `awake` or `refusing`.
+    pub state: &'static str,
+    /// What keeps it from being ready.
+    pub trouble: Option<Trouble>,
+    pub kept: Option<Kept>,
 }
 
 /// Why requests are not held just now.
@@ -73,6 +85,7 @@ impl Activation {
             backend,
             generation: AtomicU64::new(0),
             published: Mutex::default(),
+            standing: Mutex::new(Standing { state: State::Asleep.as_str(), ..Standing::default() }),
             released: Notify::new(),
             wanted: Notify::new(),
             removed: CancellationToken::new(),
@@ -88,6 +101,10 @@ impl Activation {
 
     pub fn published(&self) -> Published {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub fn standing(&self) -> Standing {
+        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Asks for a wake, if there is none; it outlives the caller.
@@ -129,7 +146,14 @@ impl Activation {
         let mut failures_seen = 0;
         let mut started_seen = None;
         loop {
-            let awake = matches!(machine.state, State::Awake { .. });
+            self.stand(machine, &observed.borrow());
+            let kept = observed.borrow().kept;
+            let looks = match machine.state {
+                State::Awake { .. } => true,
+                // Nobody knows whether another scaler will ever wake it.
+                State::Waking { .. } => kept == Some(Kept::External),
+                State::Asleep | State::Refusing { .. } => false,
+            };
             let sleep_after = settings.borrow().sleep_after;
             let event = tokio::select! {
                 biased;
@@ -144,12 +168,15 @@ impl Activation {
                         started_seen = now.started;
                         self.note_start(machine, started_seen);
                     }
-                    let answered = !self.unanswered.load(Ordering::Relaxed);
+                    // What its owners restart is held for, never refused.
+                    let answered =
+                        !self.unanswered.load(Ordering::Relaxed) || !self.backend.is_ours();
                     event_of(&now, &mut failures_seen, traffic.arrivals(), answered)
                 }
                 () = self.wanted.notified() => Event::Wanted,
-                () = tokio::time::sleep_until(next_look), if awake => {
+                () = tokio::time::sleep_until(next_look), if looks => {
                     next_look = Instant::now() + look_every(sleep_after);
+                    let sleep_after = kept.is_none().then_some(sleep_after);
                     Event::Look { arrivals: traffic.arrivals(), open: traffic.open(), sleep_after }
                 }
             };
@@ -201,12 +228,45 @@ impl Activation {
                 self.backend.scale(0);
             }
             Action::Lost => {
-                warn!(service = self.name, "lost its endpoints; the next request wakes it again");
+                let kept = observed.borrow().kept;
+                if kept == Some(Kept::External) {
+                    info!(service = self.name, "no endpoint is ready any more");
+                } else {
+                    warn!(
+                        service = self.name,
+                        "lost its endpoints; the next request wakes it again"
+                    );
+                }
                 self.publish(Published::default());
-                self.backend.scale(0);
+                self.give_up();
             }
+            Action::GiveUp => self.backend.scale(0),
         }
         after
+    }
+
+    /// Stops what is left of a workload that is agimo's alone.
+    fn give_up(&self) {
+        if self.backend.is_ours() {
+            self.backend.scale(0);
+        }
+    }
+
+    /// Notes where the workload stands; logs what is new about why it is not ready.
+    fn stand(&self, machine: Machine, observed: &Observed) {
+        let waits = matches!(machine.state, State::Waking { .. });
+        let now = Standing {
+            state: machine.state.as_str(),
+            trouble: observed.trouble.clone(),
+            kept: observed.kept,
+        };
+        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = std::mem::replace(&mut *standing, now);
+        let told = before.state == State::WAKING && before.trouble == observed.trouble;
+        if let (Some(trouble), true, false) = (&observed.trouble, waits, told) {
+            let Trouble { cause, detail } = trouble;
+            warn!(service = self.name, ?cause, detail, "not ready yet");
+        }
     }
 
     fn release(&self, before: Machine, ready: Arc<[SocketAddr]>) {
@@ -238,7 +298,7 @@ impl Activation {
         );
         let refusal = Some(Refusal::Failed { cause, until });
         self.publish(Published { ready: Arc::default(), refusal });
-        self.backend.scale(0);
+        self.give_up();
     }
 
     fn publish(&self, published: Published) {
@@ -263,7 +323,7 @@ impl Activation {
         while Arc::strong_count(&self) > 1 {
             tokio::time::sleep(REMOVED_LOOK).await;
         }
-        self.backend.scale(0);
+        self.give_up();
         info!(service = self.name, "removed from the configuration");
     }
 }

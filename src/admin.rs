@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::catalog::Snapshot;
+use crate::catalog::{self, Snapshot};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{EXPOSITION_TYPE, Exposition};
 
@@ -25,6 +25,8 @@ pub type Collector = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 pub struct Admin {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     pub collectors: Vec<Collector>,
+    /// Whether requests can be judged yet.
+    pub is_ready: Box<dyn Fn() -> bool + Send + Sync>,
     pub shutdown: Shutdown,
 }
 
@@ -85,15 +87,24 @@ impl Admin {
             "/readyz" if self.shutdown.is_draining() => {
                 respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n")
             }
+            "/readyz" if !(self.is_ready)() => respond(
+                StatusCode::SERVICE_UNAVAILABLE,
+                TEXT,
+                "waiting for the first answers of the Kubernetes API; the log says what is missing\n",
+            ),
             "/readyz" => respond(StatusCode::OK, TEXT, "ok\n"),
             "/config" => {
                 let config = self.snapshots.borrow().config.effective();
                 respond(StatusCode::OK, "application/json", format!("{config:#}\n"))
             }
+            "/services" => {
+                let services = catalog::shown(&self.snapshots.borrow());
+                respond(StatusCode::OK, "application/json", format!("{services:#}\n"))
+            }
             _ => respond(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "there are /metrics (also at /), /livez, /readyz and /config\n",
+                "there are /metrics (also at /), /livez, /readyz, /services and /config\n",
             ),
         }
     }

@@ -11,7 +11,7 @@ use tokio::task::{JoinError, JoinSet};
 use tracing::{info, warn};
 
 use crate::admin::{Admin, Collector};
-use crate::catalog::{self, Catalog, Snapshot};
+use crate::catalog::{self, Catalog, Places, Snapshot};
 use crate::config::Config;
 use crate::process::exec;
 use crate::process::ports::Ports;
@@ -20,6 +20,10 @@ use crate::reload;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, Exposition, Kind, Labels};
 
+use self::cluster::{Chosen, ClusterSettings};
+
+pub mod cluster;
+
 /// Everything that is decided before agimo starts.
 pub struct Settings {
     pub config: Config,
@@ -27,6 +31,8 @@ pub struct Settings {
     pub file: Option<reload::Watched>,
     pub access_log: bool,
     pub drain_timeout: Duration,
+    /// Absent where no service is in Kubernetes and none will be.
+    pub cluster: Option<ClusterSettings>,
 }
 
 /// Bound sockets: one for each core, and the admin port's.
@@ -72,8 +78,15 @@ async fn serve(settings: Settings, listeners: Listeners) -> anyhow::Result<()> {
     let address = listeners.proxy.first().context("there is no listener")?.local_addr()?;
     let admin_address = listeners.admin.local_addr()?;
     let cores = listeners.proxy.len();
-    let ports = Ports::new([address.port(), admin_address.port()]);
-    let (catalog, snapshots) = Catalog::new(settings.config, cores, ports, shutdown.clone());
+    let cluster = match settings.cluster {
+        Some(cluster) => cluster::choose(cluster, &settings.config).await?,
+        None => Chosen::Neither,
+    };
+    let places = Places {
+        ports: Ports::new([address.port(), admin_address.port()]),
+        kubernetes: cluster.workloads(),
+    };
+    let (catalog, snapshots) = Catalog::new(settings.config, cores, places, shutdown.clone());
     let (configs, new_configs) = mpsc::channel(1);
     let status = Arc::<reload::Status>::default();
 
@@ -82,8 +95,13 @@ async fn serve(settings: Settings, listeners: Listeners) -> anyhow::Result<()> {
     let admin = Admin {
         snapshots: snapshots.clone(),
         collectors: collectors(snapshots.clone(), status.clone()),
+        is_ready: cluster.is_ready(),
         shutdown: shutdown.clone(),
     };
+    tasks.spawn(async move {
+        cluster.work().await;
+        "what watches the cluster"
+    });
     let admin_listener = tokio::net::TcpListener::from_std(listeners.admin)?;
     tasks.spawn(async move {
         admin.run(admin_listener).await;

@@ -1,14 +1,18 @@
 //! All services as they run: turns configurations into them, keeping what did not change. The only writer of routes.
 
 use std::collections::HashMap;
+use std::future::Future;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
+use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::activation::{Activation, Settings};
-use crate::config::{Config, ServiceConfig, WorkloadConfig};
+use crate::activation::{Activation, Settings, Standing};
+use crate::backend::{Backend, Kept};
+use crate::config::{Config, KubernetesConfig, ServiceConfig, WorkloadConfig};
 use crate::process;
 use crate::process::ports::Ports;
 use crate::shutdown::Shutdown;
@@ -39,12 +43,23 @@ pub struct Snapshot {
     pub services: Vec<Arc<Service>>,
 }
 
+/// A workload's backend, and what must run for it.
+pub type Running = (Arc<dyn Backend>, Pin<Box<dyn Future<Output = ()> + Send>>);
+
+/// Where workloads can run.
+pub struct Places {
+    /// Processes get their ports from here.
+    pub ports: Ports,
+    /// Makes backends for workloads in Kubernetes; absent where no cluster is known.
+    pub kubernetes: Option<Box<dyn Fn(&KubernetesConfig) -> Running + Send>>,
+}
+
 /// The single writer of snapshots.
 pub struct Catalog {
     cores: usize,
     shutdown: Shutdown,
-    ports: Ports,
-    running: HashMap<Key, Running>,
+    places: Places,
+    running: HashMap<Key, Tended>,
     total: Arc<Total>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     tasks: JoinSet<()>,
@@ -59,7 +74,8 @@ pub struct Held {
 /// Host and path prefix: what makes a service the same across configurations.
 type Key = (String, String);
 
-struct Running {
+/// A service that runs, and how it is told of changes.
+struct Tended {
     service: Arc<Service>,
     settings: watch::Sender<Settings>,
 }
@@ -108,11 +124,10 @@ impl Drop for Held {
 
 impl Catalog {
     /// A catalog of this configuration, for this many cores; the receiver always holds the newest.
-    /// Processes get their ports from `ports`.
     pub fn new(
         config: Config,
         cores: usize,
-        ports: Ports,
+        places: Places,
         shutdown: Shutdown,
     ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
         let empty = Snapshot { config: config.clone(), services: Vec::new() };
@@ -120,7 +135,7 @@ impl Catalog {
         let mut catalog = Self {
             cores,
             shutdown,
-            ports,
+            places,
             running: HashMap::new(),
             total: Arc::default(),
             snapshots,
@@ -179,7 +194,7 @@ impl Catalog {
     }
 
     /// The same host and path with other values; the workload goes on unless it is another.
-    fn change(&mut self, running: Running, config: ServiceConfig) -> Running {
+    fn change(&mut self, running: Tended, config: ServiceConfig) -> Tended {
         let old = &running.service;
         if old.config.workload == config.workload {
             running.settings.send_replace(settings(&config));
@@ -191,7 +206,7 @@ impl Catalog {
                 held: old.held.clone(),
                 total: old.total.clone(),
             };
-            return Running { service: Arc::new(service), settings: running.settings };
+            return Tended { service: Arc::new(service), settings: running.settings };
         }
         let new = self.start(config, old.traffic.clone(), old.held.clone());
         if let Some(activation) = &old.activation {
@@ -205,30 +220,19 @@ impl Catalog {
         config: ServiceConfig,
         traffic: Arc<Traffic>,
         held: Arc<AtomicU32>,
-    ) -> Running {
+    ) -> Tended {
         let name = Service::name(&config);
         let (sender, settings) = watch::channel(settings(&config));
-        let activation = match &config.workload {
-            WorkloadConfig::Process(process) => {
-                let (processes, supervisor) =
-                    process::new(process.clone(), self.ports.clone(), self.shutdown.clone());
-                self.tasks.spawn(supervisor.run());
-                let activation = Arc::new(Activation::new(name, Arc::new(processes)));
-                let shutdown = self.shutdown.clone();
-                self.tasks.spawn(activation.clone().run(traffic.clone(), settings, shutdown));
-                Some(activation)
-            }
-            WorkloadConfig::Kubernetes(kubernetes) => {
-                tracing::warn!(
-                    service = name,
-                    r#type = kubernetes.kind.as_str(),
-                    "this agimo has no Kubernetes backend yet; requests for this service are answered 503"
-                );
-                None
-            }
-        };
+        let backend = self.backend(&name, &config.workload);
+        let activation = backend.map(|(backend, work)| {
+            self.tasks.spawn(work);
+            let activation = Arc::new(Activation::new(name, backend));
+            let shutdown = self.shutdown.clone();
+            self.tasks.spawn(activation.clone().run(traffic.clone(), settings, shutdown));
+            activation
+        });
         let labels = labels(&config);
-        Running {
+        Tended {
             service: Arc::new(Service {
                 config,
                 labels,
@@ -238,6 +242,38 @@ impl Catalog {
                 total: self.total.clone(),
             }),
             settings: sender,
+        }
+    }
+
+    /// What runs the workload, where anything does.
+    fn backend(&self, service: &str, workload: &WorkloadConfig) -> Option<Running> {
+        match (workload, &self.places.kubernetes) {
+            (WorkloadConfig::Process(process), _) => {
+                let (ports, shutdown) = (self.places.ports.clone(), self.shutdown.clone());
+                let (processes, supervisor) = process::new(process.clone(), ports, shutdown);
+                Some((Arc::new(processes), Box::pin(supervisor.run())))
+            }
+            (WorkloadConfig::Kubernetes(config), Some(kubernetes)) => {
+                let (backend, work) = kubernetes(config);
+                let shutdown = self.shutdown.clone();
+                let until_aborted = async move {
+                    tokio::select! {
+                        () = work => {}
+                        () = shutdown.aborted() => {}
+                    }
+                };
+                Some((backend, Box::pin(until_aborted)))
+            }
+            (WorkloadConfig::Kubernetes(config), None) => {
+                let r#type = config.kind.as_str();
+                tracing::warn!(
+                    service,
+                    r#type,
+                    "no cluster and no Prometheus is known, so requests for this service are answered 503; \
+                     run agimo in the cluster, or set KUBECONFIG or --prometheus-address"
+                );
+                None
+            }
         }
     }
 }
@@ -252,6 +288,42 @@ pub fn collect(page: &mut Exposition, snapshot: &Snapshot) {
         .filter_map(|service| Some((service.labels.clone(), service.activation.clone()?)))
         .collect();
     crate::activation::coldstart::collect(page, &activations);
+}
+
+/// Where every service stands, for people: what it is, whether it is awake, and if not, why.
+pub fn shown(snapshot: &Snapshot) -> Value {
+    let service = |service: &Arc<Service>| {
+        let config = &service.config;
+        let mut shown = json!({
+            "host": config.host,
+            "path_prefix": config.path_prefix,
+            "workload": name_of(&config.workload),
+            "open_requests": service.traffic.open(),
+            "held_requests": service.held.load(Ordering::Relaxed),
+        });
+        match &service.activation {
+            None => shown["state"] = json!("no-backend"),
+            Some(activation) => {
+                let Standing { state, trouble, kept } = activation.standing();
+                shown["state"] = json!(state);
+                shown["ready_endpoints"] = json!(activation.published().ready.len());
+                shown["kept_awake_by"] = json!(kept.map(Kept::as_str));
+                shown["reason"] = json!(trouble.as_ref().map(|trouble| trouble.cause.token()));
+                shown["detail"] = json!(trouble.map(|trouble| trouble.detail));
+            }
+        }
+        shown
+    };
+    snapshot.services.iter().map(service).collect()
+}
+
+fn name_of(workload: &WorkloadConfig) -> String {
+    match workload {
+        WorkloadConfig::Process(process) => format!("process {}", process.name),
+        WorkloadConfig::Kubernetes(KubernetesConfig { kind, namespace, name, .. }) => {
+            format!("{} {namespace}/{name}", kind.as_str())
+        }
+    }
 }
 
 fn settings(config: &ServiceConfig) -> Settings {

@@ -37,6 +37,21 @@ pub struct Serve {
     /// Where Prometheus is asked for ready replicas, such as http://prometheus:9090
     #[arg(long, env = "AGIMO_PROMETHEUS_ADDRESS", value_name = "URL", value_parser = http_url)]
     pub prometheus_address: Option<String>,
+    /// What tells when a workload in Kubernetes is ready: its API, or Prometheus with kube-state-metrics
+    ///
+    /// By default the API where a cluster is found (KUBECONFIG, the pod's service account, ~/.kube/config),
+    /// otherwise Prometheus.
+    #[arg(long, env = "AGIMO_READINESS", value_enum, default_value_t = Readiness::Auto)]
+    pub readiness: Readiness,
+    /// The context of the kubeconfig; by default its current one
+    #[arg(long, value_name = "NAME")]
+    pub kube_context: Option<String>,
+    /// The namespaces to watch, where agimo may not watch the whole cluster
+    #[arg(long, env = "AGIMO_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
+    pub watch_namespaces: Vec<String>,
+    /// The Service of agimo's own replicas: while it has several endpoints agimo puts nothing to sleep
+    #[arg(long, env = "AGIMO_PEER_SERVICE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
+    pub peer_service: Option<(String, String)>,
     /// The port of the proxy
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
@@ -66,6 +81,14 @@ pub struct Serve {
     /// How long requests and tunnels may take to end after SIGTERM
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
+}
+
+/// What tells when a workload in Kubernetes is ready.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Readiness {
+    Kubernetes,
+    Prometheus,
+    Auto,
 }
 
 #[derive(Debug, Subcommand)]
@@ -142,6 +165,15 @@ fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=1024) => Ok(number),
         _ => Err("write a number from 1 to 1024".to_owned()),
+    }
+}
+
+fn namespaced(text: &str) -> Result<(String, String), String> {
+    match text.split_once('/') {
+        Some((namespace, name)) if !namespace.is_empty() && !name.is_empty() => {
+            Ok((namespace.to_owned(), name.to_owned()))
+        }
+        _ => Err("write namespace/name, such as default/agimo".to_owned()),
     }
 }
 

@@ -79,10 +79,36 @@ pub struct KubernetesConfig {
     pub namespace: String,
     pub name: String,
     pub service_name: String,
-    pub service_port: u16,
+    pub service_port: ServicePort,
+    pub scaler: Scaler,
+    pub via: Via,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// A port of a Service, as `service_port` names it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ServicePort {
+    Number(u16),
+    Name(String),
+}
+
+/// Who writes the workload's `replicas` (`scaler`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Scaler {
+    /// Another reads agimo's numbers and scales; agimo only reports.
+    External,
+    Agimo,
+}
+
+/// What a request is sent to (`via`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Via {
+    /// The address of a pod, which agimo chooses.
+    Pod,
+    /// The Service, which chooses a pod.
+    Service,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum KubernetesKind {
     Deployment,
     StatefulSet,
@@ -126,6 +152,47 @@ pub struct Masked(pub String);
 impl fmt::Debug for Masked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("***")
+    }
+}
+
+// === impl ServicePort ===
+
+impl fmt::Display for ServicePort {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => number.fmt(f),
+            Self::Name(name) => name.fmt(f),
+        }
+    }
+}
+
+// === impl Scaler ===
+
+impl Scaler {
+    /// Every spelling of `scaler`.
+    pub const SPELLINGS: &[&str] = &["external", "agimo"];
+
+    pub fn as_str(self) -> &'static str {
+        Self::SPELLINGS[self as usize]
+    }
+
+    pub(crate) fn from_spelling(written: &str) -> Option<Self> {
+        [Self::External, Self::Agimo].into_iter().find(|scaler| scaler.as_str() == written)
+    }
+}
+
+// === impl Via ===
+
+impl Via {
+    /// Every spelling of `via`.
+    pub const SPELLINGS: &[&str] = &["pod", "service"];
+
+    pub fn as_str(self) -> &'static str {
+        Self::SPELLINGS[self as usize]
+    }
+
+    pub(crate) fn from_spelling(written: &str) -> Option<Self> {
+        [Self::Pod, Self::Service].into_iter().find(|via| via.as_str() == written)
     }
 }
 

@@ -44,7 +44,8 @@ pub fn run(options: &Demo) -> anyhow::Result<()> {
     tracing_subscriber::registry().with(timeline).init();
     // A person at a terminal wants Ctrl-C to end it, not to wait for an open stream.
     let drain_timeout = Duration::from_millis(200);
-    app::run(Settings { config, file: None, access_log: false, drain_timeout }, listeners)
+    let settings = Settings { config, file: None, access_log: false, drain_timeout, cluster: None };
+    app::run(settings, listeners)
 }
 
 /// Serves the demo's application; agimo starts it as a process of its own.

@@ -2,6 +2,7 @@
 
 // Ground.
 pub mod http1;
+pub mod resolve;
 pub mod shutdown;
 pub mod telemetry;
 
@@ -19,6 +20,8 @@ pub mod process;
 
 // Edges.
 pub mod admin;
+pub mod kubernetes;
+pub mod prometheus;
 pub mod proxy;
 pub mod reload;
 

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use agimo::app::cluster::ClusterSettings;
 use agimo::app::{self, Listeners, Settings};
 use agimo::cli::{Cli, Command, Serve};
 use agimo::config::{Config, keys, schema};
@@ -55,12 +56,6 @@ fn serve(options: Serve) -> anyhow::Result<()> {
     let watched = reload::Watched::new(options.conf.clone());
     let config = load(&options.conf)?;
     telemetry::start_log(options.log.format, options.log.level);
-    if let Some(address) = &options.prometheus_address {
-        tracing::warn!(
-            address,
-            "this agimo does not ask Prometheus for readiness yet; its metrics can be scraped"
-        );
-    }
     let cores = options.threads.unwrap_or_else(app::usable_cores);
     let listeners =
         Listeners::bind(options.bind, options.port, options.prometheus_exporter_port, cores)?;
@@ -69,6 +64,13 @@ fn serve(options: Serve) -> anyhow::Result<()> {
         file: Some(watched),
         access_log: options.access_log,
         drain_timeout: options.drain_timeout,
+        cluster: Some(ClusterSettings {
+            readiness: options.readiness,
+            prometheus_address: options.prometheus_address,
+            kube_context: options.kube_context,
+            watch_namespaces: options.watch_namespaces,
+            peer_service: options.peer_service,
+        }),
     };
     app::run(settings, listeners)
 }

@@ -48,4 +48,8 @@ impl Backend for Processes {
     fn scale(&self, replicas: u32) {
         self.orders.send_modify(|order| *order = Order { sequence: order.sequence + 1, replicas });
     }
+
+    fn is_ours(&self) -> bool {
+        true
+    }
 }

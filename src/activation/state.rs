@@ -40,8 +40,8 @@ pub enum Event {
     Unready { answered: bool },
     /// Its wake failed.
     Failed { answered: bool },
-    /// A look at its traffic.
-    Look { arrivals: u64, open: u64, sleep_after: Duration },
+    /// A look at its traffic. Without `sleep_after` the workload is not agimo's to put to sleep.
+    Look { arrivals: u64, open: u64, sleep_after: Option<Duration> },
 }
 
 /// What is to be done about it.
@@ -55,13 +55,30 @@ pub enum Action {
     Refuse { until: Instant },
     /// Scale to zero, unless traffic has come meanwhile.
     Sleep,
-    /// It went by itself: nothing is ready, scale to zero to tidy up.
+    /// It went by itself: nothing is ready.
     Lost,
+    /// Nobody waits for a wake that is another's to bring about.
+    GiveUp,
 }
 
 /// The wait after the first failed wake; it doubles with each further one.
 const FIRST_BACKOFF: Duration = Duration::from_secs(1);
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+
+// === impl State ===
+
+impl State {
+    pub const WAKING: &str = "waking";
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Asleep => "asleep",
+            Self::Waking { .. } => Self::WAKING,
+            Self::Awake { .. } => "awake",
+            Self::Refusing { .. } => "refusing",
+        }
+    }
+}
 
 // === impl Machine ===
 
@@ -99,12 +116,19 @@ impl Machine {
                 }
             }
             (State::Awake { idle }, Event::Look { arrivals, open, sleep_after }) => {
+                let Some(sleep_after) = sleep_after else {
+                    // Should it become so, its idle time begins then.
+                    return (self.to(State::Awake { idle: Idle::begin(arrivals, now) }), None);
+                };
                 let idle = idle.look(arrivals, open, now);
                 if idle.lasted(now) >= sleep_after {
                     (Self { state: State::Asleep, failures: 0 }, Some(Action::Sleep))
                 } else {
                     (self.to(State::Awake { idle }), None)
                 }
+            }
+            (State::Waking { .. }, Event::Look { open: 0, sleep_after: None, .. }) => {
+                (self.to(State::Asleep), Some(Action::GiveUp))
             }
             _ => (self, None),
         }
@@ -145,7 +169,7 @@ mod tests {
     }
 
     fn look(arrivals: u64, open: u64) -> Event {
-        Event::Look { arrivals, open, sleep_after: SECOND * 5 }
+        Event::Look { arrivals, open, sleep_after: Some(SECOND * 5) }
     }
 
     #[test]

@@ -9,6 +9,7 @@ use super::*;
 /// A fake: no process, no cluster; it notes what is asked and shows what it is told.
 struct FakeBackend {
     scaled: Mutex<Vec<u32>>,
+    is_ours: bool,
     observed: watch::Sender<Observed>,
 }
 
@@ -33,12 +34,20 @@ impl Backend for FakeBackend {
             self.observed.send_modify(|observed| observed.ready.clear());
         }
     }
+
+    fn is_ours(&self) -> bool {
+        self.is_ours
+    }
 }
 
 impl Bench {
     fn new() -> Self {
-        let backend =
-            Arc::new(FakeBackend { scaled: Mutex::default(), observed: watch::Sender::default() });
+        Self::of(true)
+    }
+
+    fn of(is_ours: bool) -> Self {
+        let (scaled, observed) = (Mutex::default(), watch::Sender::default());
+        let backend = Arc::new(FakeBackend { scaled, is_ours, observed });
         let activation = Arc::new(Activation::new("a.test".to_owned(), backend.clone()));
         let traffic = Arc::new(Traffic::new(1));
         let settings = watch::Sender::new(Settings { sleep_after: SLEEP_AFTER, replicas: 2 });

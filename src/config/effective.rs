@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ClientLimits, Config, KubernetesConfig, ProcessConfig, Readiness, ServiceConfig, WorkloadConfig,
+    ClientLimits, Config, KubernetesConfig, ProcessConfig, Readiness, ServiceConfig, ServicePort,
+    WorkloadConfig,
 };
 
 // === impl Config ===
@@ -51,13 +52,20 @@ fn service(service: &ServiceConfig) -> Value {
 }
 
 fn kubernetes(config: &KubernetesConfig) -> Map<String, Value> {
-    let KubernetesConfig { kind, namespace, name, service_name, service_port } = config;
+    let KubernetesConfig { kind, namespace, name, service_name, service_port, scaler, via } =
+        config;
+    let service_port = match service_port {
+        ServicePort::Number(number) => json!(number),
+        ServicePort::Name(name) => json!(name),
+    };
     Map::from_iter([
         ("type".to_owned(), json!(kind.as_str())),
         ("namespace".to_owned(), json!(namespace)),
         ("name".to_owned(), json!(name)),
         ("service_name".to_owned(), json!(service_name)),
-        ("service_port".to_owned(), json!(service_port)),
+        ("service_port".to_owned(), service_port),
+        ("scaler".to_owned(), json!(scaler.as_str())),
+        ("via".to_owned(), json!(via.as_str())),
     ])
 }
 
@@ -152,7 +160,7 @@ mod tests {
             let text = format!(
                 "trusted_proxies = {networks:?}\n{top}[[services]]\nhost = '{}.Test'\ntype = 'process'\n\
                  path_prefix = '{prefix}'\ncommand = {command:?}\n{own}\
-                 [[services]]\nhost = '*.k8s'\ntype = 'sts'\nnamespace = 'n'\nname = 'a.b'\nservice_name = 's'\nservice_port = 80",
+                 [[services]]\nhost = '*.k8s'\ntype = 'sts'\nnamespace = 'n'\nname = 'a.b'\nservice_name = 's'\nservice_port = 'web'\nvia = 'service'",
                 labels.join("."),
             );
             let config = parse(&text).unwrap();

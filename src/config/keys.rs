@@ -30,6 +30,8 @@ pub enum Place {
     Top,
     /// In every service; at the top it is the default of all services.
     TopAndServices,
+    /// In services of `type = "deployment"` and `"statefulset"`; at the top the default of them all.
+    TopAndKubernetes,
     /// In services of `type = "process"`; at the top it is the default of them all.
     TopAndProcesses,
     /// In every service.
@@ -64,6 +66,10 @@ pub enum Kind {
     PathPrefix,
     /// One of [`TYPES`].
     Type,
+    /// One of these words.
+    OneOf(&'static [&'static str]),
+    /// A port of a Service: its number, or its name (RFC 6335 section 5.1).
+    ServicePort,
     /// A Kubernetes name of one label (RFC 1123 section 2.1), at most 63 characters.
     DnsLabel,
     /// A Kubernetes name of several labels, at most 253 characters.
@@ -130,7 +136,7 @@ pub fn cure_of_unknown(name: &str, scope: Scope) -> String {
             _ if scope == Scope::Top => {
                 format!("`{name}` belongs to a service: write it below a [[services]] line")
             }
-            Place::Kubernetes => {
+            Place::Kubernetes | Place::TopAndKubernetes => {
                 format!("`{name}` is for type = \"deployment\" and \"statefulset\": remove it")
             }
             _ => format!("`{name}` is for type = \"process\": remove it"),
@@ -177,10 +183,14 @@ impl Place {
     pub fn allows(self, scope: Scope) -> bool {
         match (self, scope) {
             (Self::Top, scope) => scope == Scope::Top,
-            (Self::TopAndServices | Self::TopAndProcesses, Scope::Top) => true,
+            (Self::TopAndServices | Self::TopAndKubernetes | Self::TopAndProcesses, Scope::Top) => {
+                true
+            }
             (_, Scope::Top) => false,
             (Self::TopAndServices | Self::Services, _) => true,
-            (Self::Kubernetes, Scope::Service(found)) => found != Some(ServiceType::Process),
+            (Self::TopAndKubernetes | Self::Kubernetes, Scope::Service(found)) => {
+                found != Some(ServiceType::Process)
+            }
             (Self::TopAndProcesses | Self::Processes, Scope::Service(found)) => {
                 matches!(found, None | Some(ServiceType::Process))
             }
@@ -206,6 +216,11 @@ impl Kind {
             }
             Self::PathPrefix => "a path that begins with \"/\"".to_owned(),
             Self::Type => format!("one of {}", listed(TYPES.iter().map(|(spelling, _)| *spelling))),
+            Self::OneOf(words) => {
+                let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+                words.join(" or ")
+            }
+            Self::ServicePort => "a number from 1 to 65535, or the port's name".to_owned(),
             Self::DnsLabel => {
                 "a name of at most 63 letters, digits and \"-\" in lower case".to_owned()
             }

@@ -42,7 +42,7 @@ fn service() -> Value {
         "additionalProperties": false,
         "allOf": [
             for_types(&kubernetes, Place::Kubernetes, &[Place::Processes, Place::TopAndProcesses]),
-            for_types(&process, Place::Processes, &[Place::Kubernetes]),
+            for_types(&process, Place::Processes, &[Place::Kubernetes, Place::TopAndKubernetes]),
         ],
     })
 }
@@ -96,6 +96,11 @@ fn value_of(kind: Kind) -> Map<String, Value> {
         Kind::Host => json!({ "type": "string", "minLength": 1 }),
         Kind::PathPrefix => text("^/[^?#]*$"),
         Kind::Type => json!({ "enum": spellings(|_| true) }),
+        Kind::OneOf(words) => json!({ "enum": words }),
+        Kind::ServicePort => json!({
+            "type": ["integer", "string"], "minimum": 1, "maximum": 65535,
+            "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
+        }),
         Kind::DnsLabel => text("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
         Kind::DnsName => text("^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"),
         Kind::Text | Kind::Folder => json!({ "type": "string", "minLength": 1 }),

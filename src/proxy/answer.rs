@@ -62,6 +62,12 @@ pub async fn answer(client: &mut Client, head: RequestHead) -> After {
                 Refusal::Removed.into()
             }
             Err(Failed::Refused(refusal)) => refusal.into(),
+            Err(Failed::Rejected(Reason::HoldTimeout(_))) => {
+                let activation = open.service().service.activation.as_ref();
+                Reject::held_too_long(
+                    activation.and_then(|activation| activation.standing().trouble),
+                )
+            }
             Err(Failed::Rejected(reason)) => reason.into(),
             Err(Failed::Again(_)) => Reason::ConnectionBroken.into(),
         };

@@ -61,7 +61,11 @@ async fn wait(
                 return Poll::Ready(Err(Failed::ClientGone));
             }
             client.timer.poll(cx).map(|()| {
-                if Instant::now() < deadline { Ok(()) } else { Err(Reason::HoldTimeout.into()) }
+                if Instant::now() < deadline {
+                    Ok(())
+                } else {
+                    Err(Reason::HoldTimeout(None).into())
+                }
             })
         })
         .await;

@@ -4,15 +4,17 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::activation::Refusal;
-use crate::backend::Cause;
+use crate::backend::{Cause, Trouble};
 use crate::http1::head::HeadError;
 
 /// An answer in the application's place.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reject {
     pub reason: Reason,
     /// In seconds (RFC 9110 section 10.2.3).
     pub retry_after: Option<u64>,
+    /// What the place where the workload runs says about it: one line.
+    pub detail: Option<String>,
 }
 
 /// Why; the value of `x-agimo-reason`, a closed set.
@@ -22,7 +24,8 @@ pub enum Reason {
     ConnectionBroken,
     Head(HeadError),
     HoldFull,
-    HoldTimeout,
+    /// What it waited for in vain, where that is known.
+    HoldTimeout(Option<Cause>),
     IdleTimeout,
     NoBackend,
     ResponseMalformed,
@@ -34,13 +37,21 @@ pub enum Reason {
 
 /// The header that carries the reason.
 pub const REASON_HEADER: &str = "x-agimo-reason";
+/// The header with the particulars, where there are any.
+pub const DETAIL_HEADER: &str = "x-agimo-detail";
 
 // === impl Reject ===
 
 impl Reject {
     /// A refusal that may have passed when the client comes again.
     fn later(reason: Reason, seconds: u64) -> Self {
-        Self { reason, retry_after: Some(seconds.max(1)) }
+        Self { reason, retry_after: Some(seconds.max(1)), detail: None }
+    }
+
+    /// Why a request was held for so long, as far as its workload's place can tell.
+    pub fn held_too_long(trouble: Option<Trouble>) -> Self {
+        let (cause, detail) = trouble.map(|trouble| (trouble.cause, trouble.detail)).unzip();
+        Self { detail, ..Reason::HoldTimeout(cause).into() }
     }
 
     /// The whole response; `close` ends the connection after it.
@@ -48,7 +59,10 @@ impl Reject {
         use std::io::Write as _;
         let (status, token, words) = self.reason.row();
         let phrase = status.canonical_reason().unwrap_or_default();
-        let body = format!("agimo: {words}\n");
+        let body = match &self.detail {
+            Some(detail) => format!("agimo: {words}: {detail}\n"),
+            None => format!("agimo: {words}\n"),
+        };
         // Writing to a vector cannot fail.
         let _ = write!(
             out,
@@ -56,6 +70,14 @@ impl Reject {
             status.as_u16(),
             body.len()
         );
+        if let Some(detail) = &self.detail {
+            // Field values are visible ASCII and spaces (RFC 9110 section 5.5).
+            let value: String = detail
+                .chars()
+                .map(|character| if matches!(character, ' '..='~') { character } else { '?' })
+                .collect();
+            let _ = write!(out, "{DETAIL_HEADER}: {}\r\n", value.trim());
+        }
         if let Some(seconds) = self.retry_after {
             let _ = write!(out, "retry-after: {seconds}\r\n");
         }
@@ -79,7 +101,7 @@ impl From<Reason> for Reject {
             Reason::HoldFull | Reason::ServiceRemoved => Self::later(reason, 1),
             // Nothing here will change that by itself; still it is not the client's fault.
             Reason::NoBackend => Self::later(reason, 60),
-            _ => Self { reason, retry_after: None },
+            _ => Self { reason, retry_after: None, detail: None },
         }
     }
 }
@@ -124,9 +146,10 @@ impl Reason {
             Self::HoldFull => {
                 (S::SERVICE_UNAVAILABLE, "hold-full", "too many requests wait for this application")
             }
-            Self::HoldTimeout => {
+            Self::HoldTimeout(None) => {
                 (S::GATEWAY_TIMEOUT, "hold-timeout", "the application was not ready within timeout")
             }
+            Self::HoldTimeout(Some(cause)) => (S::GATEWAY_TIMEOUT, cause.token(), cause.words()),
             Self::IdleTimeout => (
                 S::REQUEST_TIMEOUT,
                 "idle-timeout",
@@ -153,23 +176,7 @@ impl Reason {
             Self::UnknownHost => {
                 (S::NOT_FOUND, "unknown-host", "no service is configured for this host and path")
             }
-            Self::WakeFailed(cause) => match cause {
-                Cause::NotStarted => (
-                    S::SERVICE_UNAVAILABLE,
-                    "wake-not-started",
-                    "the application could not be started",
-                ),
-                Cause::Exited => (
-                    S::SERVICE_UNAVAILABLE,
-                    "wake-exited",
-                    "the application ended before it was ready",
-                ),
-                Cause::NotReady => (
-                    S::SERVICE_UNAVAILABLE,
-                    "wake-not-ready",
-                    "the application was not ready in time",
-                ),
-            },
+            Self::WakeFailed(cause) => (S::SERVICE_UNAVAILABLE, cause.token(), cause.words()),
             Self::Head(error) => Self::head_row(error),
         }
     }
@@ -197,6 +204,24 @@ impl Reason {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_hold_that_was_in_vain_says_what_it_waited_for() {
+        let detail =
+            "web-1, container app: ErrImageNeverPull: image \u{201c}x\u{201d}\r\nset-cookie: a"
+                .to_owned();
+        let trouble = Trouble { cause: Cause::ImageUnavailable, detail };
+        let mut out = Vec::new();
+        Reject::held_too_long(Some(trouble)).write(false, false, &mut out);
+        let text = String::from_utf8(out).unwrap();
+        assert!(text.starts_with("HTTP/1.1 504 Gateway Timeout\r\n"), "{text}");
+        let line =
+            "x-agimo-detail: web-1, container app: ErrImageNeverPull: image ?x???set-cookie: a\r\n";
+        for line in ["x-agimo-reason: image-unavailable\r\n", line] {
+            assert!(text.contains(line), "{line:?} in {text}");
+        }
+        assert_eq!(Reject::held_too_long(None).reason.token(), "hold-timeout");
+    }
 
     #[test]
     fn an_answer_names_its_reason_and_when_to_come_again() {

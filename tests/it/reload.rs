@@ -209,7 +209,7 @@ async fn services_of_a_cluster_start_with_a_warning_and_answer_503() {
     let seed = "[[services]]\nhost = \"example.com\"\ntype = \"sts\"\nnamespace = \"default\"\n\
                 name = \"example\"\nservice_name = \"example\"\nservice_port = 80\n";
     let agimo = Agimo::with(seed).start().await;
-    let line = agimo.until_logged("no Kubernetes backend").await;
+    let line = agimo.until_logged("no cluster and no Prometheus is known").await;
     assert!(line.contains("\"WARN\"") && line.contains("example.com"), "{line}");
     let response = agimo.get("example.com", "/").await;
     assert_eq!((response.status, response.reason()), (503, Some("no-backend")));

@@ -46,7 +46,8 @@ type = \"deploy\" # deployment | deploy | statefulset | sts | process
 namespace = \"default\"
 name = \"example\"
 service_name = \"example\"
-service_port = 80
+service_port = 80 # or its name
+scaler = \"agimo\" # agimo itself writes replicas; without it, whatever reads its metrics
 
 # A program on this machine, for some paths of the same host.
 [[services]]
@@ -103,6 +104,11 @@ const SECTIONS: &[(&str, &str, &[Place])] = &[
         "With `type = \"deployment\"` or `\"statefulset\"`",
         "Several services may name the same workload.",
         &[Place::Kubernetes],
+    ),
+    (
+        "With `type = \"deployment\"` or `\"statefulset\"`, or at the top as default",
+        "At the top they are the default of all services of these types.",
+        &[Place::TopAndKubernetes],
     ),
     (
         "With `type = \"process\"`",
@@ -186,6 +192,7 @@ mod tests {
                 Place::Services if key.name == "type" => vec![below(PROCESS)],
                 Place::Services => vec![below(KUBERNETES), below(PROCESS)],
                 Place::Kubernetes => vec![below(KUBERNETES)],
+                Place::TopAndKubernetes => vec![top, below(KUBERNETES)],
                 Place::Processes => vec![below(PROCESS)],
             };
             for file in files {

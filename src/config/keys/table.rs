@@ -1,6 +1,7 @@
 //! The table of keys, in the order of the manual. Words and ranges only; it checks nothing.
 
 use super::{Fallback, Key, Kind, Place};
+use crate::config::{Scaler, Via};
 
 /// Every key of a configuration file.
 pub const TABLE: &[Key] = &[
@@ -180,10 +181,31 @@ pub const TABLE: &[Key] = &[
     Key {
         name: "service_port",
         place: Place::Kubernetes,
-        kind: Kind::Number { least: 1, most: 65535 },
+        kind: Kind::ServicePort,
         fallback: Fallback::Required,
-        meaning: "The port of that Service, as a number.",
+        meaning: "The port of that Service, by its number or its name. The pods' own ports, which may differ from pod \
+                  to pod, are found through it.",
         example: "service_port = 80",
+    },
+    Key {
+        name: "scaler",
+        place: Place::TopAndKubernetes,
+        kind: Kind::OneOf(Scaler::SPELLINGS),
+        fallback: Fallback::Value("\"external\""),
+        meaning: "Who writes `replicas`. With `external` agimo only reports: KEDA, an HPA or whatever else reads its \
+                  metrics wakes the workload and puts it to sleep. With `agimo` it does both itself: it wakes it on the \
+                  first request and puts it to sleep after `sleep_after`. While several replicas of agimo run it wakes \
+                  and does not put to sleep.",
+        example: "scaler = \"agimo\"",
+    },
+    Key {
+        name: "via",
+        place: Place::TopAndKubernetes,
+        kind: Kind::OneOf(Via::SPELLINGS),
+        fallback: Fallback::Value("\"pod\""),
+        meaning: "What requests are sent to: the address of a ready `pod`, or that of the `service`, for a service mesh \
+                  that must see it. A Service's rules reach the nodes a little after its pods are ready.",
+        example: "via = \"service\"",
     },
     // For processes.
     Key {

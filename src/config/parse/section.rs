@@ -12,7 +12,7 @@ use super::value::{self, Value};
 use crate::config::keys::table::TABLE;
 use crate::config::keys::{self, Fallback, Scope};
 use crate::config::report::Problem;
-use crate::config::{Masked, Readiness};
+use crate::config::{Masked, Readiness, ServicePort};
 
 /// The keys of one table that may stand there.
 pub(super) struct Section {
@@ -157,6 +157,13 @@ impl Layers<'_> {
     pub(super) fn readiness(&self, name: &str) -> Option<Readiness> {
         match self.value(name)? {
             Value::Readiness(readiness) => Some(readiness.clone()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn service_port(&self, name: &str) -> Option<ServicePort> {
+        match self.value(name)? {
+            Value::ServicePort(port) => Some(port.clone()),
             _ => None,
         }
     }

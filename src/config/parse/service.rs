@@ -9,7 +9,7 @@ use crate::config::keys::table::TABLE;
 use crate::config::keys::{Fallback, Scope, ServiceType, TYPES};
 use crate::config::report::Problem;
 use crate::config::{
-    KubernetesConfig, KubernetesKind, ProcessConfig, ServiceConfig, WorkloadConfig,
+    KubernetesConfig, KubernetesKind, ProcessConfig, Scaler, ServiceConfig, Via, WorkloadConfig,
 };
 
 /// A service as far as it could be read, with what no other service may have.
@@ -79,7 +79,9 @@ fn kubernetes(layers: &Layers<'_>, kind: KubernetesKind) -> Option<KubernetesCon
         namespace: layers.text("namespace")?,
         name: layers.text("name")?,
         service_name: layers.text("service_name")?,
-        service_port: layers.number("service_port")?,
+        service_port: layers.service_port("service_port")?,
+        scaler: Scaler::from_spelling(&layers.text("scaler")?)?,
+        via: Via::from_spelling(&layers.text("via")?)?,
     })
 }
 

@@ -6,7 +6,9 @@ use proptest::prelude::*;
 
 use super::parse;
 use crate::config::report::{line_column, one_line, render};
-use crate::config::{Config, KubernetesConfig, KubernetesKind, Readiness, WorkloadConfig};
+use crate::config::{
+    Config, KubernetesConfig, KubernetesKind, Readiness, Scaler, ServicePort, Via, WorkloadConfig,
+};
 
 const SEED: &str = r#"timeout = '5s'
 [[services]]
@@ -85,7 +87,9 @@ fn the_seed_file_works_to_the_letter() {
         namespace: "default".to_owned(),
         name: "example".to_owned(),
         service_name: "example".to_owned(),
-        service_port: 80,
+        service_port: ServicePort::Number(80),
+        scaler: Scaler::External,
+        via: Via::Pod,
     };
     assert_eq!(service.workload, WorkloadConfig::Kubernetes(expected));
     for (spelling, kind) in [
@@ -212,6 +216,7 @@ fn a_wrong_value_names_its_cure() {
         ("port = '80'", "`port` must be a number from 1 to 65535, not a string"),
         ("max_head = '1KiB'", "write it above the first [[services]]"),
         ("service_port = 80", "remove it"),
+        ("scaler = 'agimo'", "remove it"),
     ] {
         let found = wrong_key(line);
         assert!(found.contains(part), "{line}\n{found}");

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 use super::names::{self, Complaint};
 use crate::config::keys::{self, Key, Kind, TYPES};
 use crate::config::report::Problem;
-use crate::config::{Masked, Readiness};
+use crate::config::{Masked, Readiness, ServicePort};
 
 mod quantity;
 
@@ -28,6 +28,7 @@ pub(super) enum Value {
     Environment(BTreeMap<String, Masked>),
     Networks(Vec<IpNet>),
     Readiness(Readiness),
+    ServicePort(ServicePort),
 }
 
 /// Longest piece of the file that a message repeats, in characters.
@@ -46,6 +47,11 @@ pub(super) fn read(key: &Key, written: &Spanned<DeValue<'_>>) -> Result<Value, V
         }
         (Kind::Number { least, most }, value) => {
             quantity::number(key, value, span, least..=most).map(Value::Number).map_err(one)
+        }
+        (Kind::ServicePort, value @ DeValue::Integer(_)) => {
+            let number = quantity::number(key, value, span, 1..=u64::from(u16::MAX));
+            let number = number.map(|number| ServicePort::Number(number as u16));
+            number.map(Value::ServicePort).map_err(one)
         }
         (Kind::Networks, DeValue::Array(elements)) => {
             collect(elements.iter().map(|element| network(key, element))).map(Value::Networks)
@@ -93,6 +99,21 @@ fn text(key: &Key, written: &str, span: Range<usize>) -> Result<Value, Problem> 
         Kind::PathPrefix => names::path_prefix(written),
         Kind::DnsLabel => names::dns_label(written),
         Kind::DnsName => names::dns_name(written),
+        // Names of a Service's ports are labels (core/v1 ServicePort).
+        Kind::ServicePort if written.parse::<u16>().is_ok() => Err(Complaint {
+            wrong: "is a number between quotes",
+            cure: format!("write {} = {written}", key.name),
+        }),
+        Kind::ServicePort => {
+            return names::dns_label(written)
+                .map(|name| Value::ServicePort(ServicePort::Name(name)))
+                .map_err(complain);
+        }
+        Kind::OneOf(words) if words.contains(&written) => Ok(written.to_owned()),
+        Kind::OneOf(_) => Err(Complaint {
+            wrong: "is not one of its words",
+            cure: format!("write {}", key.kind.words()),
+        }),
         Kind::Readiness if written == "tcp" => return Ok(Value::Readiness(Readiness::Tcp)),
         Kind::Readiness => {
             return names::path(written)

@@ -1,0 +1,133 @@
+//! Chooses what tells when workloads in Kubernetes are ready: its API, or Prometheus. It asks neither.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use anyhow::{Context, anyhow};
+use tracing::{info, warn};
+
+use crate::catalog::Running;
+use crate::cli::Readiness;
+use crate::config::{Config, KubernetesConfig, WorkloadConfig};
+use crate::kubernetes::Cluster;
+use crate::kubernetes::client::{self, Source};
+use crate::kubernetes::objects::Id;
+use crate::prometheus::Prometheus;
+use crate::resolve::Resolver;
+
+/// What the command line says of the cluster.
+#[derive(Clone, Debug)]
+pub struct ClusterSettings {
+    pub readiness: Readiness,
+    pub prometheus_address: Option<String>,
+    pub kube_context: Option<String>,
+    /// None means all.
+    pub watch_namespaces: Vec<String>,
+    /// Namespace and name of the Service of agimo's own replicas.
+    pub peer_service: Option<(String, String)>,
+}
+
+/// What has been chosen.
+pub enum Chosen {
+    Kubernetes(Cluster),
+    Prometheus(Prometheus),
+    Neither,
+}
+
+/// Chooses, and logs the choice where it matters.
+///
+/// # Errors
+/// When what the command line asks for, or what a service in Kubernetes needs, cannot be had.
+pub async fn choose(settings: ClusterSettings, config: &Config) -> anyhow::Result<Chosen> {
+    let is_needed = config
+        .services
+        .iter()
+        .any(|service| matches!(service.workload, WorkloadConfig::Kubernetes(_)));
+    let resolver = Resolver::default();
+    if settings.readiness != Readiness::Prometheus {
+        match client::find(settings.kube_context.as_deref(), resolver.clone()).await {
+            Ok(Some((client, source))) => {
+                if is_needed {
+                    log_kubernetes(&settings, &source);
+                }
+                let peers = settings.peer_service.map(|(namespace, name)| Id { namespace, name });
+                let namespaces = &settings.watch_namespaces;
+                return Ok(Chosen::Kubernetes(Cluster::new(client, resolver, namespaces, peers)));
+            }
+            Ok(None) if settings.readiness == Readiness::Kubernetes => {
+                return Err(anyhow!(
+                    "--readiness kubernetes, and yet no cluster is found: set KUBECONFIG or --kube-context, \
+                     or run agimo in a pod with a service account"
+                ));
+            }
+            Ok(None) => {}
+            Err(error) if is_needed || settings.readiness == Readiness::Kubernetes => {
+                return Err(error.into());
+            }
+            Err(error) => warn!("{error}; no service needs it now"),
+        }
+    }
+    match settings.prometheus_address {
+        Some(address) => {
+            if is_needed {
+                info!(address, "readiness comes from Prometheus");
+            }
+            let prometheus = Prometheus::new(&address, resolver).context("--prometheus-address")?;
+            Ok(Chosen::Prometheus(prometheus))
+        }
+        None if settings.readiness == Readiness::Prometheus => {
+            Err(anyhow!("--readiness prometheus needs --prometheus-address http://prometheus:9090"))
+        }
+        None => Ok(Chosen::Neither),
+    }
+}
+
+fn log_kubernetes(settings: &ClusterSettings, source: &Source) {
+    match &settings.prometheus_address {
+        Some(address) => info!(
+            ?source,
+            address,
+            "readiness comes from the Kubernetes API, which goes before Prometheus; --readiness prometheus chooses the other"
+        ),
+        None => info!(?source, "readiness comes from the Kubernetes API"),
+    }
+}
+
+// === impl Chosen ===
+
+impl Chosen {
+    /// What makes backends for workloads, for the catalog.
+    pub fn workloads(&self) -> Option<Box<dyn Fn(&KubernetesConfig) -> Running + Send>> {
+        match self {
+            Self::Kubernetes(cluster) => {
+                let cluster = cluster.clone();
+                Some(Box::new(move |config| cluster.workload(config)))
+            }
+            Self::Prometheus(prometheus) => {
+                let prometheus = prometheus.clone();
+                Some(Box::new(move |config| prometheus.workload(config)))
+            }
+            Self::Neither => None,
+        }
+    }
+
+    /// Whether requests can be judged: not before the first list of every watch.
+    pub fn is_ready(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
+        match self {
+            Self::Kubernetes(cluster) => {
+                let cluster = cluster.clone();
+                Box::new(move || cluster.is_ready())
+            }
+            Self::Prometheus(_) | Self::Neither => Box::new(|| true),
+        }
+    }
+
+    /// What must run for it, for ever.
+    pub fn work(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+        match self {
+            Self::Kubernetes(cluster) => Box::pin(cluster.run()),
+            Self::Prometheus(prometheus) => Box::pin(prometheus.run()),
+            Self::Neither => Box::pin(std::future::pending()),
+        }
+    }
+}

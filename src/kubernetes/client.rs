@@ -1,0 +1,93 @@
+//! Finds the cluster and makes the client that speaks with its API server. It asks for no object.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{ClientBuilder, ConfigExt};
+use kube::config::KubeConfigOptions;
+use kube::{Client, Config};
+use tower::BoxError;
+use tower::util::MapErrLayer;
+
+use crate::resolve::Resolver;
+
+/// Where the cluster's configuration was found.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The service account of the pod that agimo runs in.
+    InCluster,
+    /// `--kube-context`, `KUBECONFIG` or `~/.kube/config`.
+    Kubeconfig,
+}
+
+/// A cluster that was named and cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    #[error(
+        "the kubeconfig cannot be used: {0}; mend it, or name another with KUBECONFIG or --kube-context"
+    )]
+    Kubeconfig(#[from] kube::config::KubeconfigError),
+    #[error(
+        "the pod's service account cannot be used: {0}; let the pod mount its token (automountServiceAccountToken)"
+    )]
+    InCluster(#[from] kube::config::InClusterError),
+    #[error("no client can be made from the cluster's configuration: {0}")]
+    Client(#[from] kube::Error),
+}
+
+/// The API server is not waited for longer to connect.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client for the cluster that `context` names, or that is found: `KUBECONFIG`, then the pod's service
+/// account, then `~/.kube/config`. `None` where there is none. Nothing is asked of the cluster yet.
+pub async fn find(
+    context: Option<&str>,
+    resolver: Resolver,
+) -> Result<Option<(Client, Source)>, ConnectError> {
+    let from_kubeconfig = || async {
+        let context = context.map(ToOwned::to_owned);
+        let options = KubeConfigOptions { context, ..KubeConfigOptions::default() };
+        Config::from_kubeconfig(&options).await
+    };
+    let (config, source) = if context.is_some() || std::env::var_os("KUBECONFIG").is_some() {
+        (from_kubeconfig().await?, Source::Kubeconfig)
+    } else if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        (Config::incluster()?, Source::InCluster)
+    } else if default_kubeconfig().is_some_and(|file| file.is_file()) {
+        (from_kubeconfig().await?, Source::Kubeconfig)
+    } else {
+        return Ok(None);
+    };
+    Ok(Some((client(config, resolver)?, source)))
+}
+
+fn default_kubeconfig() -> Option<PathBuf> {
+    Some(PathBuf::from(std::env::var_os("HOME")?).join(".kube/config"))
+}
+
+/// kube's own stack of layers, on a connector that looks up names without libc.
+fn client(mut config: Config, resolver: Resolver) -> kube::Result<Client> {
+    // Whoever asks decides whether to ask again.
+    config.default_retry = false;
+    if config.proxy_url.is_some() {
+        return Client::try_from(config);
+    }
+    let mut connector = HttpConnector::new_with_resolver(resolver);
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(Some(CONNECT_TIMEOUT));
+    connector.set_keepalive(Some(Duration::from_secs(30)));
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let http = HttpClient::builder(TokioExecutor::new()).build(connector);
+    let builder = ClientBuilder::new(http, config.default_namespace.clone())
+        .with_layer(&MapErrLayer::new(BoxError::from))
+        .with_layer(&config.extra_headers_layer()?);
+    let base = config.base_uri_layer();
+    Ok(match config.auth_layer()? {
+        Some(auth) => builder.with_layer(&auth).with_layer(&base).build(),
+        None => builder.with_layer(&base).build(),
+    })
+}

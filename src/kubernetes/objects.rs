@@ -1,0 +1,204 @@
+//! What agimo keeps of Kubernetes' objects: a few fields of each, checked once. It holds no collection of them.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::core::v1::Service;
+use k8s_openapi::api::discovery::v1::EndpointSlice;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use kube::ResourceExt;
+
+use crate::config::ServicePort;
+
+/// An object's namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Id {
+    pub namespace: String,
+    pub name: String,
+}
+
+/// An EndpointSlice: some endpoints of one Service, all of one address family, with the same ports.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Slice {
+    /// The Service whose endpoints these are.
+    pub service: Id,
+    pub is_ipv6: bool,
+    /// By the name of the Service's port, which is empty where that has none.
+    pub ports: Vec<(String, u16)>,
+    pub endpoints: Vec<SliceEndpoint>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SliceEndpoint {
+    pub address: IpAddr,
+    /// The pod's UID; absent where no pod is behind the address.
+    pub pod: Option<Arc<str>>,
+    pub ready: bool,
+    /// Ready or not, it is on its way out and still answers.
+    pub last_resort: bool,
+}
+
+/// A Service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ServiceObject {
+    pub ports: Vec<PortObject>,
+    /// The labels of its pods, as a label selector; absent where it selects none.
+    pub selector: Option<String>,
+    pub prefers_ipv6: bool,
+    /// Absent for headless ones.
+    pub cluster_ip: Option<IpAddr>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PortObject {
+    pub name: String,
+    pub number: u16,
+    /// The pod's port, by number or by the name its container gives it.
+    pub target: ServicePort,
+}
+
+/// A Deployment or StatefulSet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WorkloadObject {
+    pub replicas: u32,
+    pub resource_version: String,
+    /// Why its pods cannot be made, where its controller says so.
+    pub refused: Option<String>,
+}
+
+// === impl Id ===
+
+impl Id {
+    pub fn new(namespace: &str, name: &str) -> Self {
+        Self { namespace: namespace.to_owned(), name: name.to_owned() }
+    }
+
+    pub fn of<K: ResourceExt>(object: &K) -> Self {
+        Self { namespace: object.namespace().unwrap_or_default(), name: object.name_any() }
+    }
+}
+
+impl std::fmt::Display for Id {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+// === impl Slice ===
+
+impl Slice {
+    /// `None` where the slice belongs to no Service or holds no addresses.
+    pub fn read(slice: &EndpointSlice) -> Option<Self> {
+        let service = slice.labels().get("kubernetes.io/service-name")?;
+        let is_ipv6 = match slice.address_type.as_str() {
+            "IPv4" => false,
+            "IPv6" => true,
+            _ => return None,
+        };
+        let ports = slice.ports.iter().flatten().filter_map(|port| {
+            let number = u16::try_from(port.port?).ok()?;
+            Some((port.name.clone().unwrap_or_default(), number))
+        });
+        let endpoints = slice.endpoints.iter().filter_map(|endpoint| {
+            // Further addresses have no meaning (discovery/v1 Endpoint).
+            let address = endpoint.addresses.first()?.parse().ok()?;
+            let conditions = endpoint.conditions.as_ref();
+            let condition =
+                |of: fn(&k8s_openapi::api::discovery::v1::EndpointConditions) -> Option<bool>| {
+                    conditions.and_then(of)
+                };
+            // Unknown is to be taken for ready (discovery/v1 EndpointConditions).
+            let ready = condition(|conditions| conditions.ready).unwrap_or(true);
+            let serving = condition(|conditions| conditions.serving).unwrap_or(ready);
+            let terminating = condition(|conditions| conditions.terminating).unwrap_or(false);
+            let pod = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_deref());
+            Some(SliceEndpoint {
+                address,
+                pod: pod.map(Into::into),
+                ready: ready && !terminating,
+                last_resort: serving && terminating,
+            })
+        });
+        Some(Self {
+            service: Id::new(&slice.namespace().unwrap_or_default(), service),
+            is_ipv6,
+            ports: ports.collect(),
+            endpoints: endpoints.collect(),
+        })
+    }
+}
+
+// === impl ServiceObject ===
+
+impl ServiceObject {
+    pub fn read(service: &Service) -> Self {
+        let spec = service.spec.clone().unwrap_or_default();
+        let port = |port: k8s_openapi::api::core::v1::ServicePort| {
+            let number = u16::try_from(port.port).ok()?;
+            let target = match port.target_port {
+                Some(IntOrString::Int(0)) | None => ServicePort::Number(number),
+                Some(IntOrString::Int(target)) => ServicePort::Number(u16::try_from(target).ok()?),
+                Some(IntOrString::String(name)) => ServicePort::Name(name),
+            };
+            Some(PortObject { name: port.name.unwrap_or_default(), number, target })
+        };
+        let selector = spec.selector.filter(|labels| !labels.is_empty()).map(|labels| {
+            let labels: Vec<_> =
+                labels.iter().map(|(key, value)| format!("{key}={value}")).collect();
+            labels.join(",")
+        });
+        Self {
+            ports: spec.ports.into_iter().flatten().filter_map(port).collect(),
+            selector,
+            prefers_ipv6: spec
+                .ip_families
+                .iter()
+                .flatten()
+                .next()
+                .is_some_and(|family| family == "IPv6"),
+            cluster_ip: spec.cluster_ip.and_then(|address| address.parse().ok()),
+        }
+    }
+
+    /// The port that the configuration names.
+    pub fn port(&self, wanted: &ServicePort) -> Option<&PortObject> {
+        self.ports.iter().find(|port| match wanted {
+            ServicePort::Number(number) => port.number == *number,
+            ServicePort::Name(name) => port.name == *name,
+        })
+    }
+}
+
+// === impl WorkloadObject ===
+
+impl WorkloadObject {
+    pub fn of_deployment(deployment: &Deployment) -> Self {
+        let conditions =
+            deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
+        let refused = conditions
+            .filter(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
+            .find_map(|condition| condition.message.clone());
+        let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
+        Self::new(replicas, deployment.resource_version(), refused)
+    }
+
+    /// A StatefulSet has no condition that says why its pods cannot be made; its events do.
+    pub fn of_stateful_set(set: &StatefulSet) -> Self {
+        let replicas = set.spec.as_ref().and_then(|spec| spec.replicas);
+        Self::new(replicas, set.resource_version(), None)
+    }
+
+    fn new(
+        replicas: Option<i32>,
+        resource_version: Option<String>,
+        refused: Option<String>,
+    ) -> Self {
+        Self {
+            // Without a value it is one (apps/v1 DeploymentSpec).
+            replicas: replicas.unwrap_or(1).try_into().unwrap_or(0),
+            resource_version: resource_version.unwrap_or_default(),
+            refused,
+        }
+    }
+}

@@ -1,0 +1,384 @@
+//! One workload in the cluster as a backend: joins what is seen of it with what is wanted, and has its `replicas` written.
+//! It sees no request.
+
+use std::collections::HashSet;
+use std::future::{Future, pending};
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use kube::Client;
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::condition;
+use super::index::{Endpoint, Seen};
+use super::objects::Id;
+use super::scale::{self, Failed, Known, Want, Written};
+use super::waking::Waking;
+use crate::backend::{Backend, Kept, Observed, Trouble};
+use crate::config::{KubernetesConfig, Scaler, Via};
+use crate::resolve::Resolver;
+
+/// The backend's handle on one workload; its `Runner` does the work.
+pub struct Workload {
+    orders: watch::Sender<u32>,
+    observed: watch::Receiver<Observed>,
+}
+
+/// What a runner is given.
+pub struct Surroundings {
+    pub client: Client,
+    pub resolver: Resolver,
+    pub seen: watch::Receiver<Seen>,
+    /// How many replicas of agimo there are, this one included.
+    pub peers: watch::Receiver<usize>,
+}
+
+/// Runs one workload.
+pub struct Runner {
+    config: KubernetesConfig,
+    around: Surroundings,
+    orders: watch::Receiver<u32>,
+    observed: watch::Sender<Observed>,
+    want: Want,
+    /// How many replicas it had when it was last put to sleep.
+    last_awake: u32,
+    /// Somebody waits for an endpoint, whoever scales.
+    waking: Option<Waking>,
+    /// When the first container of the last wake was seen to run.
+    started: Option<Instant>,
+    /// What was put to sleep and may still be seen as ready. Nothing is sent there.
+    leaving: HashSet<Endpoint>,
+    /// What leaves is not waited for longer.
+    leave_by: Instant,
+    written: Option<Known>,
+    write: Option<Attempt<Result<Written, Failed>>>,
+    write_again_at: Option<Instant>,
+    write_trouble: Option<Trouble>,
+    /// The address that DNS gave for the Service, where requests go by it and it has none of its own.
+    resolved: Option<SocketAddr>,
+    resolution: Option<Attempt<Option<SocketAddr>>>,
+    said_peers: bool,
+}
+
+/// Something under way to the API server or a name server.
+pub type Attempt<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The old pods' endpoints are waited for to leave before the workload is woken again; usually they do
+/// within a few hundredths of a second.
+const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// After a name could not be looked up.
+const RESOLUTION_PAUSE: Duration = Duration::from_secs(1);
+
+/// A workload, and the runner whose `run` the caller must own as a task.
+pub fn new(config: KubernetesConfig, around: Surroundings) -> (Workload, Runner) {
+    let (orders, orders_receiver) = watch::channel(0);
+    let (observed_sender, observed) = watch::channel(Observed::default());
+    let runner = Runner {
+        config,
+        around,
+        orders: orders_receiver,
+        observed: observed_sender,
+        want: Want::Nothing,
+        last_awake: 1,
+        waking: None,
+        started: None,
+        leaving: HashSet::new(),
+        leave_by: Instant::now(),
+        written: None,
+        write: None,
+        write_again_at: None,
+        write_trouble: None,
+        resolved: None,
+        resolution: None,
+        said_peers: false,
+    };
+    (Workload { orders, observed }, runner)
+}
+
+// === impl Workload ===
+
+impl Backend for Workload {
+    fn observe(&self) -> watch::Receiver<Observed> {
+        self.observed.clone()
+    }
+
+    fn scale(&self, replicas: u32) {
+        self.orders.send_replace(replicas);
+    }
+
+    fn is_ours(&self) -> bool {
+        false
+    }
+}
+
+// === impl Runner ===
+
+impl Runner {
+    /// Runs until the handle is dropped. The workload is left as it is.
+    pub async fn run(mut self) {
+        loop {
+            let seen = self.around.seen.borrow_and_update().clone();
+            self.settle(&seen);
+            tokio::select! {
+                ordered = self.orders.changed() => match ordered {
+                    Ok(()) => self.take_order(&seen),
+                    Err(_) => return,
+                },
+                seen = self.around.seen.changed() => if seen.is_err() { return },
+                peers = self.around.peers.changed() => if peers.is_err() { return },
+                outcome = outcome(&mut self.write) => self.written(outcome),
+                () = news(&mut self.waking, &seen) => {}
+                address = outcome(&mut self.resolution) => self.resolved = address,
+                () = until(self.write_again_at) => self.write_again_at = None,
+                () = tokio::time::sleep_until(self.leave_by), if self.waits_for_leaving() => {
+                    self.leaving.clear();
+                }
+            }
+        }
+    }
+
+    fn take_order(&mut self, seen: &Seen) {
+        let replicas = *self.orders.borrow_and_update();
+        let scales = self.config.scaler == Scaler::Agimo;
+        if replicas == 0 {
+            // Given up where it is another's to wake; put to sleep where it is ours.
+            self.waking = None;
+            if scales {
+                self.leaving.extend(seen.ready.iter().chain(&seen.last_resort).cloned());
+                self.want = Want::Asleep;
+            }
+            return;
+        }
+        self.waking = Some(Waking::begin(self.around.client.clone(), self.config.clone()));
+        self.started = None;
+        self.leave_by = Instant::now() + LEAVE_TIMEOUT;
+        if scales {
+            self.want = Want::Awake(replicas.max(self.last_awake));
+        }
+        // It may be ready already, so that nothing would change: say so all the same.
+        self.observed.send_modify(|_| ());
+    }
+
+    /// Acts on whatever has changed: begins what is to be done, and says what is observed.
+    fn settle(&mut self, seen: &Seen) {
+        // What is no longer listed at all has left.
+        self.leaving.retain(|endpoint| {
+            seen.ready.contains(endpoint) || seen.last_resort.contains(endpoint)
+        });
+        if let Some(waking) = &mut self.waking {
+            waking.follow(seen.service.as_deref());
+            self.started = waking.started();
+        }
+        self.begin_write(seen);
+        let ready = self.ready(seen);
+        if !ready.is_empty() {
+            self.awake(seen);
+        }
+        let observed = self.observe(seen, ready);
+        self.observed.send_if_modified(|known| {
+            let changes = *known != observed;
+            *known = observed;
+            changes
+        });
+    }
+
+    /// It has a ready endpoint: what was wanted of it has come about.
+    fn awake(&mut self, seen: &Seen) {
+        if matches!(self.want, Want::Awake(_)) {
+            self.want = Want::Nothing;
+        }
+        self.write_trouble = None;
+        // Its pods are looked at until the slices have caught up with them.
+        if self.stays(&seen.ready).next().is_some() {
+            self.waking = None;
+        }
+    }
+
+    // --- endpoints
+
+    /// What requests may be sent to.
+    fn ready(&mut self, seen: &Seen) -> Vec<SocketAddr> {
+        let mut ready: Vec<SocketAddr> =
+            self.stays(&seen.ready).map(|endpoint| endpoint.address).collect();
+        for endpoint in self.waking.iter().flat_map(Waking::ready) {
+            if !ready.contains(&endpoint.address) && !self.leaving.contains(endpoint) {
+                ready.push(endpoint.address);
+            }
+        }
+        match self.config.via {
+            Via::Service if !ready.is_empty() => self.service(seen).into_iter().collect(),
+            _ => ready,
+        }
+    }
+
+    /// Endpoints on their way out that still answer, where somebody else sees to the next ones.
+    fn last_resort(&self, seen: &Seen) -> Vec<SocketAddr> {
+        let others_come = self.config.scaler == Scaler::External
+            || seen.workload.as_ref().is_some_and(|workload| workload.replicas > 0);
+        if others_come && self.config.via == Via::Pod {
+            self.stays(&seen.last_resort).map(|endpoint| endpoint.address).collect()
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn stays<'a>(&self, endpoints: &'a [Endpoint]) -> impl Iterator<Item = &'a Endpoint> {
+        endpoints.iter().filter(|endpoint| !self.leaving.contains(endpoint))
+    }
+
+    /// The Service's own address: its cluster IP, or what DNS says where it has none.
+    fn service(&mut self, seen: &Seen) -> Option<SocketAddr> {
+        let service = seen.service.as_ref()?;
+        let port = service.port(&self.config.service_port)?.number;
+        if let Some(address) = service.cluster_ip {
+            return Some(SocketAddr::new(address, port));
+        }
+        if self.resolved.is_none() && self.resolution.is_none() {
+            let resolver = self.around.resolver.clone();
+            let name = format!("{}.{}.svc", self.config.service_name, self.config.namespace);
+            self.resolution = Some(Box::pin(async move {
+                match resolver.addresses(&name).await {
+                    Ok(found) => found.first().map(|address| SocketAddr::new(*address, port)),
+                    Err(error) => {
+                        warn!(%error, "the Service's name cannot be looked up");
+                        tokio::time::sleep(RESOLUTION_PAUSE).await;
+                        None
+                    }
+                }
+            }));
+        }
+        self.resolved
+    }
+
+    // --- writing
+
+    fn waits_for_leaving(&self) -> bool {
+        matches!(self.want, Want::Awake(_)) && !self.leaving.is_empty()
+    }
+
+    fn begin_write(&mut self, seen: &Seen) {
+        if self.write.is_some() || self.write_again_at.is_some() || !seen.synced {
+            return;
+        }
+        let Some(workload) = &seen.workload else { return };
+        let read = Known {
+            replicas: workload.replicas,
+            resource_version: workload.resource_version.clone(),
+        };
+        let known = Known::newer(read, self.written.as_ref());
+        if matches!(self.want, Want::Awake(_)) {
+            if known.replicas > 0 {
+                // Wanted again before it was put to sleep, or woken by another: nothing leaves.
+                self.leaving.clear();
+            } else if seen.ready.iter().any(|endpoint| self.leaving.contains(endpoint)) {
+                // Its controllers have not seen the zero yet. Were it taken back now, nobody could tell
+                // the pods that stay from those that go.
+                return;
+            }
+        }
+        let Some(replicas) = self.want.write(&known) else {
+            if self.want == Want::Asleep {
+                self.want = Want::Nothing;
+            }
+            return;
+        };
+        if replicas == 0 {
+            self.last_awake = known.replicas;
+        }
+        let id = Id::new(&self.config.namespace, &self.config.name);
+        let client = self.around.client.clone();
+        self.write = Some(Box::pin(scale::write(client, self.config.kind, id, replicas, known)));
+    }
+
+    fn written(&mut self, outcome: Result<Written, Failed>) {
+        match outcome {
+            Ok(Written { known, conflicted }) => {
+                if !conflicted {
+                    self.log_scaled(known.replicas);
+                }
+                self.written = Some(known);
+                self.write_trouble = None;
+            }
+            Err(Failed { trouble, pause }) => {
+                self.write_again_at = Some(Instant::now() + pause);
+                if self.want == Want::Asleep {
+                    let (workload, detail) = (&self.config.name, &trouble.detail);
+                    warn!(workload, detail, "cannot be put to sleep, stays awake");
+                    self.want = Want::Nothing;
+                    self.leaving.clear();
+                } else {
+                    self.write_trouble = Some(trouble);
+                }
+            }
+        }
+    }
+
+    fn log_scaled(&self, replicas: u32) {
+        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let KubernetesConfig { namespace, name, .. } = &self.config;
+        let at_unix_us = at.as_micros() as u64;
+        info!(workload = name, namespace, replicas, at_unix_us, "scaled");
+    }
+
+    // --- what is said
+
+    fn observe(&mut self, seen: &Seen, ready: Vec<SocketAddr>) -> Observed {
+        let ready = if ready.is_empty() { self.last_resort(seen) } else { ready };
+        let trouble = if ready.is_empty() { self.trouble(seen) } else { None };
+        Observed { ready, started: self.started, failure: None, trouble, kept: self.kept() }
+    }
+
+    /// Why it is not ready, the most telling first.
+    fn trouble(&self, seen: &Seen) -> Option<Trouble> {
+        let missing = condition::trouble(&self.config, seen);
+        let waking = self.waking.as_ref();
+        missing
+            .or_else(|| waking.and(self.write_trouble.clone()))
+            .or_else(|| waking?.trouble())
+            .or_else(|| waking.and(condition::delay(&self.config, seen)))
+    }
+
+    fn kept(&mut self) -> Option<Kept> {
+        if self.config.scaler == Scaler::External {
+            return Some(Kept::External);
+        }
+        let peers = *self.around.peers.borrow_and_update();
+        let several = peers > 1;
+        if several && !self.said_peers {
+            let workload = &self.config.name;
+            info!(
+                workload,
+                peers,
+                "agimo runs more than once and cannot know what the others have open: \
+                 it wakes the workload and does not put it to sleep"
+            );
+        }
+        self.said_peers = several;
+        several.then_some(Kept::Peers)
+    }
+}
+
+/// What is under way, once; for ever where nothing is.
+async fn outcome<T>(attempt: &mut Option<Attempt<T>>) -> T {
+    let Some(running) = attempt else { return pending().await };
+    let outcome = running.await;
+    *attempt = None;
+    outcome
+}
+
+async fn news(waking: &mut Option<Waking>, seen: &Seen) {
+    match waking {
+        Some(waking) => waking.changed(seen.service.as_deref()).await,
+        None => pending().await,
+    }
+}
+
+async fn until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => pending().await,
+    }
+}
