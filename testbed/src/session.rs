@@ -72,8 +72,8 @@ fn describe(folder: &Folder) {
     let name = folder.name();
     println!(
         "\n  KUBECONFIG={}\n  inside:    cargo xtask cluster shell --name {name}\n  \
-         one line:  cargo run -q -p testbed -- enter {name} -- kubectl get pods -A\n  \
-         a pod:     cargo run -q -p testbed -- enter {name} -- curl http://POD-ADDRESS:8080/\n  \
+         one line:  cargo xtask cluster shell --name {name} -- kubectl get pods -A\n  \
+         a pod:     cargo xtask cluster shell --name {name} -- curl http://POD-ADDRESS:8080/\n  \
          logs:      {}\n  end:       cargo xtask cluster down --name {name}\n\
          Pod and service addresses, and the API server's, exist only inside.",
         folder.kubeconfig().display(),

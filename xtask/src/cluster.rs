@@ -16,6 +16,8 @@ struct Request {
     what: What,
     name: String,
     addons: bool,
+    /// What to run inside in place of a shell.
+    command: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -31,6 +33,7 @@ pub(crate) fn cluster(arguments: &[String]) -> Outcome {
     let mut command = testbed()?;
     match request.what {
         What::Up => {
+            can_run_here()?;
             packages::install_missing(&[packages::OF_CLUSTERS])?;
             command.args(["up", &request.name]);
             command.arg("--agimo").arg(agimo()?);
@@ -43,6 +46,9 @@ pub(crate) fn cluster(arguments: &[String]) -> Outcome {
         }
         What::Status => {
             command.arg("status");
+        }
+        What::Shell if !request.command.is_empty() => {
+            command.args(["enter", &request.name, "--"]).args(&request.command);
         }
         What::Shell => {
             let shell = env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
@@ -59,13 +65,35 @@ pub(crate) fn testbed() -> Result<Command, String> {
     Ok(run::program(&run::built(&mut build, "testbed")?.to_string_lossy()))
 }
 
+/// Says at once what would otherwise fail after half an hour.
+pub(crate) fn can_run_here() -> Outcome {
+    const INSTEAD: &str = "or leave the tests on a cluster out with --no-cluster";
+    if run::capture(run::program("id").arg("-u"))?.trim() != "0" {
+        return Err(format!(
+            "a cluster needs root for its namespaces and cgroups: become root, {INSTEAD}"
+        ));
+    }
+    if !run::is_installed("go") {
+        return Err(format!(
+            "there is no `go` in PATH, and a cluster is built from source: install Go 1.26.6 or later from \
+             https://go.dev/dl, {INSTEAD}"
+        ));
+    }
+    Ok(())
+}
+
 /// The agimo that a cluster gets as an image.
 pub(crate) fn agimo() -> Result<PathBuf, String> {
     run::built(&mut run::cargo(&["build", "--locked", "--package", "agimo"]), "agimo")
 }
 
 fn parse(arguments: &[String]) -> Result<Request, String> {
-    let mut request = Request { what: What::Status, name: DEFAULT_NAME.to_owned(), addons: false };
+    let mut request = Request {
+        what: What::Status,
+        name: DEFAULT_NAME.to_owned(),
+        addons: false,
+        command: Vec::new(),
+    };
     let (what, options) = arguments.split_first().ok_or("write up, down, status or shell")?;
     request.what = match what.as_str() {
         "up" => What::Up,
@@ -78,6 +106,9 @@ fn parse(arguments: &[String]) -> Result<Request, String> {
     while let Some(option) = options.next() {
         match option.as_str() {
             "--name" => request.name.clone_from(options.next().ok_or("--name needs a name")?),
+            "--" if request.what == What::Shell => {
+                request.command = options.by_ref().cloned().collect()
+            }
             "--addons" if request.what == What::Up => request.addons = true,
             other => return Err(format!("`{what}` takes no `{other}`")),
         }
@@ -99,6 +130,10 @@ mod tests {
         assert_eq!((request.what, request.name.as_str(), request.addons), (What::Up, "dev", false));
         let request = parsed("up --addons --name a").unwrap();
         assert_eq!((request.what, request.name.as_str(), request.addons), (What::Up, "a", true));
+        assert_eq!(
+            parsed("shell -- kubectl get pods").unwrap().command,
+            ["kubectl", "get", "pods"]
+        );
     }
 
     #[test]

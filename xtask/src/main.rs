@@ -30,9 +30,9 @@ const SUBCOMMANDS: &[Subcommand] = &[
     },
     Subcommand {
         name: "cluster",
-        arguments: "up|down|status|shell [--name NAME] [--addons]",
-        summary: "a Kubernetes cluster to try things on, named dev by default; --addons brings KEDA, Prometheus and \
-                  kube-state-metrics",
+        arguments: "up|down|status|shell [--name NAME] [--addons] [-- command..]",
+        summary: "a Kubernetes cluster to try things on, named dev by default; up --addons brings KEDA, Prometheus \
+                  and kube-state-metrics, shell -- runs a command inside",
         call: cluster::cluster,
     },
     Subcommand {

@@ -39,13 +39,10 @@ const PREPARATION: &[Step] = &[Step {
 }];
 
 const CLUSTER_PREPARATION: &[Step] = &[
+    Step { title: "root and Go for the cluster", check: |_| cluster::can_run_here() },
     Step {
         title: "programs a cluster needs",
         check: |_| packages::install_missing(&[packages::OF_CLUSTERS]),
-    },
-    Step {
-        title: "the test bed (built once from source, about half an hour on two cores)",
-        check: |_| run::run(cluster::testbed()?.arg("build")),
     },
 ];
 
@@ -78,19 +75,26 @@ const TESTS: &[Step] = &[
     },
 ];
 
-const CLUSTER_TESTS: &[Step] =
-    &[Step { title: "tests on a Kubernetes cluster", check: on_a_cluster }];
+const CLUSTER_TESTS: &[Step] = &[
+    Step {
+        title: "the test bed (built once from source, about half an hour on two cores)",
+        check: |_| run::run(cluster::testbed()?.arg("build")),
+    },
+    Step { title: "tests on a Kubernetes cluster", check: on_a_cluster },
+];
 
 /// With filters only the tests that match, and those on a cluster only when asked for; else everything.
 pub(crate) fn test(arguments: &[String]) -> Outcome {
     let request = parse(arguments)?;
     let mut steps: Vec<&Step> = PREPARATION.iter().collect();
+    if request.on_cluster == OnCluster::Yes {
+        steps.extend(CLUSTER_PREPARATION);
+    }
     if request.filters.is_empty() {
         steps.extend(STATIC_CHECKS);
     }
     steps.extend(TESTS);
     if request.on_cluster == OnCluster::Yes {
-        steps.extend(CLUSTER_PREPARATION);
         steps.extend(CLUSTER_TESTS);
     }
 

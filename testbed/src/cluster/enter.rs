@@ -34,5 +34,11 @@ pub(crate) fn entering(folder: &Folder, command: &[OsString]) -> Result<Command,
     nsenter.arg(at).arg("--").args(command);
     nsenter.env("PATH", search_path(folder)?);
     nsenter.env("KUBECONFIG", folder.kubeconfig()).env(VARIABLE, folder.path());
+    // What kubectl and Helm keep would outlive the cluster in the user's home.
+    let kept = folder.state("home");
+    nsenter.env("KUBECACHEDIR", kept.join("kubectl"));
+    for kind in ["CACHE", "CONFIG", "DATA"] {
+        nsenter.env(format!("HELM_{kind}_HOME"), kept.join("helm").join(kind.to_lowercase()));
+    }
     Ok(nsenter)
 }

@@ -102,7 +102,9 @@ pub(crate) fn import(archive: &std::path::Path) -> Outcome {
 /// kubectl as the cluster's administrator.
 pub(crate) fn kubectl(folder: &Folder) -> Command {
     let mut command = Command::new(folder.programs().join("kubectl"));
-    command.env("KUBECONFIG", folder.kubeconfig()).env("HOME", folder.path());
+    command
+        .env("KUBECONFIG", folder.kubeconfig())
+        .env("KUBECACHEDIR", folder.state("home/kubectl"));
     command
 }
 
