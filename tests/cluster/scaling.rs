@@ -1,0 +1,46 @@
+//! `scaler = "agimo"`: awake on the first request, asleep after the last, and no request lost between the two.
+
+use std::time::Duration;
+
+use crate::fixtures::{Namespace, agimo};
+
+#[tokio::test]
+async fn a_deployment_and_a_stateful_set_wake_and_sleep() {
+    let namespace = Namespace::new("scaling").await;
+    let web = namespace.deployment("web").apply().await;
+    let db = namespace.stateful_set("db").apply().await;
+    let keys = "scaler = \"agimo\"\nsleep_after = \"2s\"";
+    let agimo = agimo(&(web.service("web.test", keys) + &db.service("db.test", keys))).await;
+    for (sample, host) in [(&web, "web.test"), (&db, "db.test")] {
+        let response = agimo.get(host, "/").await;
+        assert_eq!(response.status, 200);
+        assert!(response.text().starts_with(&format!("hello from {}", sample.name)));
+        assert_eq!(sample.current_replicas().await, 1);
+    }
+    for sample in [&web, &db] {
+        sample.until_asleep().await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn five_hundred_first_requests_make_one_wake_and_are_all_answered() {
+    let namespace = Namespace::new("crowd").await;
+    let web = namespace.deployment("web").slow_start(Duration::from_secs(1)).apply().await;
+    let agimo = agimo(&web.service("web.test", "scaler = \"agimo\"")).await;
+    let requests = (0..500).map(|_| {
+        let address = agimo.address;
+        tokio::spawn(async move {
+            let mut client = crate::support::client::Client::connect(address).await;
+            client.send("GET / HTTP/1.1\r\nHost: web.test\r\n\r\n").await;
+            client.response().await.status
+        })
+    });
+    let requests: Vec<_> = requests.collect();
+    for request in requests {
+        assert_eq!(request.await.unwrap(), 200);
+    }
+    assert_eq!(
+        agimo.metric("agimo_wakes_total{host=\"web.test\",result=\"ready\"}").await,
+        Some(1.0)
+    );
+}
