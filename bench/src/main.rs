@@ -14,6 +14,7 @@ use crate::origin::OriginOptions;
 use crate::scene::Scene;
 use crate::table::Report;
 
+mod cluster;
 mod cold;
 mod configuration;
 mod contestants;
@@ -53,7 +54,7 @@ struct Options {
     /// A look in under a minute: fewer and shorter rounds, the figures are only indicative
     #[arg(long)]
     quick: bool,
-    /// Only one of the three sections
+    /// Only one section; `cluster` only where one is around, as `cargo xtask bench --cluster` has it
     #[arg(long)]
     only: Option<Section>,
     /// Also write the tables and the machine's description to this file
@@ -66,6 +67,7 @@ enum Section {
     Warm,
     Memory,
     Cold,
+    Cluster,
 }
 
 /// What the benchmark starts of itself.
@@ -102,6 +104,11 @@ fn measure(options: &Options) -> io::Result<()> {
     let scene = Scene::open(options.agimo.as_deref())?;
     let mut report = Report::new(machine::describe(&scene));
     let wanted = |section| options.only.is_none_or(|only| only == section);
+    // Only where it is asked for: the others measure on loopback, beside nothing else.
+    if options.only == Some(Section::Cluster) {
+        let plan = if options.quick { cluster::Plan::QUICK } else { cluster::Plan::FULL };
+        cluster::measure(&scene, &plan, &mut report)?;
+    }
 
     if wanted(Section::Warm) {
         // Many short rounds: the machine's own unrest then falls on every contestant alike.

@@ -112,6 +112,12 @@ impl Waking {
         self.started
     }
 
+    /// Logs a step of the wake for whoever measures it.
+    pub fn log(&self, step: &str) {
+        let after_us = self.since.elapsed().as_micros() as u64;
+        debug!(workload = self.config.name, after_us, "{step}");
+    }
+
     fn take(
         &mut self,
         event: watcher::Result<Event<DeserializeGuard<Pod>>>,
@@ -145,8 +151,7 @@ impl Waking {
             ("pod ready", before.endpoint.is_some(), now.endpoint.is_some()),
         ];
         for (step, _, _) in steps.into_iter().filter(|(_, before, now)| !before && *now) {
-            let after_us = self.since.elapsed().as_micros() as u64;
-            debug!(workload = self.config.name, pod = now.name, after_us, "{step}");
+            self.log(step);
         }
         if now.is_started {
             self.started.get_or_insert_with(Instant::now);

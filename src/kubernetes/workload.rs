@@ -192,8 +192,10 @@ impl Runner {
         }
         self.write_trouble = None;
         // Its pods are looked at until the slices have caught up with them.
-        if self.stays(&seen.ready).next().is_some() {
-            self.waking = None;
+        if self.stays(&seen.ready).next().is_some()
+            && let Some(waking) = self.waking.take()
+        {
+            waking.log("slice ready");
         }
     }
 
