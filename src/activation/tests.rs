@@ -62,6 +62,11 @@ impl Bench {
         self.settle().await;
     }
 
+    async fn keep(&self, kept: Option<Kept>) {
+        self.backend.observed.send_modify(|observed| observed.kept = kept);
+        self.settle().await;
+    }
+
     async fn fails(&self, sequence: u64) {
         let failure =
             Failure { sequence, cause: Cause::Exited, detail: "exit status: 1".to_owned() };
@@ -207,4 +212,65 @@ async fn restless_replicas_do_not_keep_it_awake() {
         bench.backend.observed.send_modify(|_| ());
     }
     assert_eq!(bench.scaled(), [2, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_another_scaler_keeps_is_never_put_to_sleep_by_agimo() {
+    let bench = Bench::of(false);
+    bench.keep(Some(Kept::External)).await;
+    let core = bench.traffic.core(0);
+    core.arrive();
+    bench.want().await;
+    bench.becomes_ready().await;
+    core.end();
+    tokio::time::sleep(SLEEP_AFTER * 10).await;
+    assert_eq!(bench.scaled(), [2]);
+    assert_eq!(bench.activation.standing().state, "awake");
+    // Its scaler puts it to sleep; nothing is written then either.
+    bench.backend.observed.send_modify(|observed| observed.ready.clear());
+    bench.settle().await;
+    assert_eq!(bench.scaled(), [2]);
+    assert_eq!(bench.activation.standing().state, "asleep");
+}
+
+#[tokio::test(start_paused = true)]
+async fn idle_time_begins_when_nobody_keeps_it_any_more() {
+    let bench = Bench::of(false);
+    bench.keep(Some(Kept::Peers)).await;
+    bench.want().await;
+    bench.becomes_ready().await;
+    tokio::time::sleep(SLEEP_AFTER * 2).await;
+    bench.keep(None).await;
+    tokio::time::sleep(SLEEP_AFTER / 2).await;
+    assert_eq!(bench.scaled(), [2], "the peers' traffic ended only now, as far as can be told");
+    tokio::time::sleep(SLEEP_AFTER).await;
+    assert_eq!(bench.scaled(), [2, 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_that_is_another_s_to_bring_about_is_given_up_when_nobody_waits() {
+    let bench = Bench::of(false);
+    bench.keep(Some(Kept::External)).await;
+    let core = bench.traffic.core(0);
+    core.arrive();
+    bench.want().await;
+    tokio::time::sleep(SLEEP_AFTER * 2).await;
+    assert_eq!(bench.activation.standing().state, "waking", "somebody waits");
+    core.end();
+    tokio::time::sleep(SLEEP_AFTER).await;
+    assert_eq!(bench.activation.standing().state, "asleep");
+    assert_eq!(bench.scaled(), [2, 0], "the backend is told that nobody waits");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_its_owners_restart_is_held_for_however_often_it_goes() {
+    let bench = Bench::of(false);
+    for _ in 0..5 {
+        bench.want().await;
+        bench.becomes_ready().await;
+        bench.backend.observed.send_modify(|observed| observed.ready.clear());
+        bench.settle().await;
+        assert_eq!(bench.activation.published().refusal, None);
+    }
+    assert_eq!(bench.scaled(), [2; 5], "woken each time, and never stopped");
 }

@@ -3,12 +3,28 @@
 use std::path::PathBuf;
 
 use crate::run::{self, Outcome};
+use crate::{cluster, packages};
+
+/// Asks for the cold starts in a cluster, for which one is started.
+const ON_A_CLUSTER: &str = "--cluster";
 
 pub(crate) fn bench(arguments: &[String]) -> Outcome {
     // Two builds, so that agimo is measured with the features its users get and not with those of bench besides.
     let agimo = built("agimo")?;
     let bench = built("bench")?;
+    let (on_a_cluster, arguments): (Vec<_>, Vec<_>) =
+        arguments.iter().partition(|argument| *argument == ON_A_CLUSTER);
     let mut command = run::program(&bench.to_string_lossy());
+    if !on_a_cluster.is_empty() {
+        cluster::can_run_here()?;
+        packages::install_missing(&[packages::OF_CLUSTERS])?;
+        let testbed = cluster::testbed()?;
+        let name = format!("bench-{}", std::process::id());
+        // The cluster is started outside and the benchmark run inside of it.
+        command = cluster::testbed()?;
+        command.args(["with", &name, "--"]).arg(testbed.get_program()).args(["enter", &name, "--"]);
+        command.arg(bench).args(["--only", "cluster"]);
+    }
     command.arg("--agimo").arg(agimo).args(arguments);
     run::run(&mut command)
 }

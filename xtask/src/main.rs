@@ -38,7 +38,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         name: "bench",
         arguments: "[argument..]",
-        summary: "build in release and measure beside HAProxy and nginx; arguments go to the bench program",
+        summary: "build in release and measure beside HAProxy and nginx; with --cluster cold starts in Kubernetes",
         call: bench::bench,
     },
     Subcommand {
