@@ -42,6 +42,8 @@ struct Target {
 /// The backend's handle on one workload.
 struct Workload {
     target: Arc<Target>,
+    /// While it lives the target is asked for.
+    observed: watch::Receiver<Observed>,
     wanted: Arc<Notify>,
 }
 
@@ -86,7 +88,11 @@ impl Prometheus {
         });
         self.targets().push(target.clone());
         self.wanted.notify_one();
-        let backend = Arc::new(Workload { target: target.clone(), wanted: self.wanted.clone() });
+        let backend = Arc::new(Workload {
+            target: target.clone(),
+            observed: target.observed.subscribe(),
+            wanted: self.wanted.clone(),
+        });
         let targets = self.targets.clone();
         // It needs no work of its own; when nobody observes it any more it is not asked for.
         let until_dropped = async move {
@@ -197,7 +203,7 @@ impl Prometheus {
 
 impl Backend for Workload {
     fn observe(&self) -> watch::Receiver<Observed> {
-        self.target.observed.subscribe()
+        self.observed.clone()
     }
 
     fn scale(&self, replicas: u32) {

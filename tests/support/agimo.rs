@@ -27,13 +27,21 @@ pub(crate) struct Starting {
     config: String,
     file: Option<PathBuf>,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, PathBuf)>,
+    without_env: Vec<&'static str>,
 }
 
 // === impl Agimo ===
 
 impl Agimo {
     pub(crate) fn with(config: impl Into<String>) -> Starting {
-        Starting { config: config.into(), file: None, arguments: Vec::new() }
+        Starting {
+            config: config.into(),
+            file: None,
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            without_env: Vec::new(),
+        }
     }
 
     pub(crate) fn conf(&self) -> PathBuf {
@@ -121,9 +129,23 @@ impl Starting {
         self
     }
 
+    /// Does not see this variable of the test's own environment.
+    #[allow(dead_code, reason = "only what runs in a cluster has something to hide")]
+    pub(crate) fn without_env(mut self, name: &'static str) -> Self {
+        self.without_env.push(name);
+        self
+    }
+
     /// Reads this file in place of one of its own.
     pub(crate) fn reading(mut self, file: &Path) -> Self {
         self.file = Some(file.to_owned());
+        self
+    }
+
+    /// Sets a variable of its environment to the path of a file.
+    #[allow(dead_code, reason = "only what runs in a cluster has such files")]
+    pub(crate) fn environment(mut self, name: &'static str, file: &Path) -> Self {
+        self.environment.push((name, file.to_owned()));
         self
     }
 
@@ -138,11 +160,21 @@ impl Starting {
             std::fs::write(&own, self.config).unwrap();
             own
         });
-        let mut child = Command::new(env!("CARGO_BIN_EXE_agimo"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_agimo"));
+        // Nobody's own cluster is met by a test: only that of the test bed, inside of it.
+        command.env("HOME", folder.path());
+        if std::env::var_os("AGIMO_TESTBED").is_none() {
+            command.env_remove("KUBECONFIG");
+        }
+        for name in self.without_env {
+            command.env_remove(name);
+        }
+        let mut child = command
             .args(["--port", "0", "--prometheus-exporter-port", "0", "--bind", "127.0.0.1"])
             .args(["--log", "json,debug", "--conf"])
             .arg(&conf)
             .args(self.arguments)
+            .envs(self.environment)
             .stdin(Stdio::null())
             .stderr(Stdio::piped())
             .kill_on_drop(true)
