@@ -91,9 +91,11 @@ pub(super) fn with(folder: &Folder, arguments: &Arguments) -> Ended {
     let cluster = Cluster::start(folder, &built, &Wanted { agimo: arguments.agimo() })?;
     println!("up after {:.1} s", started.elapsed().as_secs_f64());
     let status = prepared(folder, arguments).and_then(|()| {
-        let mut command = Command::new(program);
-        command.args(words).env("AGIMO_TESTBED_NAME", folder.name());
-        command.status().map_err(|error| format!("{program:?} did not start: {error}"))
+        // What we start ends with us, however we end.
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(program).args(words);
+        command.env("AGIMO_TESTBED_NAME", folder.name());
+        command.status().map_err(|error| format!("setpriv did not start: {error}"))
     });
     let succeeded = status.as_ref().is_ok_and(|status| status.success());
     if let (false, Some(kept)) = (succeeded, &arguments.keep_logs) {

@@ -28,7 +28,10 @@ pub(super) fn version() -> Result<String, String> {
 
 /// Builds a recipe's binaries into a folder.
 pub(super) fn build(recipe: &Recipe, into: &Path, log: &Path) -> Outcome {
-    let mut go = go(recipe);
+    // A compiler that outlived us would write beside the next one.
+    let mut go = Command::new("setpriv");
+    go.args(["--pdeathsig", "TERM", "go"]);
+    pinned(&mut go, recipe);
     go.args(["build", "-trimpath"]).arg(format!("-ldflags={}", recipe.linker_flags()));
     if !recipe.tags.is_empty() {
         go.args(["-tags", recipe.tags]);
@@ -40,18 +43,18 @@ pub(super) fn build(recipe: &Recipe, into: &Path, log: &Path) -> Outcome {
 
 /// Where the compiler keeps a module's sources.
 pub(super) fn module_folder(recipe: &Recipe, module: &str) -> Result<PathBuf, String> {
-    let mut go = go(recipe);
+    let mut go = Command::new("go");
+    pinned(&mut go, recipe);
     let folder = command::capture(go.args(["list", "-m", "-f", "{{.Dir}}", module]))?;
     Ok(PathBuf::from(folder.trim()))
 }
 
-fn go(recipe: &Recipe) -> Command {
-    let mut command = Command::new("go");
+/// In the module's folder, with its pins as they are.
+fn pinned(command: &mut Command, recipe: &Recipe) {
     command.current_dir(recipe.sources());
     // Static, so that an image needs nothing but the binary.
     command.env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly -buildvcs=false");
     command.env("GOWORK", "off");
-    command
 }
 
 /// Runs with its output in a file, saying now and then that it still runs.
