@@ -3,8 +3,9 @@
 
 #![forbid(unsafe_code)]
 
-use agimo::config::{parse, report};
+use agimo::config::{KubernetesConfig, KubernetesKind, Scaler, ServicePort, Via, parse, report};
 use agimo::http1::head::{Limits, RequestHead, ResponseHead};
+use agimo::prometheus::answer;
 
 /// Small enough for a fuzzer to run into every one of them.
 const LIMITS: Limits = Limits { head: 2048, uri: 512, lines: 16 };
@@ -50,6 +51,30 @@ pub fn head(data: &[u8]) {
     for part in [length - 1, length / 2] {
         let parsed = RequestHead::parse(&data[..part], &LIMITS);
         assert!(!matches!(parsed, Ok(Some(_))), "{part} bytes of {length} taken for the whole");
+    }
+}
+
+/// An answer of Prometheus is read or refused in words. Not a number, and less than none, is none ready.
+pub fn prometheus(data: &[u8]) {
+    match answer::read(data) {
+        Err(error) => assert!(!error.to_string().is_empty(), "a refusal has to say why"),
+        Ok(samples) => {
+            let ready = answer::ready(&samples, &deployment());
+            let most = samples.iter().map(|sample| sample.value).fold(0.0, f64::max);
+            assert!(ready.is_none_or(|ready| f64::from(ready) <= most), "more ready than reported");
+        }
+    }
+}
+
+fn deployment() -> KubernetesConfig {
+    KubernetesConfig {
+        kind: KubernetesKind::Deployment,
+        namespace: "default".to_owned(),
+        name: "web".to_owned(),
+        service_name: "web".to_owned(),
+        service_port: ServicePort::Number(80),
+        scaler: Scaler::External,
+        via: Via::Pod,
     }
 }
 
@@ -100,6 +125,11 @@ mod tests {
     #[test]
     fn seeds_of_the_configuration() {
         replay("config", super::config);
+    }
+
+    #[test]
+    fn seeds_of_the_answer_of_prometheus() {
+        replay("prometheus", super::prometheus);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::run::{self, Outcome};
 
-const TARGETS: [&str; 2] = ["config", "head"];
+const TARGETS: [&str; 3] = ["config", "head", "prometheus"];
 const DEFAULT_SECONDS: u32 = 60;
 
 /// What the arguments ask for.
@@ -72,7 +72,7 @@ mod tests {
 
     #[test]
     fn target_and_time_are_both_optional() {
-        assert_eq!(parsed(&[]), Ok(Request { targets: vec!["config", "head"], seconds: 60 }));
+        assert_eq!(parsed(&[]), Ok(Request { targets: TARGETS.to_vec(), seconds: 60 }));
         assert_eq!(parsed(&["head"]), Ok(Request { targets: vec!["head"], seconds: 60 }));
         assert_eq!(parsed(&["config", "5"]), Ok(Request { targets: vec!["config"], seconds: 5 }));
     }

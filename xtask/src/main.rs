@@ -43,8 +43,8 @@ const SUBCOMMANDS: &[Subcommand] = &[
     },
     Subcommand {
         name: "fuzz",
-        arguments: "[config|head] [seconds]",
-        summary: "feed the parsers made-up input (needs nightly and cargo-fuzz); both targets, 60 s each, by default",
+        arguments: "[target] [seconds]",
+        summary: "feed the parsers made-up input (needs nightly and cargo-fuzz); every target, 60 s each, by default",
         call: fuzz::fuzz,
     },
     Subcommand {
