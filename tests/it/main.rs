@@ -6,6 +6,7 @@ mod support;
 mod admin;
 mod bodies;
 mod browser;
+mod choice;
 mod commands;
 mod headers;
 mod heads;
