@@ -226,10 +226,11 @@ fn query(targets: &[Arc<Target>]) -> String {
         targets.iter().map(|target| target.config.namespace.as_str()).collect();
     // Names of namespaces hold letters, digits and hyphens only, so none needs to be escaped.
     let namespaces = namespaces.into_iter().collect::<Vec<_>>().join("|");
-    format!(
-        "kube_deployment_status_replicas_ready{{namespace=~\"{namespaces}\"}} or \
-         kube_statefulset_status_replicas_ready{{namespace=~\"{namespaces}\"}}"
-    )
+    let select = |label: &str| {
+        let of = |kind| format!("kube_{kind}_status_replicas_ready{{{label}=~\"{namespaces}\"}}");
+        format!("{} or {}", of("deployment"), of("statefulset"))
+    };
+    format!("{} or {}", select(answer::NAMESPACE), select(answer::EXPORTED_NAMESPACE))
 }
 
 fn unknown(detail: String) -> Trouble {

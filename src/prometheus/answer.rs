@@ -44,6 +44,12 @@ struct Series {
     value: (f64, String),
 }
 
+/// The workload's namespace, as kube-state-metrics writes it.
+pub const NAMESPACE: &str = "namespace";
+/// Where Prometheus keeps it when a scrape without `honor_labels` says by `namespace` where kube-state-metrics itself
+/// runs (Prometheus, configuration, `scrape_config`).
+pub const EXPORTED_NAMESPACE: &str = "exported_namespace";
+
 /// Reads the answer to an instant query.
 ///
 /// # Errors
@@ -75,9 +81,9 @@ pub fn ready(samples: &[Sample], config: &KubernetesConfig) -> Option<u32> {
         KubernetesKind::StatefulSet => "statefulset",
     };
     let of_workload = samples.iter().filter(|sample| {
-        let has =
-            |label: &str, value: &str| sample.labels.get(label).is_some_and(|has| has == value);
-        has(label, &config.name) && has("namespace", &config.namespace)
+        let labels = &sample.labels;
+        let namespace = labels.get(EXPORTED_NAMESPACE).or_else(|| labels.get(NAMESPACE));
+        labels.get(label) == Some(&config.name) && namespace == Some(&config.namespace)
     });
     let values = of_workload.map(|sample| sample.value.clamp(0.0, f64::from(u32::MAX)) as u32);
     values.max()
@@ -117,6 +123,19 @@ mod tests {
         assert_eq!(ready(&samples, &config(KubernetesKind::Deployment)), Some(2));
         assert_eq!(ready(&samples, &config(KubernetesKind::StatefulSet)), Some(3));
         assert_eq!(ready(&samples[2..3], &config(KubernetesKind::Deployment)), None);
+    }
+
+    #[test]
+    fn a_namespace_that_the_scrape_has_moved_aside_is_the_workloads() {
+        let sample = |namespace: &str, exported: &str| {
+            let labels =
+                [("deployment", "web"), (NAMESPACE, namespace), (EXPORTED_NAMESPACE, exported)];
+            let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+            Sample { labels, value: 1.0 }
+        };
+        let config = config(KubernetesKind::Deployment);
+        assert_eq!(ready(&[sample("monitoring", "default")], &config), Some(1));
+        assert_eq!(ready(&[sample("default", "other")], &config), None);
     }
 
     #[test]
