@@ -21,6 +21,7 @@ pub mod client;
 pub mod condition;
 pub mod diagnosis;
 pub mod index;
+pub mod leaving;
 pub mod objects;
 pub mod pods;
 pub mod scale;

@@ -11,6 +11,9 @@ use tokio::sync::watch;
 use super::objects::{Id, ServiceObject, Slice, SliceEndpoint, WorkloadObject};
 use crate::config::{KubernetesConfig, KubernetesKind, ServicePort};
 
+#[cfg(test)]
+mod tests;
+
 /// The kinds of objects that are watched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Kind {
@@ -251,9 +254,12 @@ impl Index {
         self.publish(|target| target.service == *service);
         if self.peers.as_ref() == Some(service) {
             let slices = self.slices.get(service).into_iter().flat_map(BTreeMap::values);
-            let pods: HashSet<_> =
-                slices.flat_map(|slice| &slice.endpoints).map(|endpoint| &endpoint.pod).collect();
-            let count = pods.len();
+            // A pod may have an address of each family, and an endpoint may have no pod.
+            let replicas: HashSet<_> = slices
+                .flat_map(|slice| &slice.endpoints)
+                .map(|endpoint| endpoint.pod.as_ref().ok_or(endpoint.address))
+                .collect();
+            let count = replicas.len();
             self.peer_count.send_if_modified(|known| std::mem::replace(known, count) != count);
         }
     }

@@ -1,7 +1,6 @@
 //! One workload in the cluster as a backend: joins what is seen of it with what is wanted, and has its `replicas` written.
 //! It sees no request.
 
-use std::collections::HashSet;
 use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -14,6 +13,7 @@ use tracing::{info, warn};
 
 use super::condition;
 use super::index::{Endpoint, Seen};
+use super::leaving::Leaving;
 use super::objects::Id;
 use super::scale::{self, Failed, Known, Want, Written};
 use super::waking::Waking;
@@ -49,10 +49,7 @@ pub struct Runner {
     waking: Option<Waking>,
     /// When the first container of the last wake was seen to run.
     started: Option<Instant>,
-    /// What was put to sleep and may still be seen as ready. Nothing is sent there.
-    leaving: HashSet<Endpoint>,
-    /// What leaves is not waited for longer.
-    leave_by: Instant,
+    leaving: Leaving,
     written: Option<Known>,
     write: Option<Attempt<Result<Written, Failed>>>,
     write_again_at: Option<Instant>,
@@ -66,9 +63,6 @@ pub struct Runner {
 /// Something under way to the API server or a name server.
 pub type Attempt<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The old pods' endpoints are waited for to leave before the workload is woken again; usually they do
-/// within a few hundredths of a second.
-const LEAVE_TIMEOUT: Duration = Duration::from_secs(2);
 /// After a name could not be looked up.
 const RESOLUTION_PAUSE: Duration = Duration::from_secs(1);
 
@@ -85,8 +79,7 @@ pub fn new(config: KubernetesConfig, around: Surroundings) -> (Workload, Runner)
         last_awake: 1,
         waking: None,
         started: None,
-        leaving: HashSet::new(),
-        leave_by: Instant::now(),
+        leaving: Leaving::new(Instant::now()),
         written: None,
         write: None,
         write_again_at: None,
@@ -123,6 +116,8 @@ impl Runner {
             let seen = self.around.seen.borrow_and_update().clone();
             self.settle(&seen);
             tokio::select! {
+                // An order goes first: what it puts to sleep must not be said to be ready once more.
+                biased;
                 ordered = self.orders.changed() => match ordered {
                     Ok(()) => self.take_order(&seen),
                     Err(_) => return,
@@ -133,8 +128,8 @@ impl Runner {
                 () = news(&mut self.waking, &seen) => {}
                 address = outcome(&mut self.resolution) => self.resolved = address,
                 () = until(self.write_again_at) => self.write_again_at = None,
-                () = tokio::time::sleep_until(self.leave_by), if self.waits_for_leaving() => {
-                    self.leaving.clear();
+                () = tokio::time::sleep_until(self.leaving.until()), if self.waits_for_leaving(&seen) => {
+                    self.leaving.give_up(&seen.ready);
                 }
             }
         }
@@ -145,16 +140,18 @@ impl Runner {
         let scales = self.config.scaler == Scaler::Agimo;
         if replicas == 0 {
             // Given up where it is another's to wake; put to sleep where it is ours.
-            self.waking = None;
+            let waking = self.waking.take();
             if scales {
-                self.leaving.extend(seen.ready.iter().chain(&seen.last_resort).cloned());
+                let pods = waking.iter().flat_map(Waking::ready);
+                let listed = seen.ready.iter().chain(&seen.last_resort);
+                self.leaving.put(listed.chain(pods), Instant::now());
                 self.want = Want::Asleep;
             }
             return;
         }
         self.waking = Some(Waking::begin(self.around.client.clone(), self.config.clone()));
         self.started = None;
-        self.leave_by = Instant::now() + LEAVE_TIMEOUT;
+        self.leaving.wait_from(Instant::now());
         if scales {
             self.want = Want::Awake(replicas.max(self.last_awake));
         }
@@ -164,10 +161,10 @@ impl Runner {
 
     /// Acts on whatever has changed: begins what is to be done, and says what is observed.
     fn settle(&mut self, seen: &Seen) {
-        // What is no longer listed at all has left.
-        self.leaving.retain(|endpoint| {
+        let is_listed = |endpoint: &Endpoint| {
             seen.ready.contains(endpoint) || seen.last_resort.contains(endpoint)
-        });
+        };
+        self.leaving.forget_gone(is_listed, Instant::now());
         if let Some(waking) = &mut self.waking {
             waking.follow(seen.service.as_deref());
             self.started = waking.started();
@@ -257,29 +254,44 @@ impl Runner {
 
     // --- writing
 
-    fn waits_for_leaving(&self) -> bool {
-        matches!(self.want, Want::Awake(_)) && !self.leaving.is_empty()
+    /// `replicas` as it stands, as far as is known.
+    fn known(&self, seen: &Seen) -> Option<Known> {
+        let workload = seen.workload.as_ref()?;
+        let read = Known {
+            replicas: workload.replicas,
+            resource_version: workload.resource_version.clone(),
+        };
+        Some(Known::newer(read, self.written.as_ref()))
+    }
+
+    /// It is wanted, or another has woken it since: what has not left until then stays.
+    fn waits_for_leaving(&self, seen: &Seen) -> bool {
+        let is_wanted = match self.want {
+            Want::Awake(_) => true,
+            Want::Asleep => false,
+            Want::Nothing => self.known(seen).is_some_and(|known| known.replicas > 0),
+        };
+        is_wanted && self.leaving.has_any(&seen.ready)
     }
 
     fn begin_write(&mut self, seen: &Seen) {
         if self.write.is_some() || self.write_again_at.is_some() || !seen.synced {
             return;
         }
-        let Some(workload) = &seen.workload else { return };
-        let read = Known {
-            replicas: workload.replicas,
-            resource_version: workload.resource_version.clone(),
-        };
-        let known = Known::newer(read, self.written.as_ref());
-        if matches!(self.want, Want::Awake(_)) {
-            if known.replicas > 0 {
-                // Wanted again before it was put to sleep, or woken by another: nothing leaves.
-                self.leaving.clear();
-            } else if seen.ready.iter().any(|endpoint| self.leaving.contains(endpoint)) {
-                // Its controllers have not seen the zero yet. Were it taken back now, nobody could tell
-                // the pods that stay from those that go.
-                return;
+        let Some(known) = self.known(seen) else { return };
+        let is_wanted = matches!(self.want, Want::Awake(_));
+        match known.replicas {
+            0 => {
+                self.leaving.confirm();
+                if is_wanted && self.leaving.has_any(&seen.ready) {
+                    // Its controllers have not seen the zero yet. Were it taken back now, nobody could tell
+                    // the pods that stay from those that go.
+                    return;
+                }
             }
+            // Wanted again before it was put to sleep.
+            _ if is_wanted => self.leaving.take_back(),
+            _ => {}
         }
         let Some(replicas) = self.want.write(&known) else {
             if self.want == Want::Asleep {
@@ -310,7 +322,7 @@ impl Runner {
                     let (workload, detail) = (&self.config.name, &trouble.detail);
                     warn!(workload, detail, "cannot be put to sleep, stays awake");
                     self.want = Want::Nothing;
-                    self.leaving.clear();
+                    self.leaving.take_back();
                 } else {
                     self.write_trouble = Some(trouble);
                 }
