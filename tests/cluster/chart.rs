@@ -46,6 +46,41 @@ async fn wrong_values_are_refused_by_their_names() {
 }
 
 #[tokio::test]
+async fn the_api_server_accepts_what_is_off_by_default() {
+    let namespace = Namespace::new("options").await;
+    let spread = json!({
+        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
+    });
+    let values = json!({
+        "config": namespace.deployment("web").service("web.test", ""),
+        "replicas": 3, "watchNamespaces": [namespace.name], "threads": 2, "accessLog": true,
+        "service": { "type": "LoadBalancer", "externalTrafficPolicy": "Local", "nodePort": 30123 },
+        "networkPolicy": { "enabled": true, "trafficFrom": [{ "ipBlock": { "cidr": "10.0.0.0/8" } }] },
+        "topologySpreadConstraints": [spread], "extraEnv": [{ "name": "A", "value": "b" }],
+        "podDisruptionBudget": { "minAvailable": "50%", "maxUnavailable": null },
+        "startupProbe": { "httpGet": { "path": "/livez", "port": "admin" } },
+        "commonLabels": { "team": "web" }, "podLabels": { "mesh": "off" },
+    });
+    let release = Release::prepare(&namespace, &values.to_string());
+    let manifests = release.helm(&["template", "agimo", CHART]).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("all.yaml");
+    std::fs::write(&file, manifests).unwrap();
+    let said = release.kubectl(&["apply", "--dry-run=server", "-f", file.to_str().unwrap()]).await;
+    for object in
+        ["networkpolicy.networking.k8s.io", "poddisruptionbudget.policy", "deployment.apps"]
+    {
+        assert!(said.contains(&format!("{object}/agimo created (server dry run)")), "{said}");
+    }
+    // Their definitions come with the Prometheus operator, which is not here.
+    for (monitor, kind) in [("serviceMonitor", "ServiceMonitor"), ("podMonitor", "PodMonitor")] {
+        let set = format!("{monitor}.enabled=true,{monitor}.interval=5s");
+        let said = release.helm(&["template", "agimo", CHART, "--set", &set]).await;
+        assert!(said.contains(&format!("kind: {kind}")) && said.contains("interval: 5s"), "{said}");
+    }
+}
+
+#[tokio::test]
 async fn a_release_changes_without_a_restart_and_leaves_nothing_behind() {
     let namespace = Namespace::new("release").await;
     let web = namespace.deployment("web").replicas(1).apply().await;
@@ -65,11 +100,10 @@ async fn a_release_changes_without_a_restart_and_leaves_nothing_behind() {
     assert_eq!(release.get("after.test", "/").await.status, 200);
 
     Helm::run(&["rollback", "agimo", "1", "--namespace", &namespace.name]).await;
-    release.hurry_the_kubelet().await;
     until_status(&release, "after.test", 404).await;
     until_reloaded(&release, &pod, "1").await;
     assert_eq!(release.get("before.test", "/").await.status, 200);
-    assert_eq!(release.pods().await, [pod.clone()]);
+    assert_eq!(release.pods().await.join(" "), pod);
     let restarts = "{.status.containerStatuses[0].restartCount}";
     assert_eq!(release.field_of(&pod, restarts).await, "0");
 
@@ -88,13 +122,17 @@ async fn a_release_changes_without_a_restart_and_leaves_nothing_behind() {
 
 async fn until_status(release: &Release, host: &str, status: u16) {
     let what = format!("{host} answered {status}");
-    eventually(&what, || async { (release.get(host, "/").await.status == status).then_some(()) })
-        .await;
+    eventually(&what, || async {
+        release.hurry_the_kubelet().await;
+        (release.get(host, "/").await.status == status).then_some(())
+    })
+    .await;
 }
 
 async fn until_reloaded(release: &Release, pod: &str, successful: &str) {
     let sample = format!("agimo_config_last_reload_successful {successful}\n");
     eventually(&sample, || async {
+        release.hurry_the_kubelet().await;
         release.admin(pod, "/metrics").await.text().contains(&sample).then_some(())
     })
     .await;

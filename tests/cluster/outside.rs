@@ -9,7 +9,7 @@ use crate::support::application::{Script, reserve};
 
 /// A fake of Prometheus: it answers what the test wants, sensible or not, and counts the questions.
 struct Fake {
-    script: Script,
+    _script: Script,
     answer: Arc<Mutex<String>>,
     questions: Arc<Mutex<u32>>,
 }
@@ -32,7 +32,7 @@ impl Fake {
                 client.send(format!("HTTP/1.1 200 OK\r\n{head}{body}")).await;
             }
         });
-        Self { script, answer, questions }
+        Self { _script: script, answer, questions }
     }
 
     fn says(&self, answer: &str) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::fixtures::{Namespace, Release};
+use crate::fixtures::{Helm, Namespace, Release};
 
 #[tokio::test]
 async fn two_wake_and_never_lower_until_there_is_one() {
@@ -16,6 +16,8 @@ async fn two_wake_and_never_lower_until_there_is_one() {
     let budget = "jsonpath={.spec.maxUnavailable} of {.status.expectedPods}";
     let budget = release.kubectl(&["get", "poddisruptionbudget", "agimo", "-o", budget]).await;
     assert_eq!(budget, "1 of 2");
+    let notes = Helm::run(&["get", "notes", "agimo", "--namespace", &namespace.name]).await;
+    assert!(notes.contains("With more than one replica agimo wakes workloads and"), "{notes}");
 
     assert_eq!(release.get("web.test", "/").await.status, 200);
     // The idle time is what is tested: several times as long as one replica waits.

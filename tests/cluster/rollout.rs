@@ -12,7 +12,7 @@ use crate::fixtures::{Namespace, Release, Socket};
 use crate::support::client::Client;
 
 /// Requests on a new connection each, one after the other, until told to stop.
-struct Load {
+struct Callers {
     stop: Arc<AtomicBool>,
     tasks: Vec<JoinHandle<u32>>,
 }
@@ -20,9 +20,9 @@ struct Load {
 /// A steady load and no flood: the cluster has to get on with the rollout.
 const PAUSE: Duration = Duration::from_millis(10);
 
-// === impl Load ===
+// === impl Callers ===
 
-impl Load {
+impl Callers {
     fn start(address: SocketAddr) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let task = |_| tokio::spawn(Self::send(address, stop.clone()));
@@ -66,7 +66,7 @@ async fn a_rollout_of_agimo_fails_no_request_and_lets_streams_and_websockets_end
     let old = release.until_pods(2).await;
     let address = release.address().await;
 
-    let load = Load::start(address);
+    let callers = Callers::start(address);
     let stream = tokio::spawn(async move {
         let mut client = Client::connect(address).await;
         // Twelve seconds: longer than either old pod stays ready, shorter than it may drain.
@@ -94,6 +94,6 @@ async fn a_rollout_of_agimo_fails_no_request_and_lets_streams_and_websockets_end
         let image = release.field_of(pod, "{.spec.containers[0].image}").await;
         assert_eq!(image, "agimo.test/agimo:next");
     }
-    let answered = load.ended().await;
+    let answered = callers.ended().await;
     assert!(answered > 200, "{answered} requests");
 }
