@@ -1,6 +1,9 @@
 //! What agimo needs of the place where workloads run: see their endpoints, scale them. It knows no such place.
 
+use std::future::Future;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -17,6 +20,9 @@ pub trait Backend: Send + Sync + 'static {
     /// then stopped. Otherwise it has other owners, who restart what ends by itself, and whose it stays.
     fn is_ours(&self) -> bool;
 }
+
+/// A workload's backend, and what must run for it.
+pub type Running = (Arc<dyn Backend>, Pin<Box<dyn Future<Output = ()> + Send>>);
 
 /// What is known of a workload.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -1,8 +1,6 @@
 //! All services as they run: turns configurations into them, keeping what did not change. The only writer of routes.
 
 use std::collections::HashMap;
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -11,7 +9,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::activation::{Activation, Settings, Standing};
-use crate::backend::{Backend, Kept};
+use crate::backend::{Kept, Running};
 use crate::config::{Config, KubernetesConfig, ServiceConfig, WorkloadConfig};
 use crate::process;
 use crate::process::ports::Ports;
@@ -43,15 +41,15 @@ pub struct Snapshot {
     pub services: Vec<Arc<Service>>,
 }
 
-/// A workload's backend, and what must run for it.
-pub type Running = (Arc<dyn Backend>, Pin<Box<dyn Future<Output = ()> + Send>>);
+/// Makes backends for workloads in Kubernetes.
+pub type InKubernetes = Box<dyn Fn(&KubernetesConfig) -> Running + Send>;
 
 /// Where workloads can run.
 pub struct Places {
     /// Processes get their ports from here.
     pub ports: Ports,
-    /// Makes backends for workloads in Kubernetes; absent where no cluster is known.
-    pub kubernetes: Option<Box<dyn Fn(&KubernetesConfig) -> Running + Send>>,
+    /// Absent where no cluster is known.
+    pub kubernetes: Option<InKubernetes>,
 }
 
 /// The single writer of snapshots.

@@ -1,14 +1,12 @@
 //! Workloads in Kubernetes: follows what the API server says of them, and has them scaled. It sees no request.
 
-use std::future::Future;
-use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use kube::Client;
 use tokio::sync::Notify;
 
-use crate::backend::Backend;
+use crate::backend::Running;
 use crate::config::KubernetesConfig;
 use crate::resolve::Resolver;
 
@@ -22,6 +20,7 @@ pub mod condition;
 pub mod diagnosis;
 pub mod index;
 pub mod leaving;
+pub mod named;
 pub mod objects;
 pub mod pods;
 pub mod scale;
@@ -82,10 +81,7 @@ impl Cluster {
     }
 
     /// A workload as a backend, and what the caller must run for it.
-    pub fn workload(
-        &self,
-        config: &KubernetesConfig,
-    ) -> (Arc<dyn Backend>, Pin<Box<dyn Future<Output = ()> + Send>>) {
+    pub fn workload(&self, config: &KubernetesConfig) -> Running {
         self.need.arose.store(true, Ordering::Relaxed);
         self.need.told.notify_one();
         let (seen, peers) = {

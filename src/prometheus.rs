@@ -2,9 +2,7 @@
 //! nothing and sees no request.
 
 use std::collections::BTreeSet;
-use std::future::Future;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -12,7 +10,7 @@ use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::backend::{Backend, Cause, Kept, Observed, Trouble};
+use crate::backend::{Backend, Cause, Kept, Observed, Running, Trouble};
 use crate::config::{KubernetesConfig, Scaler, ServicePort};
 use crate::resolve::Resolver;
 
@@ -69,10 +67,7 @@ impl Prometheus {
     }
 
     /// A workload as a backend, and what the caller must run for it.
-    pub fn workload(
-        &self,
-        config: &KubernetesConfig,
-    ) -> (Arc<dyn Backend>, Pin<Box<dyn Future<Output = ()> + Send>>) {
+    pub fn workload(&self, config: &KubernetesConfig) -> Running {
         if config.scaler == Scaler::Agimo {
             let workload = &config.name;
             warn!(

@@ -6,9 +6,9 @@ use std::pin::Pin;
 use anyhow::{Context, anyhow};
 use tracing::{info, warn};
 
-use crate::catalog::Running;
+use crate::catalog::InKubernetes;
 use crate::cli::Readiness;
-use crate::config::{Config, KubernetesConfig, WorkloadConfig};
+use crate::config::{Config, WorkloadConfig};
 use crate::kubernetes::Cluster;
 use crate::kubernetes::client::{self, Source};
 use crate::kubernetes::objects::Id;
@@ -97,7 +97,7 @@ fn log_kubernetes(settings: &ClusterSettings, source: &Source) {
 
 impl Chosen {
     /// What makes backends for workloads, for the catalog.
-    pub fn workloads(&self) -> Option<Box<dyn Fn(&KubernetesConfig) -> Running + Send>> {
+    pub fn workloads(&self) -> Option<InKubernetes> {
         match self {
             Self::Kubernetes(cluster) => {
                 let cluster = cluster.clone();

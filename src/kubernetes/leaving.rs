@@ -28,11 +28,16 @@ impl Leaving {
         Self { endpoints: HashSet::new(), until: now, is_certain: false }
     }
 
-    /// These are on their way out from now on.
+    /// These are to be put to sleep.
     pub fn put<'a>(&mut self, endpoints: impl Iterator<Item = &'a Endpoint>, now: Instant) {
-        self.endpoints.extend(endpoints.cloned());
+        self.add(endpoints);
         self.is_certain = false;
         self.wait_from(now);
+    }
+
+    /// These go with those that were put to sleep.
+    pub fn add<'a>(&mut self, endpoints: impl Iterator<Item = &'a Endpoint>) {
+        self.endpoints.extend(endpoints.cloned());
     }
 
     /// The workload is wanted again, and what leaves has this long to do so.

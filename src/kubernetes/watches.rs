@@ -34,6 +34,9 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 /// A watch that was begun again and has said nothing for so long has not failed.
 const QUIET: Duration = Duration::from_secs(10);
 
+/// The status code of a watch that cannot be resumed (API concepts, 410 Gone).
+const EXPIRED: u16 = 410;
+
 const KINDS: [Kind; 4] = [Kind::Slices, Kind::Services, Kind::Deployments, Kind::StatefulSets];
 
 /// The watches for these namespaces; for none named, those of the whole cluster. Where the Service of
@@ -139,6 +142,11 @@ where
                 failing = false;
                 pause = FIRST_PAUSE;
                 lock(&index).set_fault(&scope, None);
+                continue;
+            }
+            Ok(Some(Err(watcher::Error::WatchError(status)))) if status.code == EXPIRED => {
+                // The server has forgotten where the watch was, as after its restart; a new list follows.
+                debug!(kind = ?scope.kind, namespace = scope.namespace, "{}", status.message);
                 continue;
             }
             Ok(Some(Err(error))) => {

@@ -4,7 +4,7 @@
 use std::future::{Future, pending};
 use std::net::SocketAddr;
 use std::pin::Pin;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use kube::Client;
 use tokio::sync::watch;
@@ -14,6 +14,7 @@ use tracing::{info, warn};
 use super::condition;
 use super::index::{Endpoint, Seen};
 use super::leaving::Leaving;
+use super::named::Named;
 use super::objects::Id;
 use super::scale::{self, Failed, Known, Want, Written};
 use super::waking::Waking;
@@ -54,22 +55,18 @@ pub struct Runner {
     write: Option<Attempt<Result<Written, Failed>>>,
     write_again_at: Option<Instant>,
     write_trouble: Option<Trouble>,
-    /// The address that DNS gave for the Service, where requests go by it and it has none of its own.
-    resolved: Option<SocketAddr>,
-    resolution: Option<Attempt<Option<SocketAddr>>>,
+    named: Named,
     said_peers: bool,
 }
 
 /// Something under way to the API server or a name server.
 pub type Attempt<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// After a name could not be looked up.
-const RESOLUTION_PAUSE: Duration = Duration::from_secs(1);
-
 /// A workload, and the runner whose `run` the caller must own as a task.
 pub fn new(config: KubernetesConfig, around: Surroundings) -> (Workload, Runner) {
     let (orders, orders_receiver) = watch::channel(0);
     let (observed_sender, observed) = watch::channel(Observed::default());
+    let named = Named::new(around.resolver.clone(), &config);
     let runner = Runner {
         config,
         around,
@@ -84,8 +81,7 @@ pub fn new(config: KubernetesConfig, around: Surroundings) -> (Workload, Runner)
         write: None,
         write_again_at: None,
         write_trouble: None,
-        resolved: None,
-        resolution: None,
+        named,
         said_peers: false,
     };
     (Workload { orders, observed }, runner)
@@ -126,7 +122,7 @@ impl Runner {
                 peers = self.around.peers.changed() => if peers.is_err() { return },
                 outcome = outcome(&mut self.write) => self.written(outcome),
                 () = news(&mut self.waking, &seen) => {}
-                address = outcome(&mut self.resolution) => self.resolved = address,
+                () = self.named.changed() => {}
                 () = until(self.write_again_at) => self.write_again_at = None,
                 () = tokio::time::sleep_until(self.leaving.until()), if self.waits_for_leaving(&seen) => {
                     self.leaving.give_up(&seen.ready);
@@ -164,12 +160,20 @@ impl Runner {
         let is_listed = |endpoint: &Endpoint| {
             seen.ready.contains(endpoint) || seen.last_resort.contains(endpoint)
         };
-        self.leaving.forget_gone(is_listed, Instant::now());
-        if let Some(waking) = &mut self.waking {
-            waking.follow(seen.service.as_deref());
-            self.started = waking.started();
+        let now = Instant::now();
+        self.leaving.forget_gone(is_listed, now);
+        if self.falls_asleep(seen, now) {
+            let pods = self.waking.iter().flat_map(Waking::ready);
+            self.leaving.add(seen.ready.iter().chain(&seen.last_resort).chain(pods));
         }
         self.begin_write(seen);
+        if let Some(waking) = &mut self.waking {
+            // The write goes first: it is what the request waits for.
+            if self.write.is_none() {
+                waking.follow(seen.service.as_deref());
+            }
+            self.started = waking.started();
+        }
         let ready = self.ready(seen);
         if !ready.is_empty() {
             self.awake(seen);
@@ -208,7 +212,7 @@ impl Runner {
             }
         }
         match self.config.via {
-            Via::Service if !ready.is_empty() => self.service(seen).into_iter().collect(),
+            Via::Service if !ready.is_empty() => self.service(seen, ready).into_iter().collect(),
             _ => ready,
         }
     }
@@ -229,27 +233,13 @@ impl Runner {
     }
 
     /// The Service's own address: its cluster IP, or what DNS says where it has none.
-    fn service(&mut self, seen: &Seen) -> Option<SocketAddr> {
+    fn service(&mut self, seen: &Seen, ready: Vec<SocketAddr>) -> Option<SocketAddr> {
         let service = seen.service.as_ref()?;
         let port = service.port(&self.config.service_port)?.number;
-        if let Some(address) = service.cluster_ip {
-            return Some(SocketAddr::new(address, port));
+        match service.cluster_ip {
+            Some(address) => Some(SocketAddr::new(address, port)),
+            None => self.named.address(port, ready),
         }
-        if self.resolved.is_none() && self.resolution.is_none() {
-            let resolver = self.around.resolver.clone();
-            let name = format!("{}.{}.svc", self.config.service_name, self.config.namespace);
-            self.resolution = Some(Box::pin(async move {
-                match resolver.addresses(&name).await {
-                    Ok(found) => found.first().map(|address| SocketAddr::new(*address, port)),
-                    Err(error) => {
-                        warn!(%error, "the Service's name cannot be looked up");
-                        tokio::time::sleep(RESOLUTION_PAUSE).await;
-                        None
-                    }
-                }
-            }));
-        }
-        self.resolved
     }
 
     // --- writing
@@ -262,6 +252,13 @@ impl Runner {
             resource_version: workload.resource_version.clone(),
         };
         Some(Known::newer(read, self.written.as_ref()))
+    }
+
+    /// Whatever is seen of it just now goes, that which only comes to be seen included.
+    fn falls_asleep(&self, seen: &Seen, now: Instant) -> bool {
+        let has_none = || self.known(seen).is_some_and(|known| known.replicas == 0);
+        let scales = self.config.scaler == Scaler::Agimo;
+        scales && (self.want == Want::Asleep || now < self.leaving.until() && has_none())
     }
 
     /// It is wanted, or another has woken it since: what has not left until then stays.
@@ -376,7 +373,7 @@ impl Runner {
 }
 
 /// What is under way, once; for ever where nothing is.
-async fn outcome<T>(attempt: &mut Option<Attempt<T>>) -> T {
+pub async fn outcome<T>(attempt: &mut Option<Attempt<T>>) -> T {
     let Some(running) = attempt else { return pending().await };
     let outcome = running.await;
     *attempt = None;
