@@ -9,9 +9,18 @@ use testbed::faults::{self, Claim};
 use crate::support::agimo::Agimo;
 use crate::support::eventually;
 
+pub(crate) use self::helm::{CHART, Helm, Release};
+pub(crate) use self::load::{Load, Question};
 pub(crate) use self::sample::{Kind, Sample};
+pub(crate) use self::scraped::{PROMETHEUS, Scraped, apply_scaled_object};
+pub(crate) use self::socket::Socket;
 
+mod helm;
+mod load;
+pub(crate) mod outage;
 mod sample;
+mod scraped;
+mod socket;
 
 /// A namespace of one test, gone after it. While it lives no other test breaks what all share.
 pub(crate) struct Namespace {
@@ -144,6 +153,12 @@ impl Agimo {
             (self.shown(host).await["ready_endpoints"] == count).then_some(())
         })
         .await;
+    }
+
+    /// How often it has woken this host's workload.
+    pub(crate) async fn wakes(&self, host: &str) -> f64 {
+        let sample = format!("agimo_wakes_total{{host=\"{host}\",result=\"ready\"}}");
+        self.metric(&sample).await.unwrap()
     }
 
     pub(crate) async fn until_state(&self, host: &str, state: &str) {

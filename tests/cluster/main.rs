@@ -8,6 +8,23 @@ mod support;
 
 mod fixtures;
 
+mod chart;
+mod external;
+mod failures;
+mod manifests;
+mod many;
+mod moment;
+mod outages;
+mod outside;
+mod peers;
 mod readiness;
+mod replicas;
+mod rights;
+mod roles;
+mod rollout;
 mod scaling;
+mod seed;
 mod smoke;
+mod stateful;
+mod updates;
+mod websocket;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fixtures::{Namespace, agimo};
+use crate::fixtures::{Namespace, Question, agimo};
 
 #[tokio::test]
 async fn a_deployment_and_a_stateful_set_wake_and_sleep() {
@@ -43,4 +43,38 @@ async fn five_hundred_first_requests_make_one_wake_and_are_all_answered() {
         agimo.metric("agimo_wakes_total{host=\"web.test\",result=\"ready\"}").await,
         Some(1.0)
     );
+}
+
+#[tokio::test]
+async fn twenty_times_to_sleep_and_back_lose_no_request() {
+    let namespace = Namespace::new("trickle").await;
+    let web = namespace.deployment("web").apply().await;
+    let agimo = agimo(&web.service("web.test", "scaler = \"agimo\"\nsleep_after = \"1s\"")).await;
+    let get = Question::get("web.test");
+    // The pauses are the trickle: most let it fall asleep, some not quite.
+    let pauses = [1_300, 1_150, 400, 1_500].map(Duration::from_millis);
+    for pause in pauses.iter().cycle().take(60) {
+        get.ask_once(agimo.address).await;
+        if agimo.wakes("web.test").await >= 20.0 {
+            break;
+        }
+        tokio::time::sleep(*pause).await;
+    }
+    assert!(agimo.wakes("web.test").await >= 20.0);
+    web.until_asleep().await;
+}
+
+#[tokio::test]
+async fn what_another_wakes_is_used_at_once_and_put_to_sleep_when_idle() {
+    let namespace = Namespace::new("another").await;
+    let web = namespace.deployment("web").apply().await;
+    let agimo = agimo(&web.service("web.test", "scaler = \"agimo\"\nsleep_after = \"2s\"")).await;
+    web.scale(2).await;
+    agimo.until_ready_endpoints("web.test", 2).await;
+    Question::get("web.test").ask_once(agimo.address).await;
+    assert_eq!(agimo.wakes("web.test").await, 0.0);
+    web.until_asleep().await;
+    // Woken again it has as many replicas as it had.
+    Question::get("web.test").ask_once(agimo.address).await;
+    assert_eq!(web.current_replicas().await, 2);
 }

@@ -1,0 +1,83 @@
+//! A service account with few rights: what it may see is enough, and what is missing is named with its cure.
+
+use std::path::{Path, PathBuf};
+
+use crate::fixtures::{Kubectl, Namespace, Question};
+use crate::support::agimo::Agimo;
+use crate::support::eventually;
+
+#[tokio::test]
+async fn the_rights_of_one_namespace_are_enough_for_it_and_a_missing_one_is_named() {
+    let namespace = Namespace::new("narrow").await;
+    let web = namespace.deployment("web").apply().await;
+    let folder = tempfile::tempdir().unwrap();
+    let kubeconfig = kubeconfig(&namespace, folder.path());
+    namespace.apply(&role(
+        "watch",
+        "endpointslices, services, deployments, statefulsets",
+        "get, list, watch",
+    ));
+    let service = web.service("web.test", "scaler = \"agimo\"\ntimeout = \"2s\"");
+
+    let lost = Agimo::with(&service).environment("KUBECONFIG", &kubeconfig).start().await;
+    let line = lost.until_logged("let agimo get, list and watch them").await;
+    assert!(line.contains("cannot list resource"), "{line}");
+    let cure = "by a ClusterRole, or name the namespaces with --watch-namespaces";
+    assert!(line.contains(cure), "{line}");
+    assert_eq!(lost.admin("/readyz").await.status, 503);
+    lost.until_reason("web.test", "readiness-unknown").await;
+    drop(lost);
+
+    let elsewhere = service.replace("web.test", "else.test").replace(&namespace.name, "default");
+    let agimo = Agimo::with(service + &elsewhere)
+        .arguments(&["--watch-namespaces", &namespace.name])
+        .environment("KUBECONFIG", &kubeconfig)
+        .start()
+        .await;
+    agimo.until_ready().await;
+    let response = agimo.get("else.test", "/").await;
+    assert_eq!((response.status, response.reason()), (504, Some("namespace-unwatched")));
+    let response = agimo.get("web.test", "/").await;
+    assert_eq!((response.status, response.reason()), (504, Some("scale-refused")));
+    let detail = response.header("x-agimo-detail").unwrap();
+    assert!(detail.contains("let agimo get and patch its scale subresource"), "{detail}");
+
+    namespace.apply(&role("scale", "deployments/scale", "get, patch"));
+    eventually("a wake with the right to it", || async {
+        (agimo.get("web.test", "/").await.status == 200).then_some(())
+    })
+    .await;
+    Question::get("web.test").ask_once(agimo.address).await;
+}
+
+/// A kubeconfig of a new service account of this namespace.
+fn kubeconfig(namespace: &Namespace, folder: &Path) -> PathBuf {
+    namespace.kubectl(&["create", "serviceaccount", "narrow"]);
+    let token = namespace.kubectl(&["create", "token", "narrow"]);
+    let file = folder.join("kubeconfig");
+    std::fs::copy(std::env::var_os("KUBECONFIG").unwrap(), &file).unwrap();
+    let config = |words: &[&str]| {
+        let file = file.to_str().unwrap();
+        Kubectl::run(&[&["--kubeconfig", file, "config"], words].concat());
+    };
+    config(&["set-credentials", "narrow", "--token", token.trim()]);
+    config(&["set-context", "--current", "--user", "narrow"]);
+    file
+}
+
+/// A Role with these rights, bound to the service account.
+fn role(name: &str, resources: &str, verbs: &str) -> String {
+    format!(
+        "apiVersion: rbac.authorization.k8s.io/v1
+kind: Role
+metadata: {{ name: {name} }}
+rules: [{{ apiGroups: ['', apps, discovery.k8s.io], resources: [{resources}], verbs: [{verbs}] }}]
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: RoleBinding
+metadata: {{ name: {name} }}
+subjects: [{{ kind: ServiceAccount, name: narrow }}]
+roleRef: {{ apiGroup: rbac.authorization.k8s.io, kind: Role, name: {name} }}
+"
+    )
+}
