@@ -7,6 +7,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
 use crate::fixtures::{CHART, Helm, Namespace, Release, Scraped, Socket, apply_scaled_object};
+use crate::support::client::Client;
 use crate::support::within;
 
 /// A chart repository on loopback, made and served as README says.
@@ -88,40 +89,46 @@ async fn over_two_pods_prometheus_sums_to_what_was_sent() {
     const SLOW: u32 = 8;
     let namespace = Namespace::new("sums").await;
     let web = namespace.deployment("web").replicas(1).apply().await;
-    let mut values = json!({ "config": web.service("sums.test", ""), "replicas": 2 });
+    // Prometheus still has what an earlier run in this cluster has sent.
+    let host = format!("{}.test", namespace.name);
+    let mut values = json!({ "config": web.service(&host, ""), "replicas": 2 });
     for (annotation, value) in
         [("scrape", "true"), ("scheme", "http"), ("path", "/"), ("port", "9090")]
     {
         values["podAnnotations"][format!("prometheus.io/{annotation}")] = json!(value);
     }
+    let active = format!("sum(agimo_active_requests{{host=\"{host}\"}})");
+    let total = format!("agimo_requests_total{{host=\"{host}\"}}");
     let release = Release::install(&namespace, &values).await;
     // A rate is of what has changed since the first scrape, so that has to be over.
-    Scraped::until("count(agimo_requests_total{host=\"sums.test\"})", 2.0).await;
-    Scraped::until("sum(agimo_active_requests{host=\"sums.test\"})", 0.0).await;
+    Scraped::until(&format!("count({total})"), 2.0).await;
+    Scraped::until(&active, 0.0).await;
 
     let mut slow = Vec::new();
-    for _ in 0..SLOW {
-        let mut client = release.connect().await;
-        client.send("GET /slow?for=6s HTTP/1.1\r\nHost: sums.test\r\n\r\n").await;
-        slow.push(client);
+    for pod in release.until_pods(2).await {
+        let address = release.address_of(&pod, 8080).await;
+        for _ in 0..SLOW / 2 {
+            let mut client = Client::connect(address).await;
+            client.send(format!("GET /slow?for=6s HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            slow.push(client);
+        }
+        let mut client = Client::connect(address).await;
+        for _ in 0..SHORT / 2 {
+            client.send(format!("GET / HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
+            assert_eq!(client.response().await.status, 200);
+        }
     }
-    for _ in 0..SHORT {
-        assert_eq!(release.get("sums.test", "/").await.status, 200);
-    }
-    Scraped::until("sum(agimo_active_requests{host=\"sums.test\"})", f64::from(SLOW)).await;
+    Scraped::until(&active, f64::from(SLOW)).await;
     for mut client in slow {
         assert_eq!(client.response().await.status, 200);
     }
     let sent = f64::from(SHORT + SLOW);
-    Scraped::until("sum(agimo_active_requests{host=\"sums.test\"})", 0.0).await;
-    Scraped::until("sum(agimo_requests_total{host=\"sums.test\"})", sent).await;
-    // Both pods have had some: the sum is one.
-    Scraped::until("count(agimo_requests_total{host=\"sums.test\"} > 0)", 2.0).await;
+    Scraped::until(&active, 0.0).await;
+    Scraped::until(&format!("sum({total})"), sent).await;
     // Prometheus extends what it has seen to the ends of the window, by a scrape at most at each.
-    let rate = Scraped::value("sum(rate(agimo_requests_total{host=\"sums.test\"}[1m])) * 60").await;
+    let rate = Scraped::value(&format!("sum(rate({total}[1m])) * 60")).await;
     let rate = rate.unwrap();
     assert!((sent..sent * 1.4).contains(&rate), "{rate} for {sent}");
-    drop(namespace);
 }
 
 /// The values of the manual for both workloads, but for the names and a longer hold on a busy machine.
