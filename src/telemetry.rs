@@ -4,6 +4,9 @@ use std::fmt::Write as _;
 use std::io::IsTerminal as _;
 
 use tracing::level_filters::LevelFilter;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt as _;
+use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub mod counters;
 pub mod process;
@@ -44,9 +47,21 @@ pub fn start_log(format: Option<LogFormat>, level: LevelFilter) {
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
     match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {
-        LogFormat::Text => builder.with_ansi(terminal).init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
+        LogFormat::Text => builder.with_ansi(terminal).finish().with(filter(level)).init(),
+        LogFormat::Json => builder.json().flatten_event(true).finish().with(filter(level)).init(),
     }
+}
+
+/// agimo speaks at `level`; its libraries only of what is wrong, unless everything is wanted. The Kubernetes
+/// client would repeat at each try what agimo says once, with its cure.
+fn filter(level: LevelFilter) -> Targets {
+    let (libraries, client) = match level {
+        LevelFilter::TRACE => (level, level),
+        level => (level.min(LevelFilter::WARN), level.min(LevelFilter::ERROR)),
+    };
+    let clients = ["kube_client", "kube_runtime"].map(|target| (target, client));
+    let own = ["access", "agimo"].map(|target| (target, level));
+    Targets::new().with_default(libraries).with_targets(clients).with_targets(own)
 }
 
 // === impl Exposition ===
@@ -123,6 +138,21 @@ impl Labels {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn libraries_are_heard_only_when_something_is_wrong() {
+        use tracing::Level;
+        let info = filter(LevelFilter::INFO);
+        assert!(info.would_enable("agimo::activation", &Level::INFO));
+        assert!(info.would_enable("access", &Level::INFO));
+        assert!(!info.would_enable("agimo::activation", &Level::DEBUG));
+        assert!(!info.would_enable("hyper_util::client", &Level::INFO));
+        assert!(info.would_enable("hyper_util::client", &Level::WARN));
+        assert!(!info.would_enable("kube_runtime::watcher", &Level::WARN));
+        assert!(!filter(LevelFilter::DEBUG).would_enable("rustls::client", &Level::DEBUG));
+        assert!(filter(LevelFilter::TRACE).would_enable("kube_client", &Level::TRACE));
+        assert!(!filter(LevelFilter::ERROR).would_enable("hyper_util", &Level::WARN));
+    }
 
     #[test]
     fn a_page_reads_as_prometheus_wants_it() {
