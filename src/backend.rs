@@ -95,6 +95,8 @@ pub enum Kept {
     External,
     /// Other replicas of agimo may have work open for it.
     Peers,
+    /// Other services of this agimo lead to it, and may have work open.
+    Services,
 }
 
 // === impl Cause ===
@@ -148,6 +150,7 @@ impl Kept {
         match self {
             Self::External => "external",
             Self::Peers => "peers",
+            Self::Services => "services",
         }
     }
 }

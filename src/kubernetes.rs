@@ -95,6 +95,11 @@ impl Cluster {
             peers,
         };
         let (workload, runner) = workload::new(config.clone(), around);
-        (Arc::new(workload), Box::pin(runner.run()))
+        let index = self.index.clone();
+        let work = async move {
+            runner.run().await;
+            watches::lock(&index).forget_unfollowed();
+        };
+        (Arc::new(workload), Box::pin(work))
     }
 }

@@ -2,8 +2,8 @@
 
 use super::index::Seen;
 use super::pods;
-use crate::backend::{Cause, Trouble};
-use crate::config::{KubernetesConfig, KubernetesKind};
+use crate::backend::{Cause, Kept, Trouble};
+use crate::config::{KubernetesConfig, KubernetesKind, Scaler};
 
 /// Why nothing can be sent to the workload, or woken: something is missing, or nothing is known.
 pub fn trouble(config: &KubernetesConfig, seen: &Seen) -> Option<Trouble> {
@@ -48,6 +48,30 @@ pub fn delay(config: &KubernetesConfig, seen: &Seen) -> Option<Trouble> {
     refused.or_else(fault)
 }
 
+/// Why agimo must not put the workload to sleep, where it has so many replicas of its own.
+pub fn kept(config: &KubernetesConfig, seen: &Seen, peers: usize) -> Option<Kept> {
+    match config.scaler {
+        Scaler::External => Some(Kept::External),
+        Scaler::Agimo if seen.followers > 1 => Some(Kept::Services),
+        Scaler::Agimo => (peers > 1).then_some(Kept::Peers),
+    }
+}
+
+/// What the log says of it; a scaler that was configured is no news.
+pub fn of_keeping(kept: Kept) -> Option<&'static str> {
+    match kept {
+        Kept::External => None,
+        Kept::Peers => Some(
+            "agimo runs more than once and cannot know what the others have open: \
+             it wakes the workload and does not put it to sleep",
+        ),
+        Kept::Services => Some(
+            "several services lead to the workload and none knows what another has open: \
+             each wakes it, and none puts it to sleep",
+        ),
+    }
+}
+
 /// The kind as Kubernetes writes it.
 pub fn kind_of(config: &KubernetesConfig) -> &'static str {
     match config.kind {
@@ -62,7 +86,7 @@ mod tests {
 
     use super::super::objects::{PortObject, ServiceObject, WorkloadObject};
     use super::*;
-    use crate::config::{Scaler, ServicePort, Via};
+    use crate::config::{ServicePort, Via};
 
     fn config() -> KubernetesConfig {
         KubernetesConfig {
@@ -117,5 +141,17 @@ mod tests {
         assert_eq!(delay.detail, "Deployment default/web: exceeded quota: q");
         seen.unwatched = true;
         assert_eq!(told(&seen).unwrap().0, Cause::NamespaceUnwatched);
+    }
+
+    #[test]
+    fn only_who_knows_of_all_work_may_put_it_to_sleep() {
+        let mut seen = Seen { followers: 1, ..Seen::default() };
+        assert_eq!(kept(&config(), &seen, 0), None);
+        assert_eq!(kept(&config(), &seen, 1), None);
+        assert_eq!(kept(&config(), &seen, 2), Some(Kept::Peers));
+        seen.followers = 2;
+        assert_eq!(kept(&config(), &seen, 1), Some(Kept::Services));
+        let external = KubernetesConfig { scaler: Scaler::External, ..config() };
+        assert_eq!(kept(&external, &seen, 2), Some(Kept::External));
     }
 }

@@ -52,6 +52,8 @@ pub struct Seen {
     pub ready: Vec<Endpoint>,
     /// Those that are on their way out and still answer.
     pub last_resort: Vec<Endpoint>,
+    /// How many follow the workload, this one included.
+    pub followers: usize,
 }
 
 /// An address of a workload, and what stands behind it.
@@ -120,7 +122,6 @@ impl Index {
 
     /// What is known of a workload, until the receiver is dropped.
     pub fn follow(&mut self, config: &KubernetesConfig) -> watch::Receiver<Seen> {
-        self.targets.retain(|target| target.seen.receiver_count() > 0);
         let kind = match config.kind {
             KubernetesKind::Deployment => Kind::Deployments,
             KubernetesKind::StatefulSet => Kind::StatefulSets,
@@ -132,9 +133,19 @@ impl Index {
             port: config.service_port.clone(),
             seen,
         };
-        target.seen.send_replace(self.seen_by(&target));
+        let workload = target.workload.clone();
         self.targets.push(target);
+        self.publish(|target| target.workload == workload);
         receiver
+    }
+
+    /// Lets go of whoever has dropped its receiver, and tells those who follow the same workload.
+    pub fn forget_unfollowed(&mut self) {
+        let is_followed = |target: &Target| target.seen.receiver_count() > 0;
+        let (followed, gone) = std::mem::take(&mut self.targets).into_iter().partition(is_followed);
+        self.targets = followed;
+        let left: HashSet<_> = Vec::into_iter(gone).map(|target| target.workload).collect();
+        self.publish(|target| left.contains(&target.workload));
     }
 
     /// Takes what a watch has brought; the object of an event goes with its name.
@@ -292,6 +303,7 @@ impl Index {
             service,
             ready,
             last_resort,
+            followers: self.targets.iter().filter(|of| of.workload == target.workload).count(),
         }
     }
 

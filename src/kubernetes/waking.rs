@@ -12,13 +12,13 @@ use kube::core::DeserializeGuard;
 use kube::runtime::WatchStreamExt;
 use kube::runtime::watcher::{self, Event};
 use tokio::time::Instant;
-use tracing::debug;
+use tracing::{debug, warn};
 
 use super::diagnosis;
 use super::index::Endpoint;
 use super::objects::{Id, ServiceObject};
 use super::pods::{self, PodState};
-use super::watches::{WATCH_SECONDS, events};
+use super::watches::{WATCH_SECONDS, chain, events};
 use super::workload::Attempt;
 use crate::backend::Trouble;
 use crate::config::KubernetesConfig;
@@ -35,6 +35,8 @@ pub struct Waking {
     diagnosis: Option<Attempt<Option<Trouble>>>,
     diagnosed: Option<Trouble>,
     started: Option<Instant>,
+    /// The pods could not be watched, and it was said.
+    is_blind: bool,
 }
 
 /// A wake that takes longer is looked into, and again at this interval.
@@ -55,6 +57,7 @@ impl Waking {
             diagnosis: None,
             diagnosed: None,
             started: None,
+            is_blind: false,
         }
     }
 
@@ -138,7 +141,13 @@ impl Waking {
             Ok(Event::Delete(pod)) => drop(self.pods.remove(&Id::of(&pod).name)),
             Ok(Event::Init) => self.pods.clear(),
             Ok(Event::InitDone) => {}
-            Err(error) => debug!(%error, "the pods cannot be watched; the EndpointSlices are"),
+            Err(error) if self.is_blind => debug!(%error, "the pods cannot be watched still"),
+            Err(error) => {
+                self.is_blind = true;
+                let workload = &self.config.name;
+                let error = chain(&error);
+                warn!(workload, error, "the pods cannot be watched; the EndpointSlices alone tell");
+            }
         }
     }
 

@@ -211,7 +211,7 @@ fn fault(scope: &Scope, error: &watcher::Error) -> String {
                 Some(namespace) => format!("a Role in namespace {namespace}"),
                 None => "a ClusterRole, or name the namespaces with --watch-namespaces".to_owned(),
             };
-            format!("{}; let agimo get, list and watch them by {place}", status.message)
+            format!("{}; let agimo list and watch them by {place}", status.message)
         }
         other => format!("the API server cannot be read: {}", chain(other)),
     }
@@ -239,6 +239,42 @@ pub fn lock(index: &Shared) -> std::sync::MutexGuard<'_, Index> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
+
+    fn services(namespace: Option<&str>) -> Scope {
+        Scope { kind: Kind::Services, namespace: namespace.map(ToOwned::to_owned) }
+    }
+
+    /// The API server lets none of these through; an older or newer one may.
+    #[test]
+    fn an_object_that_cannot_be_decoded_is_left_out_and_keeps_its_name() {
+        let read = |service: &Service| Some(Object::Service(ServiceObject::read(service)));
+        let told = |spec: serde_json::Value| {
+            let object = json!({ "metadata": { "name": "web", "namespace": "a" }, "spec": spec });
+            known(&services(None), serde_json::from_value(object).unwrap(), &read)
+        };
+        let (id, object) = told(json!({ "ports": "none" }));
+        assert_eq!((id, object), (Id::new("a", "web"), None));
+        let (id, object) = told(json!({ "ports": [{ "port": 80 }], "new": true }));
+        assert_eq!(id, Id::new("a", "web"));
+        assert!(object.is_some());
+    }
+
+    #[test]
+    fn a_missing_right_is_told_with_its_cure() {
+        let forbidden = || {
+            let status = json!({
+                "status": "Failure", "reason": "Forbidden", "code": 403, "message": "cannot list",
+            });
+            let status = serde_json::from_value(status).unwrap();
+            watcher::Error::InitialListFailed(kube::Error::Api(status))
+        };
+        let everywhere = fault(&services(None), &forbidden());
+        assert!(everywhere.starts_with("cannot list; "), "{everywhere}");
+        assert!(everywhere.contains("--watch-namespaces"), "{everywhere}");
+        let here = fault(&services(Some("a")), &forbidden());
+        assert!(here.ends_with("by a Role in namespace a"), "{here}");
+    }
 
     #[test]
     fn without_namespaces_everything_is_watched_once() {

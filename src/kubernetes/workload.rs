@@ -56,7 +56,7 @@ pub struct Runner {
     write_again_at: Option<Instant>,
     write_trouble: Option<Trouble>,
     named: Named,
-    said_peers: bool,
+    said_kept: Option<Kept>,
 }
 
 /// Something under way to the API server or a name server.
@@ -82,7 +82,7 @@ pub fn new(config: KubernetesConfig, around: Surroundings) -> (Workload, Runner)
         write_again_at: None,
         write_trouble: None,
         named,
-        said_peers: false,
+        said_kept: None,
     };
     (Workload { orders, observed }, runner)
 }
@@ -339,7 +339,7 @@ impl Runner {
     fn observe(&mut self, seen: &Seen, ready: Vec<SocketAddr>) -> Observed {
         let ready = if ready.is_empty() { self.last_resort(seen) } else { ready };
         let trouble = if ready.is_empty() { self.trouble(seen) } else { None };
-        Observed { ready, started: self.started, failure: None, trouble, kept: self.kept() }
+        Observed { ready, started: self.started, failure: None, trouble, kept: self.kept(seen) }
     }
 
     /// Why it is not ready, the most telling first.
@@ -352,23 +352,15 @@ impl Runner {
             .or_else(|| waking.and(condition::delay(&self.config, seen)))
     }
 
-    fn kept(&mut self) -> Option<Kept> {
-        if self.config.scaler == Scaler::External {
-            return Some(Kept::External);
+    fn kept(&mut self, seen: &Seen) -> Option<Kept> {
+        let kept = condition::kept(&self.config, seen, *self.around.peers.borrow_and_update());
+        if kept != self.said_kept
+            && let Some(words) = kept.and_then(condition::of_keeping)
+        {
+            info!(workload = self.config.name, "{words}");
         }
-        let peers = *self.around.peers.borrow_and_update();
-        let several = peers > 1;
-        if several && !self.said_peers {
-            let workload = &self.config.name;
-            info!(
-                workload,
-                peers,
-                "agimo runs more than once and cannot know what the others have open: \
-                 it wakes the workload and does not put it to sleep"
-            );
-        }
-        self.said_peers = several;
-        several.then_some(Kept::Peers)
+        self.said_kept = kept;
+        kept
     }
 }
 

@@ -48,6 +48,8 @@ async fn the_rights_of_one_namespace_are_enough_for_it_and_a_missing_one_is_name
     })
     .await;
     Question::get("web.test").ask_once(agimo.address).await;
+    // It cannot look at the pods, and goes by the slices alone.
+    agimo.until_logged("the pods cannot be watched").await;
 }
 
 /// A kubeconfig of a new service account of this namespace.

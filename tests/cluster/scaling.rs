@@ -22,6 +22,27 @@ async fn a_deployment_and_a_stateful_set_wake_and_sleep() {
     }
 }
 
+#[tokio::test]
+async fn a_workload_of_two_services_is_not_put_to_sleep_by_either() {
+    let namespace = Namespace::new("shared").await;
+    let web = namespace.deployment("web").apply().await;
+    let service = |host| web.service(host, "scaler = \"agimo\"\nsleep_after = \"1s\"");
+    let agimo = agimo(&(service("one.test") + &service("other.test"))).await;
+    Question::get("one.test").ask_once(agimo.address).await;
+    agimo.until_logged("several services lead to the workload").await;
+    // Both have been idle for longer than `sleep_after`.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    for host in ["one.test", "other.test"] {
+        let shown = agimo.shown(host).await;
+        assert_eq!(
+            (&shown["state"], &shown["kept_awake_by"]),
+            (&"awake".into(), &"services".into())
+        );
+    }
+    agimo.reconfigure(&service("one.test"));
+    web.until_asleep().await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn five_hundred_first_requests_make_one_wake_and_are_all_answered() {
     let namespace = Namespace::new("crowd").await;

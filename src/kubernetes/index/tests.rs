@@ -273,8 +273,21 @@ fn only_what_concerns_a_workload_wakes_whoever_runs_it() {
     put(&mut index, "web", Object::Workload(workload(2, "8")));
     assert_eq!(seen.borrow_and_update().workload, Some(workload(2, "8")));
     drop(seen);
+    index.forget_unfollowed();
+    assert_eq!(index.targets.len(), 0, "nobody follows the first any more");
+}
+
+#[test]
+fn whoever_follows_a_workload_knows_how_many_do() {
+    let mut index = index(None);
+    let web = with_web(&mut index);
     let _other = index.follow(&config("other", ServicePort::Number(80)));
-    assert_eq!(index.targets.len(), 1, "nobody follows the first any more");
+    assert_eq!(web.borrow().followers, 1);
+    let again = index.follow(&config("web", ServicePort::Number(81)));
+    assert_eq!((web.borrow().followers, again.borrow().followers), (2, 2));
+    drop(again);
+    index.forget_unfollowed();
+    assert_eq!(web.borrow().followers, 1);
 }
 
 #[test]
