@@ -15,12 +15,12 @@ async fn the_rights_of_one_namespace_are_enough_for_it_and_a_missing_one_is_name
     namespace.apply(&role(
         "watch",
         "endpointslices, services, deployments, statefulsets",
-        "get, list, watch",
+        "list, watch",
     ));
     let service = web.service("web.test", "scaler = \"agimo\"\ntimeout = \"2s\"");
 
     let lost = Agimo::with(&service).environment("KUBECONFIG", &kubeconfig).start().await;
-    let line = lost.until_logged("let agimo get, list and watch them").await;
+    let line = lost.until_logged("let agimo list and watch them").await;
     assert!(line.contains("cannot list resource"), "{line}");
     let cure = "by a ClusterRole, or name the namespaces with --watch-namespaces";
     assert!(line.contains(cure), "{line}");
