@@ -15,6 +15,7 @@ use self::objects::Id;
 use self::watches::Shared;
 use self::workload::Surroundings;
 
+pub mod attempt;
 pub mod client;
 pub mod condition;
 pub mod diagnosis;

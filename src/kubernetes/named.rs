@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tracing::warn;
 
-use super::workload::{Attempt, outcome};
+use super::attempt::{Attempt, outcome};
 use crate::config::KubernetesConfig;
 use crate::resolve::Resolver;
 

@@ -14,12 +14,12 @@ use kube::runtime::watcher::{self, Event};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::attempt::{Attempt, outcome};
 use super::diagnosis;
 use super::index::Endpoint;
 use super::objects::{Id, ServiceObject};
 use super::pods::{self, PodState};
 use super::watches::{WATCH_SECONDS, chain, events};
-use super::workload::Attempt;
 use crate::backend::Trouble;
 use crate::config::KubernetesConfig;
 
@@ -80,21 +80,12 @@ impl Waking {
                 None => pending().await,
             }
         };
-        let diagnosis = async {
-            match diagnosis {
-                Some(diagnosis) => diagnosis.await,
-                None => pending().await,
-            }
-        };
         tokio::select! {
             event = pods => match event {
                 Some(event) => self.take(event, service),
                 None => self.watched = None,
             },
-            found = diagnosis => {
-                self.diagnosed = found;
-                self.diagnosis = None;
-            }
+            found = outcome(diagnosis) => self.diagnosed = found,
             () = tokio::time::sleep_until(*diagnose_at) => self.diagnose(),
         }
     }

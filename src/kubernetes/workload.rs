@@ -1,9 +1,8 @@
 //! One workload in the cluster as a backend: joins what is seen of it with what is wanted, and has its `replicas` written.
 //! It sees no request.
 
-use std::future::{Future, pending};
+use std::future::pending;
 use std::net::SocketAddr;
-use std::pin::Pin;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use kube::Client;
@@ -11,6 +10,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::attempt::{Attempt, outcome};
 use super::condition;
 use super::index::{Endpoint, Seen};
 use super::leaving::Leaving;
@@ -58,9 +58,6 @@ pub struct Runner {
     named: Named,
     said_kept: Option<Kept>,
 }
-
-/// Something under way to the API server or a name server.
-pub type Attempt<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
 /// A workload, and the runner whose `run` the caller must own as a task.
 pub fn new(config: KubernetesConfig, around: Surroundings) -> (Workload, Runner) {
@@ -362,14 +359,6 @@ impl Runner {
         self.said_kept = kept;
         kept
     }
-}
-
-/// What is under way, once; for ever where nothing is.
-pub async fn outcome<T>(attempt: &mut Option<Attempt<T>>) -> T {
-    let Some(running) = attempt else { return pending().await };
-    let outcome = running.await;
-    *attempt = None;
-    outcome
 }
 
 async fn news(waking: &mut Option<Waking>, seen: &Seen) {
