@@ -94,6 +94,7 @@ impl<'a> Exchange<'a> {
         let mut uploading = true;
         let sent = poll_fn(|cx| Poll::Ready(self.send_head(cx))).await;
         sent.map_err(|failed| self.give_back(failed))?;
+        open.forwarded();
         let begun = poll_fn(|cx| {
             self.poll_upload(cx)?;
             if uploading && self.upload.is_finished() {

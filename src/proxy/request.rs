@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
-use tracing::info;
+use tracing::{debug, info};
 
 use crate::activation::Refusal;
 use crate::http1::head::RequestHead;
@@ -117,6 +117,14 @@ impl Open {
         self.connecting += took;
         if let Some(activation) = self.cold() {
             activation.cold_start.connected(took);
+            debug!(service = activation.name(), "connected");
+        }
+    }
+
+    /// Notes that the head has been sent to an endpoint, for whoever measures a cold start.
+    pub fn forwarded(&self) {
+        if let Some(activation) = self.cold() {
+            debug!(service = activation.name(), "forwarded");
         }
     }
 
