@@ -60,7 +60,8 @@ fn filter(level: LevelFilter) -> Targets {
         level => (level.min(LevelFilter::WARN), level.min(LevelFilter::ERROR)),
     };
     let clients = ["kube_client", "kube_runtime"].map(|target| (target, client));
-    let own = ["access", "agimo"].map(|target| (target, level));
+    // What is agimo's, requests, and what processes print.
+    let own = ["agimo", "access", "output"].map(|target| (target, level));
     Targets::new().with_default(libraries).with_targets(clients).with_targets(own)
 }
 
@@ -145,6 +146,7 @@ mod tests {
         let info = filter(LevelFilter::INFO);
         assert!(info.would_enable("agimo::activation", &Level::INFO));
         assert!(info.would_enable("access", &Level::INFO));
+        assert!(info.would_enable("output", &Level::INFO));
         assert!(!info.would_enable("agimo::activation", &Level::DEBUG));
         assert!(!info.would_enable("hyper_util::client", &Level::INFO));
         assert!(info.would_enable("hyper_util::client", &Level::WARN));
