@@ -1,5 +1,6 @@
 //! Parts of Kubernetes that are away, hang or come late: what runs goes on, what is cold waits, and all is right again
-//! without a restart of agimo.
+//! without a restart of agimo. Tests run in the order of their names, and these last: Prometheus, kube-state-metrics and
+//! KEDA look at what they missed only half a minute later.
 
 use std::time::Duration;
 
