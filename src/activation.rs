@@ -270,13 +270,11 @@ impl Activation {
     }
 
     fn release(&self, before: Machine, ready: Arc<[SocketAddr]>) {
-        let now = (Instant::now(), SystemTime::now());
-        // First of all: nobody waits for the log.
-        self.publish(Published { ready, refusal: None });
+        // Said first: once it is published, a core may tell of the answer before this thread goes on.
         if let State::Waking { since } = before.state {
-            let after = now.0.saturating_duration_since(since);
+            let after = since.elapsed();
             self.cold_start.ready(after);
-            let at = now.1.duration_since(UNIX_EPOCH).unwrap_or_default();
+            let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
             info!(
                 service = self.name,
                 after_ms = after.as_millis() as u64,
@@ -284,6 +282,7 @@ impl Activation {
                 "endpoint ready"
             );
         }
+        self.publish(Published { ready, refusal: None });
     }
 
     fn refuse(&self, until: Instant, observed: &watch::Receiver<Observed>) {
