@@ -12,8 +12,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::backend::{Backend, Cause, Kept, Observed, Trouble};
+use crate::demand::RouteCounters;
 use crate::shutdown::Shutdown;
-use crate::traffic::Traffic;
 
 use self::coldstart::ColdStart;
 use self::idle::look_every;
@@ -94,7 +94,7 @@ impl Activation {
         }
     }
 
-    /// Changes whenever `published` does. One load; sequentially consistent with `CoreTraffic::arrive`.
+    /// Changes whenever `published` does. One load; sequentially consistent with `CoreCounters::arrive`.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }
@@ -135,7 +135,7 @@ impl Activation {
     /// Steps through the workload's life until it is removed or agimo ends.
     pub async fn run(
         self: Arc<Self>,
-        traffic: Arc<Traffic>,
+        traffic: Arc<RouteCounters>,
         settings: watch::Receiver<Settings>,
         shutdown: Shutdown,
     ) {
@@ -196,7 +196,7 @@ impl Activation {
         action: Action,
         before: Machine,
         after: Machine,
-        traffic: &Traffic,
+        traffic: &RouteCounters,
         replicas: u32,
         observed: &watch::Receiver<Observed>,
     ) -> Machine {

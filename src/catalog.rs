@@ -11,17 +11,17 @@ use tokio::task::JoinSet;
 use crate::activation::{Activation, Settings, Standing};
 use crate::backend::{Kept, Running};
 use crate::config::{Config, KubernetesConfig, ServiceConfig, WorkloadConfig};
+use crate::demand::{self, RouteCounters};
 use crate::process;
 use crate::process::ports::Ports;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Exposition, Labels};
-use crate::traffic::{self, Traffic};
 
 /// A configured service as it runs.
 pub struct Service {
     pub config: ServiceConfig,
     pub labels: Labels,
-    pub traffic: Arc<Traffic>,
+    pub traffic: Arc<RouteCounters>,
     /// Absent where nothing can wake the workload: it has no backend in this agimo.
     pub activation: Option<Arc<Activation>>,
     held: Arc<AtomicU32>,
@@ -174,9 +174,11 @@ impl Catalog {
             let running = match before.remove(&key) {
                 Some(running) if running.service.config == *service => running,
                 Some(running) => self.change(running, service.clone()),
-                None => {
-                    self.start(service.clone(), Arc::new(Traffic::new(self.cores)), Arc::default())
-                }
+                None => self.start(
+                    service.clone(),
+                    Arc::new(RouteCounters::new(self.cores)),
+                    Arc::default(),
+                ),
             };
             services.push(running.service.clone());
             self.running.insert(key, running);
@@ -216,7 +218,7 @@ impl Catalog {
     fn start(
         &mut self,
         config: ServiceConfig,
-        traffic: Arc<Traffic>,
+        traffic: Arc<RouteCounters>,
         held: Arc<AtomicU32>,
     ) -> Tended {
         let name = Service::name(&config);
@@ -280,7 +282,7 @@ impl Catalog {
 pub fn collect(page: &mut Exposition, snapshot: &Snapshot) {
     let services = &snapshot.services;
     let traffic: Vec<_> = services.iter().map(|s| (s.labels.clone(), s.traffic.clone())).collect();
-    traffic::collect(page, &traffic);
+    demand::collect(page, &traffic);
     let activations: Vec<_> = services
         .iter()
         .filter_map(|service| Some((service.labels.clone(), service.activation.clone()?)))

@@ -8,7 +8,7 @@ use tokio::sync::Notify;
 
 use crate::backend::Running;
 use crate::config::KubernetesConfig;
-use crate::resolve::Resolver;
+use crate::net::dns::Resolver;
 
 use self::index::{Index, Scope};
 use self::objects::Id;

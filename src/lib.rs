@@ -1,26 +1,22 @@
-//! agimo: an HTTP proxy that lets services sleep at zero replicas and wakes them on the first request.
+//! agimo: an HTTP proxy that scales workloads to zero replicas and wakes them on the first request.
 
-// Ground.
-pub mod http1;
-pub mod resolve;
+// A room imports only from rooms above it; `tests/it/tidy.rs` holds this order.
+pub mod activation;
+pub mod backend;
+pub mod catalog;
+pub mod cli;
+pub mod config;
+pub mod demand;
+pub mod http;
+pub mod net;
+pub mod routing;
 pub mod shutdown;
 pub mod telemetry;
 
-// Model.
-pub mod backend;
-pub mod config;
-pub mod routing;
-pub mod traffic;
-
-// Engine.
-pub mod activation;
-pub mod catalog;
-pub mod cli;
-pub mod process;
-
-// Edges.
+// Edges: none imports another.
 pub mod admin;
 pub mod kubernetes;
+pub mod process;
 pub mod prometheus;
 pub mod proxy;
 pub mod reload;

@@ -12,7 +12,7 @@ use tracing::{debug, info, warn};
 
 use crate::backend::{Backend, Cause, Kept, Observed, Running, Trouble};
 use crate::config::{KubernetesConfig, Scaler, ServicePort};
-use crate::resolve::Resolver;
+use crate::net::dns::Resolver;
 
 use self::answer::Sample;
 use self::api::{Api, QueryError};

@@ -4,7 +4,7 @@
 #![forbid(unsafe_code)]
 
 use agimo::config::{KubernetesConfig, KubernetesKind, Scaler, ServicePort, Via, parse, report};
-use agimo::http1::head::{Limits, RequestHead, ResponseHead};
+use agimo::http::http1::head::{Limits, RequestHead, ResponseHead};
 use agimo::prometheus::answer;
 
 /// Small enough for a fuzzer to run into every one of them.

@@ -17,7 +17,7 @@ struct FakeBackend {
 struct Bench {
     backend: Arc<FakeBackend>,
     activation: Arc<Activation>,
-    traffic: Arc<Traffic>,
+    traffic: Arc<RouteCounters>,
     settings: watch::Sender<Settings>,
 }
 
@@ -49,7 +49,7 @@ impl Bench {
         let (scaled, observed) = (Mutex::default(), watch::Sender::default());
         let backend = Arc::new(FakeBackend { scaled, is_ours, observed });
         let activation = Arc::new(Activation::new("a.test".to_owned(), backend.clone()));
-        let traffic = Arc::new(Traffic::new(1));
+        let traffic = Arc::new(RouteCounters::new(1));
         let settings = watch::Sender::new(Settings { sleep_after: SLEEP_AFTER, replicas: 2 });
         let shutdown = Shutdown::default();
         tokio::spawn(activation.clone().run(traffic.clone(), settings.subscribe(), shutdown));

@@ -12,8 +12,8 @@ use crate::config::{Config, WorkloadConfig};
 use crate::kubernetes::Cluster;
 use crate::kubernetes::client::{self, Source};
 use crate::kubernetes::objects::Id;
+use crate::net::dns::Resolver;
 use crate::prometheus::Prometheus;
-use crate::resolve::Resolver;
 
 /// What the command line says of the cluster.
 #[derive(Clone, Debug)]

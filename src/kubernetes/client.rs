@@ -12,7 +12,7 @@ use kube::{Client, Config};
 use tower::BoxError;
 use tower::util::MapErrLayer;
 
-use crate::resolve::Resolver;
+use crate::net::dns::Resolver;
 
 /// Where the cluster's configuration was found.
 #[derive(Clone, Debug, PartialEq, Eq)]

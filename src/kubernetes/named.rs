@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::attempt::{Attempt, outcome};
 use crate::config::KubernetesConfig;
-use crate::resolve::Resolver;
+use crate::net::dns::Resolver;
 
 /// What DNS says of a Service.
 pub struct Named {

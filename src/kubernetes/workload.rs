@@ -20,7 +20,7 @@ use super::scale::{self, Failed, Known, Want, Written};
 use super::waking::Waking;
 use crate::backend::{Backend, Kept, Observed, Trouble};
 use crate::config::{KubernetesConfig, Scaler, Via};
-use crate::resolve::Resolver;
+use crate::net::dns::Resolver;
 
 /// The backend's handle on one workload; its `Runner` does the work.
 pub struct Workload {

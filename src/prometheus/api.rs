@@ -12,7 +12,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
 use super::answer::{self, AnswerError, Sample};
-use crate::resolve::Resolver;
+use crate::net::dns::Resolver;
 
 /// Prometheus' query API at one address.
 pub struct Api {

@@ -5,9 +5,9 @@ use std::time::Duration;
 use http::Version;
 
 use crate::activation::Refusal;
-use crate::http1::head::RequestHead;
-use crate::http1::length::Length;
-use crate::traffic::Retry;
+use crate::demand::Retry;
+use crate::http::http1::framing::Length;
+use crate::http::http1::head::RequestHead;
 
 use super::client::Client;
 use super::core::Choice;

@@ -4,8 +4,8 @@ use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
 
-use crate::http1::timer::Timer;
-use crate::http1::wire::Wire;
+use crate::net::stream::Stream;
+use crate::net::timer::Timer;
 
 use super::core::Core;
 use super::headers::ClientIdentity;
@@ -13,7 +13,7 @@ use super::reject::Reject;
 
 /// A client and its connection.
 pub struct Client {
-    pub wire: Wire,
+    pub wire: Stream,
     /// For whatever the connection waits for next.
     pub timer: Timer,
     pub identity: ClientIdentity,

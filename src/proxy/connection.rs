@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::config::ClientLimits;
-use crate::http1::head::{HeadError, Limits, RequestHead};
-use crate::http1::scratch;
-use crate::http1::timer::Timer;
-use crate::http1::wire::Wire;
+use crate::http::http1::head::{HeadError, Limits, RequestHead};
+use crate::net::scratch;
+use crate::net::stream::Stream;
+use crate::net::timer::Timer;
 
 use super::answer;
 use super::client::Client;
@@ -41,7 +41,7 @@ const LINGER_BYTES: usize = 64 * 1024 * 1024;
 /// Serves a connection to its end.
 pub async fn serve(stream: TcpStream, peer: SocketAddr, core: Rc<Core>) {
     let identity = ClientIdentity::new(peer.ip(), &core.view().snapshot.config.trusted_proxies);
-    let mut client = Client { wire: Wire::new(stream), timer: Timer::default(), identity, core };
+    let mut client = Client { wire: Stream::new(stream), timer: Timer::default(), identity, core };
     let core = client.core.clone();
     let mut drain = Drain { signal: pin!(core.drain.cancelled()), registered: false, core: &core };
     loop {

@@ -14,10 +14,10 @@ use tokio_util::task::TaskTracker;
 
 use crate::activation::Refusal;
 use crate::catalog::{Service, Snapshot};
-use crate::http1::head::RequestHead;
-use crate::http1::wire::Wire;
+use crate::demand::CoreCounters;
+use crate::http::http1::head::RequestHead;
+use crate::net::stream::Stream;
 use crate::routing::Table;
-use crate::traffic::CoreTraffic;
 
 /// One core's state.
 pub struct Core {
@@ -44,7 +44,7 @@ pub struct View {
 /// A service as this core sees it.
 pub struct CoreService {
     pub service: Arc<Service>,
-    pub traffic: Arc<CoreTraffic>,
+    pub traffic: Arc<CoreCounters>,
     endpoints: Rc<Endpoints>,
 }
 
@@ -67,7 +67,7 @@ pub struct Endpoint {
 }
 
 struct Idle {
-    wire: Wire,
+    wire: Stream,
     since: Instant,
 }
 
@@ -281,7 +281,7 @@ impl Endpoint {
     }
 
     /// An open connection that was last used less than `within` ago.
-    pub fn take_idle(&self, within: Option<Duration>) -> Option<Wire> {
+    pub fn take_idle(&self, within: Option<Duration>) -> Option<Stream> {
         let mut idle = self.idle.borrow_mut();
         while let Some(latest) = idle.pop() {
             if within.is_some_and(|within| latest.since.elapsed() > within) {
@@ -296,7 +296,7 @@ impl Endpoint {
     }
 
     /// Keeps a connection for the next request.
-    pub fn keep_idle(&self, wire: Wire, now: Instant) {
+    pub fn keep_idle(&self, wire: Stream, now: Instant) {
         let mut idle = self.idle.borrow_mut();
         if idle.len() < MOST_IDLE {
             idle.push(Idle { wire, since: now });

@@ -6,13 +6,13 @@ use std::task::{Context, Poll, ready};
 
 use http::{StatusCode, Version};
 
-use crate::http1::fields::Kind;
-use crate::http1::head::{HeadError, ResponseHead};
-use crate::http1::length::Length;
-use crate::http1::scratch;
-use crate::http1::timer::Idleness;
-use crate::http1::wire::Wire;
-use crate::traffic::Retry;
+use crate::demand::Retry;
+use crate::http::fields::Kind;
+use crate::http::http1::framing::Length;
+use crate::http::http1::head::{HeadError, ResponseHead};
+use crate::net::scratch;
+use crate::net::stream::Stream;
+use crate::net::timer::Idleness;
 
 use super::client::Client;
 use super::headers::{self, Persistence};
@@ -57,7 +57,7 @@ pub enum Begun {
 /// How a response ended.
 pub enum Ended {
     /// Whole. The connections may go on where they are given back, and where `keep_client` says so.
-    Whole { upstream: Option<Wire>, keep_client: bool },
+    Whole { upstream: Option<Stream>, keep_client: bool },
     /// Broken, which the client must see; or the client has gone.
     Broken,
 }
@@ -158,7 +158,7 @@ impl<'a> Exchange<'a> {
     }
 
     /// The other side of a connection that has switched protocols.
-    pub fn into_upstream(self) -> Wire {
+    pub fn into_upstream(self) -> Stream {
         self.upstream.wire
     }
 

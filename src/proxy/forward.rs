@@ -2,8 +2,8 @@
 
 use tokio::time::Instant;
 
-use crate::http1::wire::Wire;
-use crate::traffic::Retry;
+use crate::demand::Retry;
+use crate::net::stream::Stream;
 
 use super::client::Client;
 use super::core::Flight;
@@ -14,7 +14,7 @@ use super::upstream::{self, ConnectError, Upstream};
 /// The application has answered.
 pub enum Answered {
     Response(After),
-    Switched(Wire, Flight),
+    Switched(Stream, Flight),
 }
 
 /// Sends the request to the flight's endpoint and its response to the client; on an idle connection

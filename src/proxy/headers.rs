@@ -5,9 +5,9 @@ use std::net::IpAddr;
 use http::{StatusCode, Version};
 use ipnet::IpNet;
 
-use crate::http1::fields::{ConnectionOptions, Fields, Kind, Line, list};
-use crate::http1::head::{RequestHead, ResponseHead};
-use crate::http1::length::Length;
+use crate::http::fields::{ConnectionOptions, Fields, Kind, Line, list};
+use crate::http::http1::framing::Length;
+use crate::http::http1::head::{RequestHead, ResponseHead};
 
 /// What the next hop is told about the client (RFC 7239, and the X-Forwarded headers it follows).
 #[derive(Clone, Debug)]
@@ -212,7 +212,7 @@ fn is_token(byte: u8) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::head::Limits;
+    use crate::http::http1::head::Limits;
 
     const LIMITS: Limits = Limits { head: 4096, uri: 1024, lines: 64 };
 

@@ -3,10 +3,10 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use crate::http1::body::{BodyError, Decoder, Piece};
-use crate::http1::length::Length;
-use crate::http1::scratch::{self, Scratch};
-use crate::http1::wire::Wire;
+use crate::http::http1::body::{BodyError, Decoder, Piece};
+use crate::http::http1::framing::Length;
+use crate::net::scratch::{self, Scratch};
+use crate::net::stream::Stream;
 
 /// The way of a body from its sender to its recipient.
 #[derive(Debug)]
@@ -77,8 +77,8 @@ impl Pump {
     pub fn poll(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut Wire,
-        to: &mut Wire,
+        from: &mut Stream,
+        to: &mut Stream,
     ) -> Poll<Result<(), PumpError>> {
         loop {
             ready!(to.poll_flush(cx)).map_err(PumpError::Recipient)?;
@@ -93,8 +93,8 @@ impl Pump {
     fn step(
         &mut self,
         cx: &mut Context<'_>,
-        from: &mut Wire,
-        to: &mut Wire,
+        from: &mut Stream,
+        to: &mut Stream,
         scratch: &mut Scratch,
     ) -> Poll<Result<(), PumpError>> {
         let length =

@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 use crate::activation::Refusal;
 use crate::backend::{Cause, Trouble};
-use crate::http1::head::HeadError;
+use crate::http::http1::head::HeadError;
 
 /// An answer in the application's place.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -8,10 +8,10 @@ use tokio::time::Instant;
 use tracing::{debug, info};
 
 use crate::activation::Refusal;
-use crate::http1::head::RequestHead;
-use crate::http1::length::Length;
-use crate::http1::wire::Wire;
-use crate::traffic::Retry;
+use crate::demand::Retry;
+use crate::http::http1::framing::Length;
+use crate::http::http1::head::RequestHead;
+use crate::net::stream::Stream;
 
 use super::client::Client;
 use super::core::{CoreService, Flight};
@@ -38,7 +38,7 @@ pub enum After {
 
 /// An upgraded connection: the other side, and what counts it.
 pub struct Switched {
-    pub upstream: Wire,
+    pub upstream: Stream,
     pub flight: Flight,
     pub open: Open,
 }

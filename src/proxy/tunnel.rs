@@ -4,9 +4,9 @@ use std::future::poll_fn;
 use std::task::Poll;
 use std::time::Duration;
 
-use crate::http1::length::Length;
-use crate::http1::timer::{Idleness, Timer};
-use crate::http1::wire::Wire;
+use crate::http::http1::framing::Length;
+use crate::net::stream::Stream;
+use crate::net::timer::{Idleness, Timer};
 
 use super::pump::{Pump, PumpError};
 
@@ -21,7 +21,7 @@ struct Direction {
 /// or nothing has moved for `idle_timeout`. Nothing else cuts a tunnel.
 ///
 /// An idle tunnel holds no buffer: each core lends one while bytes move.
-pub async fn run(mut client: Wire, mut upstream: Wire, idle_timeout: Option<Duration>) {
+pub async fn run(mut client: Stream, mut upstream: Stream, idle_timeout: Option<Duration>) {
     let mut up = Direction::new();
     let mut down = Direction::new();
     let mut timer = Timer::default();
@@ -49,8 +49,8 @@ impl Direction {
     fn poll(
         &mut self,
         cx: &mut std::task::Context<'_>,
-        from: &mut Wire,
-        to: &mut Wire,
+        from: &mut Stream,
+        to: &mut Stream,
     ) -> Poll<Result<(), PumpError>> {
         if !self.closed {
             std::task::ready!(self.pump.poll(cx, from, to))?;

@@ -8,7 +8,7 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::http1::wire::Wire;
+use crate::net::stream::Stream;
 
 use super::client::Client;
 use super::core::{Endpoint, FRESH_FOR};
@@ -18,7 +18,7 @@ pub const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// A connection to an endpoint.
 pub struct Upstream {
-    pub wire: Wire,
+    pub wire: Stream,
     /// It has served a request before, so the endpoint may be closing it right now.
     pub reused: bool,
 }
@@ -66,5 +66,5 @@ pub async fn connect(
     let _ = stream.set_nodelay(true);
     // A tunnel to a host that vanished without a word must end some day.
     let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-    Ok(Upstream { wire: Wire::new(stream), reused: false })
+    Ok(Upstream { wire: Stream::new(stream), reused: false })
 }

@@ -1,7 +1,7 @@
 //! A cluster with far more EndpointSlices than concern agimo.
 
 use agimo::kubernetes::client;
-use agimo::resolve::Resolver;
+use agimo::net::dns::Resolver;
 use futures_util::StreamExt;
 use futures_util::stream;
 use k8s_openapi::api::discovery::v1::EndpointSlice;

@@ -9,27 +9,48 @@ use text::{line_of, production_code, words};
 
 mod text;
 
-/// Every room of `src/`, from the ground up. A room imports only from floors below its own.
-const FLOORS: &[(&str, &[&str])] = &[
-    ("ground", &["http1", "resolve", "shutdown", "telemetry"]),
-    ("model", &["routing", "traffic", "backend", "config"]),
-    ("engine", &["activation", "catalog", "process", "cli"]),
-    ("edges", &["admin", "kubernetes", "prometheus", "proxy", "reload"]),
-    ("composition", &["app", "demo"]),
-    ("entry", &["lib", "main"]),
+/// Every room of `src/` in order: a room imports only from rooms above it.
+const ORDER: &[&str] = &[
+    "shutdown",
+    "telemetry",
+    "net",
+    "http",
+    "config",
+    "routing",
+    "demand",
+    "backend",
+    "activation",
+    "catalog",
+    "cli",
+    // Edges.
+    "admin",
+    "kubernetes",
+    "process",
+    "prometheus",
+    "proxy",
+    "reload",
+    // Composition.
+    "app",
+    "demo",
+    "lib",
+    "main",
 ];
 
-/// What one room may import from its own floor: (importer, imported).
-const SAME_FLOOR: &[(&str, &str)] = &[
-    // The catalog is the single writer of what activation and the process backend read.
-    ("catalog", "activation"),
+/// Rooms that connect agimo to the outside. None of them imports another.
+const EDGES: &[&str] = &["admin", "kubernetes", "process", "prometheus", "proxy", "reload"];
+
+/// Rooms that know neither a protocol nor a place where workloads run.
+const MODEL: &[&str] = &["config", "routing", "demand", "backend", "activation", "catalog"];
+
+/// Imports that the order forbids and that stay for a reason: (importer, imported).
+const EXCEPTIONS: &[(&str, &str)] = &[
+    // The catalog starts process backends itself until backends are injected.
     ("catalog", "process"),
-    // The demo is agimo as it is, wired to an application of its own.
-    ("demo", "app"),
 ];
 
-/// Rooms and crates that the model knows nothing of: it must serve any protocol and any cluster.
-const UNKNOWN_TO_THE_MODEL: &[&str] = &["http1", "hyper", "hyper_util", "kube", "k8s_openapi"];
+/// Names that no room of the model mentions: it serves any protocol and any cluster.
+const UNKNOWN_TO_THE_MODEL: &[&str] =
+    &["http1", "httparse", "hyper", "hyper_util", "kube", "k8s_openapi"];
 
 /// Lines a file may have, and the files that may have more, each with its reason.
 const MOST_LINES: usize = 400;
@@ -49,16 +70,18 @@ const BANNED_CALLS: &[(&str, &str)] = &[
 ];
 
 #[test]
-fn rooms_import_downwards_only() {
+fn rooms_import_only_from_rooms_above_them() {
     let files = rust_files("src");
     assert!(!files.is_empty());
-    report(files.iter().flat_map(|file| floor_violations(&file.path, &file.text)));
+    report(files.iter().flat_map(|file| order_violations(&file.path, &file.text)));
 
-    let listed: BTreeSet<&str> =
-        FLOORS.iter().flat_map(|(_, rooms)| rooms.iter().copied()).collect();
+    let listed: BTreeSet<&str> = ORDER.iter().copied().collect();
     let present: BTreeSet<&str> = files.iter().map(|file| room_of(&file.path)).collect();
     let gone: Vec<_> = listed.difference(&present).collect();
-    assert!(gone.is_empty(), "in FLOORS and not in src/, take them out: {gone:?}");
+    assert!(gone.is_empty(), "in ORDER and not in src/, remove them: {gone:?}");
+    for room in EDGES.iter().chain(MODEL) {
+        assert!(ORDER.contains(room), "`{room}` is not in ORDER");
+    }
 }
 
 #[test]
@@ -156,27 +179,27 @@ fn banned_calls(path: &str, text: &str) -> Vec<String> {
     violations
 }
 
-fn floor_violations(path: &str, text: &str) -> Vec<String> {
+fn order_violations(path: &str, text: &str) -> Vec<String> {
     let room = room_of(path);
-    let Some(floor) = floor_of(room) else {
+    if position_of(room).is_none() {
         return vec![format!(
-            "{path}:1: the room `{room}` is on no floor: add it to FLOORS in tests/it/tidy.rs"
+            "{path}:1: the room `{room}` has no place in the order: add it to ORDER in tests/it/tidy.rs"
         )];
-    };
+    }
     let code = production_code(text);
     let mut violations = Vec::new();
     for (line, imported) in rooms_named(path, &code) {
-        if let Err(cure) = may_import(room, &imported) {
-            violations.push(format!("{path}:{line}: `{room}` imports `{imported}`: {cure}"));
+        if let Err(fix) = may_import(room, &imported) {
+            violations.push(format!("{path}:{line}: `{room}` imports `{imported}`: {fix}"));
         }
     }
-    if FLOORS[floor].0 == "model" {
+    if MODEL.contains(&room) {
         for (offset, word) in words(&code) {
             let names_a_path = code[offset + word.len()..].trim_start().starts_with("::");
             if names_a_path && UNKNOWN_TO_THE_MODEL.contains(&word) {
                 let line = line_of(&code, offset);
                 violations.push(format!(
-                    "{path}:{line}: the model knows no `{word}`: move this to an edge"
+                    "{path}:{line}: the model does not know `{word}`: move this to an edge"
                 ));
             }
         }
@@ -184,29 +207,30 @@ fn floor_violations(path: &str, text: &str) -> Vec<String> {
     violations
 }
 
-/// `src/proxy/forward.rs` is of the room `proxy`, `src/app.rs` of `app`.
+/// `src/proxy/forward.rs` belongs to the room `proxy`, `src/app.rs` to `app`.
 fn room_of(path: &str) -> &str {
     let path = path.strip_prefix("src/").unwrap_or(path);
     path.split('/').next().unwrap_or(path).trim_end_matches(".rs")
 }
 
-fn floor_of(room: &str) -> Option<usize> {
-    FLOORS.iter().position(|(_, rooms)| rooms.contains(&room))
+fn position_of(room: &str) -> Option<usize> {
+    ORDER.iter().position(|known| *known == room)
 }
 
 fn may_import(from: &str, to: &str) -> Result<(), String> {
-    let (Some(upper), Some(lower)) = (floor_of(from), floor_of(to)) else {
-        return Err("it is on no floor: add the room to FLOORS in tests/it/tidy.rs".to_owned());
+    let (Some(importer), Some(imported)) = (position_of(from), position_of(to)) else {
+        return Err(
+            "it has no place in the order: add the room to ORDER in tests/it/tidy.rs".to_owned()
+        );
     };
-    let (upper_name, lower_name) = (FLOORS[upper].0, FLOORS[lower].0);
-    if from == to || lower < upper || SAME_FLOOR.contains(&(from, to)) {
+    if from == to || EXCEPTIONS.contains(&(from, to)) {
         Ok(())
-    } else if lower == upper {
-        Err(format!("rooms of one floor ({upper_name}) are strangers: let a room above join them"))
+    } else if EDGES.contains(&from) && EDGES.contains(&to) {
+        Err("edges never import each other: let the composition join them".to_owned())
+    } else if imported < importer {
+        Ok(())
     } else {
-        Err(format!(
-            "{upper_name} lies below {lower_name}: move what is needed down, or the use up"
-        ))
+        Err(format!("`{to}` comes after `{from}`: move what is needed up, or the use down"))
     }
 }
 
@@ -268,20 +292,20 @@ mod the_checks_can_fail {
 
     #[test]
     fn upward_and_sideways_imports_are_named_with_their_line() {
-        let found = floor_violations(
+        let found = order_violations(
             "src/proxy/forward.rs",
             "//! x\nuse crate::config::Config;\nuse crate::admin::page;\n",
         );
         assert_eq!(found.len(), 1);
         assert!(
-            found[0].starts_with("src/proxy/forward.rs:3: `proxy` imports `admin`: rooms of one"),
+            found[0].starts_with("src/proxy/forward.rs:3: `proxy` imports `admin`: edges never"),
             "{found:?}"
         );
-        let found = floor_violations("src/shutdown.rs", "fn f() { crate::proxy::serve() }");
-        assert!(found[0].contains("ground lies below edges"), "{found:?}");
-        assert_eq!(floor_violations("src/kitchen.rs", "").len(), 1);
+        let found = order_violations("src/shutdown.rs", "fn f() { crate::proxy::serve() }");
+        assert!(found[0].contains("`proxy` comes after `shutdown`"), "{found:?}");
+        assert_eq!(order_violations("src/kitchen.rs", "").len(), 1);
         assert!(
-            floor_violations("src/proxy.rs", "use crate::kitchen;")[0].contains("add the room")
+            order_violations("src/proxy.rs", "use crate::kitchen;")[0].contains("add the room")
         );
     }
 
@@ -301,13 +325,16 @@ mod the_checks_can_fail {
 
     #[test]
     fn the_model_knows_no_protocol() {
-        let found = floor_violations(
+        let found = order_violations(
             "src/routing.rs",
-            "use http::Method;\nuse hyper::Request;\nuse crate::http1::head;",
+            "use http::Method;\nuse hyper::Request;\nuse crate::http::http1::head;",
         );
         assert_eq!(found.len(), 2, "{found:?}");
-        assert!(found[0].starts_with("src/routing.rs:2: the model knows no `hyper`"), "{found:?}");
-        assert_eq!(floor_violations("src/proxy.rs", "use hyper::Request;"), [""; 0]);
+        assert!(
+            found[0].starts_with("src/routing.rs:1: the model does not know `hyper`"),
+            "{found:?}"
+        );
+        assert_eq!(order_violations("src/proxy.rs", "use hyper::Request;"), [""; 0]);
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode, Version};
 
-use super::fields::{Fields, Kind};
+use crate::http::fields::{Fields, Kind};
 
 /// Bounds on a head; see `max_head`, `max_uri` and `max_headers` in the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -9,14 +9,14 @@ use crate::telemetry::{Exposition, Kind, Labels};
 
 /// The traffic of one service over all cores.
 #[derive(Debug)]
-pub struct Traffic {
-    cores: Box<[Arc<CoreTraffic>]>,
+pub struct RouteCounters {
+    cores: Box<[Arc<CoreCounters>]>,
 }
 
 /// The part of one core, which alone writes it: no two cores share a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
-pub struct CoreTraffic {
+pub struct CoreCounters {
     arrivals: AtomicU64,
     ended: Counter,
     held: Counter,
@@ -45,14 +45,14 @@ const RETRIES: [(Retry, &str); 3] =
 const DURATION_BOUNDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
-// === impl Traffic ===
+// === impl RouteCounters ===
 
-impl Traffic {
+impl RouteCounters {
     pub fn new(cores: usize) -> Self {
         Self { cores: (0..cores).map(|_| Arc::default()).collect() }
     }
 
-    pub fn core(&self, core: usize) -> Arc<CoreTraffic> {
+    pub fn core(&self, core: usize) -> Arc<CoreCounters> {
         self.cores[core].clone()
     }
 
@@ -68,14 +68,14 @@ impl Traffic {
         self.arrivals().saturating_sub(ended)
     }
 
-    fn sum(&self, of: impl Fn(&CoreTraffic) -> u64) -> u64 {
+    fn sum(&self, of: impl Fn(&CoreCounters) -> u64) -> u64 {
         self.cores.iter().map(|core| of(core)).sum()
     }
 }
 
-// === impl CoreTraffic ===
+// === impl CoreCounters ===
 
-impl Default for CoreTraffic {
+impl Default for CoreCounters {
     fn default() -> Self {
         Self {
             arrivals: AtomicU64::new(0),
@@ -89,7 +89,7 @@ impl Default for CoreTraffic {
     }
 }
 
-impl CoreTraffic {
+impl CoreCounters {
     /// Counts an arrival. Sequentially consistent with the look at the endpoints that follows it, so
     /// that a workload is never put to sleep under a request that has just found it awake.
     pub fn arrive(&self) {
@@ -128,7 +128,7 @@ impl CoreTraffic {
 }
 
 /// Writes the families of all services.
-pub fn collect(page: &mut Exposition, services: &[(Labels, Arc<Traffic>)]) {
+pub fn collect(page: &mut Exposition, services: &[(Labels, Arc<RouteCounters>)]) {
     page.family("agimo_requests_total", Kind::Counter, "Requests that have arrived.");
     for (labels, traffic) in services {
         page.sample(labels, traffic.arrivals());
@@ -184,7 +184,7 @@ mod tests {
 
     #[test]
     fn open_work_is_what_has_arrived_and_not_ended() {
-        let traffic = Traffic::new(2);
+        let traffic = RouteCounters::new(2);
         traffic.core(0).arrive();
         traffic.core(1).arrive();
         traffic.core(1).end();
@@ -193,14 +193,14 @@ mod tests {
 
     #[test]
     fn a_page_shows_every_service_from_the_start() {
-        let traffic = Arc::new(Traffic::new(1));
+        let traffic = Arc::new(RouteCounters::new(1));
         let core = traffic.core(0);
         core.arrive();
         core.respond(204);
         core.respond(999);
         core.retry(Retry::Idle);
         let mut page = Exposition::default();
-        let idle = (Labels::default().with("host", "b"), Arc::new(Traffic::new(1)));
+        let idle = (Labels::default().with("host", "b"), Arc::new(RouteCounters::new(1)));
         collect(&mut page, &[(Labels::default().with("host", "a"), traffic), idle]);
         let page = page.into_page();
         for line in [

@@ -2,8 +2,8 @@
 
 use http::{Method, StatusCode, Version};
 
-use super::fields::{Fields, Kind, list};
 use super::head::{HeadError, RequestHead, ResponseHead};
+use crate::http::fields::{Fields, Kind, list};
 
 /// How the end of a body is known (RFC 9112 section 6.3).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +127,7 @@ fn hex(mut number: usize, digits: &mut [u8; 16]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::http1::head::Limits;
+    use crate::http::http1::head::Limits;
     use proptest::prelude::*;
 
     const LIMITS: Limits = Limits { head: 4096, uri: 1024, lines: 32 };

@@ -1,7 +1,7 @@
 //! Takes the framing off a message body: sizes, chunks, trailers (RFC 9112 section 7). It reads no socket.
 
-use super::fields::Kind;
-use super::length::Length;
+use super::framing::Length;
+use crate::http::fields::Kind;
 
 /// Takes the framing off a body, piece by piece.
 #[derive(Debug)]

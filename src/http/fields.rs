@@ -64,7 +64,7 @@ struct Indexed {
 
 impl Fields {
     /// Copies `head` and indexes the lines that `parsed` found inside it.
-    pub(super) fn index(head: &[u8], parsed: &[httparse::Header<'_>]) -> Self {
+    pub(in crate::http) fn index(head: &[u8], parsed: &[httparse::Header<'_>]) -> Self {
         let offset = |part: &[u8]| (part.as_ptr() as usize - head.as_ptr() as usize) as u32;
         let lines = parsed
             .iter()
@@ -121,7 +121,7 @@ impl Fields {
     }
 
     /// A part of the head that was indexed, such as the request target.
-    pub(super) fn raw(&self, range: Range<usize>) -> &[u8] {
+    pub(in crate::http) fn raw(&self, range: Range<usize>) -> &[u8] {
         &self.raw[range]
     }
 
@@ -138,7 +138,7 @@ pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 // === impl Kind ===
 
 impl Kind {
-    pub(super) fn of(name: &[u8]) -> Self {
+    pub(in crate::http) fn of(name: &[u8]) -> Self {
         let (candidates, kinds): (&[&[u8]], &[Self]) = match name.len() {
             2 => (&[b"te"], &[Self::Te]),
             4 => (&[b"host"], &[Self::Host]),

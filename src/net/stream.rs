@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 
 /// A TCP stream without buffers of its own while nothing is stuck.
 #[derive(Debug)]
-pub struct Wire {
+pub struct Stream {
     stream: TcpStream,
     /// Read and given back, to be read first next time.
     early: Vec<u8>,
@@ -25,9 +25,9 @@ pub struct Wire {
     written: u64,
 }
 
-// === impl Wire ===
+// === impl Stream ===
 
-impl Wire {
+impl Stream {
     pub fn new(stream: TcpStream) -> Self {
         Self {
             stream,

@@ -1,0 +1,4 @@
+//! HTTP messages: field lines as they came, and the codecs that read and write them.
+
+pub mod fields;
+pub mod http1;
