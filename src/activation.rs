@@ -1,100 +1,113 @@
-//! Wakes a workload once, however many wait, and puts it to sleep again. It speaks no protocol.
+//! Wakes a workload once, however many requests wait, and puts it to sleep again. It speaks no protocol.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
-use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
-use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
 
-use crate::backend::{Backend, Cause, Kept, Observed, Trouble};
-use crate::demand::RouteCounters;
-use crate::shutdown::Shutdown;
+use crate::backend::{Backend, BackendStatus, EndpointSource};
+use crate::cause::{Cause, NotReadyReason};
+use crate::ownership::{Owner, SleepBlocker};
 
-use self::coldstart::ColdStart;
-use self::idle::look_every;
-use self::state::{Action, Event, Machine, State};
+use self::cold_start::ColdStartMetrics;
+use self::events::{EventKind, EventPublisher, LifecycleEvent};
+use self::state::State;
 
-pub mod coldstart;
-pub mod idle;
+pub mod cold_start;
+pub mod event_log;
+pub mod events;
+pub mod hold_quota;
+pub mod idleness;
+pub mod runner;
 pub mod state;
 #[cfg(test)]
 mod tests;
 
-/// One workload's way between asleep and awake. `run` alone decides; everyone else reads and waits.
+/// One workload between asleep and awake, as requests see it. Its `Runner` alone decides; everyone else reads
+/// and waits.
 pub struct Activation {
-    /// The service's name in the log.
-    name: String,
     backend: Arc<dyn Backend>,
+    events: EventPublisher,
     /// Changes with every publication, so that reading it tells whether to look again.
     generation: AtomicU64,
     published: Mutex<Published>,
-    /// Where the workload stands, for people; requests go by `published` alone.
-    standing: Mutex<Standing>,
-    released: Notify,
-    wanted: Notify,
-    removed: CancellationToken,
-    unanswered: AtomicBool,
-    pub cold_start: ColdStart,
+    status: Mutex<WorkloadStatus>,
+    endpoints_changed: Notify,
+    wake_requested: Notify,
+    /// Who requested the next wake first.
+    requester: Mutex<Option<WakeRequester>>,
+    /// Phases that the first held request of the current wake has not reached yet.
+    pending_phases: AtomicU8,
 }
 
 /// What requests go by.
 #[derive(Clone, Debug, Default)]
 pub struct Published {
-    pub ready: Arc<[SocketAddr]>,
-    pub refusal: Option<Refusal>,
+    /// The ready endpoints of each source that has any.
+    pub endpoints: Arc<BTreeMap<EndpointSource, Arc<[SocketAddr]>>>,
+    pub rejection: Option<Rejection>,
 }
 
-/// Where a workload stands: what the admin port shows, and what a held request is told in the end.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Standing {
-    /// `asleep`, `waking`, `awake` or `refusing`.
-    pub state: &'static str,
-    /// What keeps it from being ready.
-    pub trouble: Option<Trouble>,
-    pub kept: Option<Kept>,
-}
-
-/// Why requests are not held just now.
+/// The last wake failed: requests are rejected until the next one may begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
-    /// The last wake failed; the next may begin then.
-    Failed { cause: Cause, until: Instant },
-    /// The service has left the configuration.
-    Removed,
+pub struct Rejection {
+    pub cause: Cause,
+    pub until: Instant,
 }
 
-/// What may change without waking or stopping anything.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
+/// The state of a workload for people, and for the answer to a request that was held too long.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkloadStatus {
+    pub state: State,
+    pub owner: Owner,
+    pub sleep_blocker: Option<SleepBlocker>,
+    /// The idle time before sleep that is in force.
     pub sleep_after: Duration,
-    /// How many replicas a wake asks for.
-    pub replicas: u32,
+    pub backend: BackendStatus,
 }
+
+/// Names the service whose request wakes a workload, for the log and the metrics.
+#[derive(Clone, Debug)]
+pub struct WakeRequester {
+    /// Host and path prefix.
+    pub service: Arc<str>,
+    pub cold_start: Arc<ColdStartMetrics>,
+}
+
+/// What the first held request of a wake reaches, each once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+enum Phase {
+    Connected = 1,
+    Forwarded = 2,
+    Answered = 4,
+}
+
+const ALL_PHASES: u8 = Phase::Connected as u8 | Phase::Forwarded as u8 | Phase::Answered as u8;
 
 // === impl Activation ===
 
 impl Activation {
-    pub fn new(name: String, backend: Arc<dyn Backend>) -> Self {
+    pub fn new(backend: Arc<dyn Backend>, events: EventPublisher) -> Self {
         Self {
-            name,
             backend,
+            events,
             generation: AtomicU64::new(0),
             published: Mutex::default(),
-            standing: Mutex::new(Standing { state: State::Asleep.as_str(), ..Standing::default() }),
-            released: Notify::new(),
-            wanted: Notify::new(),
-            removed: CancellationToken::new(),
-            unanswered: AtomicBool::new(false),
-            cold_start: ColdStart::default(),
+            status: Mutex::default(),
+            endpoints_changed: Notify::new(),
+            wake_requested: Notify::new(),
+            requester: Mutex::default(),
+            pending_phases: AtomicU8::new(0),
         }
     }
 
-    /// Changes whenever `published` does. One load; sequentially consistent with `CoreCounters::arrive`.
+    /// Changes whenever `published` does. One load; sequentially consistent with `CoreCounters::count_arrival`.
     pub fn generation(&self) -> u64 {
         self.generation.load(Ordering::SeqCst)
     }
@@ -103,252 +116,120 @@ impl Activation {
         self.published.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    pub fn standing(&self) -> Standing {
-        self.standing.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    pub fn status(&self) -> WorkloadStatus {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// Asks for a wake, if there is none; it outlives the caller.
-    pub fn want(&self) {
-        self.wanted.notify_one();
+    /// Why a route with this source has no endpoint, as far as the backend knows.
+    pub fn not_ready_reason(&self, source: &EndpointSource) -> Option<NotReadyReason> {
+        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        status.backend.not_ready_reason(source).cloned()
     }
 
-    /// Waits for the next publication. Waiters are let go in the order in which they came.
-    pub fn released(&self) -> Notified<'_> {
-        self.released.notified()
+    /// The event that was published last.
+    pub fn latest_event(&self) -> Option<LifecycleEvent> {
+        self.events.latest()
     }
 
-    /// True once after each wake: for the first request that is answered.
-    pub fn is_first_answer(&self) -> bool {
-        self.unanswered.load(Ordering::Relaxed) && self.unanswered.swap(false, Ordering::Relaxed)
+    /// Requests a wake, if there is none; it outlives the caller.
+    pub fn request_wake(&self, requester: &WakeRequester) {
+        let mut first = self.requester.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| requester.clone());
+        drop(first);
+        self.wake_requested.notify_one();
     }
 
-    /// The service's name, for the log.
-    pub fn name(&self) -> &str {
-        &self.name
+    /// Waits for the next publication. Waiters are woken in the order in which they came.
+    pub fn endpoints_changed(&self) -> Notified<'_> {
+        self.endpoints_changed.notified()
     }
 
-    /// Refuses what is held from now on; `run` ends when nothing is open any more.
-    pub fn remove(&self) {
-        self.removed.cancel();
+    /// Has every waiter look again: its route may have been removed.
+    pub fn wake_waiters(&self) {
+        self.endpoints_changed.notify_waiters();
     }
 
-    /// Steps through the workload's life until it is removed or agimo ends.
-    pub async fn run(
-        self: Arc<Self>,
-        traffic: Arc<RouteCounters>,
-        settings: watch::Receiver<Settings>,
-        shutdown: Shutdown,
-    ) {
-        let mut machine = Machine::default();
-        let mut next_look = Instant::now();
-        let mut observed = self.backend.observe();
-        observed.mark_changed();
-        let mut failures_seen = 0;
-        let mut started_seen = None;
-        loop {
-            self.stand(machine, &observed.borrow());
-            let kept = observed.borrow().kept;
-            let looks = match machine.state {
-                State::Awake { .. } => true,
-                // Nobody knows whether another scaler will ever wake it.
-                State::Waking { .. } => kept == Some(Kept::External),
-                State::Asleep | State::Refusing { .. } => false,
-            };
-            let sleep_after = settings.borrow().sleep_after;
-            let event = tokio::select! {
-                biased;
-                () = shutdown.aborted() => return,
-                () = self.removed.cancelled() => return self.leave().await,
-                changed = observed.changed() => {
-                    if changed.is_err() {
-                        return;
-                    }
-                    let now = observed.borrow_and_update();
-                    if now.started != started_seen {
-                        started_seen = now.started;
-                        self.note_start(machine, started_seen);
-                    }
-                    // What its owners restart is held for, never refused.
-                    let answered =
-                        !self.unanswered.load(Ordering::Relaxed) || !self.backend.is_ours();
-                    event_of(&now, &mut failures_seen, traffic.arrivals(), answered)
-                }
-                () = self.wanted.notified() => Event::Wanted,
-                () = tokio::time::sleep_until(next_look), if looks => {
-                    next_look = Instant::now() + look_every(sleep_after);
-                    let sleep_after = kept.is_none().then_some(sleep_after);
-                    Event::Look { arrivals: traffic.arrivals(), open: traffic.open(), sleep_after }
-                }
-            };
-            let now = Instant::now();
-            let (next, action) = machine.step(event, now);
-            let before = std::mem::replace(&mut machine, next);
-            if let Some(action) = action {
-                let replicas = settings.borrow().replicas;
-                machine = self.perform(action, before, machine, &traffic, replicas, &observed);
-            }
+    /// A held request has a connection to an endpoint.
+    pub fn note_connected(&self) {
+        if self.reach(Phase::Connected) {
+            self.events.publish(EventKind::Connected);
         }
     }
 
-    /// Carries out an action and returns the machine, corrected where traffic was quicker.
-    fn perform(
-        &self,
-        action: Action,
-        before: Machine,
-        after: Machine,
-        traffic: &RouteCounters,
-        replicas: u32,
-        observed: &watch::Receiver<Observed>,
-    ) -> Machine {
-        match action {
-            Action::Wake => {
-                info!(service = self.name, "request held, waking");
-                self.unanswered.store(true, Ordering::Relaxed);
-                if before.state != State::Asleep {
-                    // The refusal of the last wake ends with this one.
-                    self.publish(Published::default());
-                }
-                self.backend.scale(replicas);
-            }
-            Action::Release => self.release(before, observed.borrow().ready.as_slice().into()),
-            Action::Refuse { until } => self.refuse(until, observed),
-            Action::Sleep => {
-                let arrivals = traffic.arrivals();
-                let awake = self.published();
-                self.publish(Published::default());
-                // A request that arrived before it could see this is counted by now.
-                if traffic.arrivals() != arrivals || traffic.open() > 0 {
-                    self.publish(awake);
-                    return before;
-                }
-                if let State::Awake { idle } = before.state {
-                    let idle = idle.lasted(Instant::now()).as_millis() as u64;
-                    info!(service = self.name, idle_ms = idle, "asleep");
-                }
-                self.backend.scale(0);
-            }
-            Action::Lost => {
-                let kept = observed.borrow().kept;
-                if kept == Some(Kept::External) {
-                    info!(service = self.name, "no endpoint is ready any more");
-                } else {
-                    warn!(
-                        service = self.name,
-                        "lost its endpoints; the next request wakes it again"
-                    );
-                }
-                self.publish(Published::default());
-                self.give_up();
-            }
-            Action::GiveUp => self.backend.scale(0),
-        }
-        after
-    }
-
-    /// Stops what is left of a workload that is agimo's alone.
-    fn give_up(&self) {
-        if self.backend.is_ours() {
-            self.backend.scale(0);
+    /// A held request was sent to an endpoint.
+    pub fn note_forwarded(&self) {
+        if self.reach(Phase::Forwarded) {
+            self.events.publish(EventKind::Forwarded);
         }
     }
 
-    /// Notes where the workload stands; logs what is new about why it is not ready.
-    fn stand(&self, machine: Machine, observed: &Observed) {
-        let waits = matches!(machine.state, State::Waking { .. });
-        let now = Standing {
-            state: machine.state.as_str(),
-            trouble: observed.trouble.clone(),
-            kept: observed.kept,
-        };
-        let mut standing = self.standing.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = std::mem::replace(&mut *standing, now);
-        let told = before.state == State::WAKING && before.trouble == observed.trouble;
-        if let (Some(trouble), true, false) = (&observed.trouble, waits, told) {
-            let Trouble { cause, detail } = trouble;
-            warn!(service = self.name, ?cause, detail, "not ready yet");
+    /// The application has answered a request; `held_since` is the arrival of one that was held.
+    pub fn note_answered(&self, held_since: Option<Instant>) {
+        if self.reach(Phase::Answered)
+            && let Some(arrived) = held_since
+        {
+            self.events.publish(EventKind::FirstAnswer { after: arrived.elapsed() });
         }
     }
 
-    fn release(&self, before: Machine, ready: Arc<[SocketAddr]>) {
-        // Said first: once it is published, a core may tell of the answer before this thread goes on.
-        if let State::Waking { since } = before.state {
-            let after = since.elapsed();
-            self.cold_start.ready(after);
-            let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-            info!(
-                service = self.name,
-                after_ms = after.as_millis() as u64,
-                at_unix_us = at.as_micros() as u64,
-                "endpoint ready"
-            );
-        }
-        self.publish(Published { ready, refusal: None });
+    /// True for the first caller of each wake. Warm, this is one load.
+    fn reach(&self, phase: Phase) -> bool {
+        let bit = phase as u8;
+        self.pending_phases.load(Ordering::Relaxed) & bit != 0
+            && self.pending_phases.fetch_and(!bit, Ordering::Relaxed) & bit != 0
     }
 
-    fn refuse(&self, until: Instant, observed: &watch::Receiver<Observed>) {
-        let failure = observed.borrow().failure.clone();
-        let cause = failure.as_ref().map_or(Cause::Exited, |failure| failure.cause);
-        let detail = failure.map_or_else(String::new, |failure| failure.detail);
-        self.cold_start.failed();
-        warn!(
-            service = self.name,
-            cause = ?cause,
-            detail,
-            retry_after_ms = until.saturating_duration_since(Instant::now()).as_millis() as u64,
-            "wake failed"
-        );
-        let refusal = Some(Refusal::Failed { cause, until });
-        self.publish(Published { ready: Arc::default(), refusal });
-        self.give_up();
+    fn has_answered(&self) -> bool {
+        self.pending_phases.load(Ordering::Relaxed) & Phase::Answered as u8 == 0
     }
 
     fn publish(&self, published: Published) {
         *self.published.lock().unwrap_or_else(PoisonError::into_inner) = published;
         self.generation.fetch_add(1, Ordering::SeqCst);
-        self.released.notify_waiters();
+        self.endpoints_changed.notify_waiters();
     }
 
-    fn note_start(&self, machine: Machine, started: Option<Instant>) {
-        if let (State::Waking { since }, Some(started)) = (machine.state, started) {
-            let after = started.saturating_duration_since(since);
-            self.cold_start.started(after);
-            info!(service = self.name, after_ms = after.as_millis() as u64, "started");
-        }
-    }
-
-    /// Refuses what is held, lets what runs finish, and stops the workload.
-    async fn leave(self: Arc<Self>) {
-        let ready = self.published().ready;
-        self.publish(Published { ready, refusal: Some(Refusal::Removed) });
-        // Every request, stream and tunnel of the service holds on to it, and nobody else any more.
-        while Arc::strong_count(&self) > 1 {
-            tokio::time::sleep(REMOVED_LOOK).await;
-        }
-        self.give_up();
-        info!(service = self.name, "removed from the configuration");
+    fn take_requester(&self) -> Option<WakeRequester> {
+        self.requester.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-// === impl Refusal ===
+// === impl Published ===
 
-impl Refusal {
-    /// A failed wake may be tried again.
-    pub fn has_passed(self) -> bool {
-        matches!(self, Self::Failed { until, .. } if Instant::now() >= until)
+impl Published {
+    /// The ready endpoints of a backend.
+    fn ready(status: &BackendStatus) -> Self {
+        let with_endpoints = status.sources.iter().filter(|(_, source)| !source.ready.is_empty());
+        let endpoints = with_endpoints
+            .map(|(source, status)| (source.clone(), status.ready.as_slice().into()))
+            .collect();
+        Self { endpoints: Arc::new(endpoints), rejection: None }
+    }
+
+    fn endpoint_count(&self) -> usize {
+        self.endpoints.values().map(|endpoints| endpoints.len()).sum()
     }
 }
 
-/// How often a removed service looks whether its last stream has ended.
-const REMOVED_LOOK: Duration = Duration::from_millis(200);
+// === impl Rejection ===
 
-fn event_of(observed: &Observed, failures_seen: &mut u64, arrivals: u64, answered: bool) -> Event {
-    let new_failure = observed.failure.as_ref().filter(|failure| failure.sequence > *failures_seen);
-    if let Some(failure) = new_failure {
-        *failures_seen = failure.sequence;
+impl Rejection {
+    /// Whether the next wake may begin.
+    pub fn has_ended(self) -> bool {
+        Instant::now() >= self.until
     }
-    match (observed.ready.is_empty(), new_failure) {
-        (false, _) => Event::Ready { arrivals },
-        (true, Some(_)) => Event::Failed { answered },
-        (true, None) => Event::Unready { answered },
+}
+
+// === impl WorkloadStatus ===
+
+impl Default for WorkloadStatus {
+    fn default() -> Self {
+        Self {
+            state: State::Asleep,
+            owner: Owner::External,
+            sleep_blocker: None,
+            sleep_after: Duration::ZERO,
+            backend: BackendStatus::default(),
+        }
     }
 }

@@ -1,12 +1,14 @@
-//! The admin port: metrics, health and the effective configuration. It changes nothing.
+//! The admin port: metrics, health, the status of services, lifecycle events and the effective configuration. It changes
+//! nothing.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::Full;
-use hyper::body::Incoming;
+use futures_util::stream::BoxStream;
+use http_body_util::{Either, Full, StreamBody};
+use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -14,9 +16,14 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
-use crate::catalog::{self, Snapshot};
+use crate::activation::events::EventBus;
+use crate::catalog::Snapshot;
 use crate::shutdown::Shutdown;
+use crate::status;
 use crate::telemetry::{EXPOSITION_TYPE, Exposition};
+
+pub mod events;
+pub mod services;
 
 /// Writes one room's metrics.
 pub type Collector = Box<dyn Fn(&mut Exposition) + Send + Sync>;
@@ -25,10 +32,15 @@ pub type Collector = Box<dyn Fn(&mut Exposition) + Send + Sync>;
 pub struct Admin {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     pub collectors: Vec<Collector>,
-    /// Whether requests can be judged yet.
+    pub events: EventBus,
+    /// Whether endpoints are known: not before the first list of every watch.
     pub is_ready: Box<dyn Fn() -> bool + Send + Sync>,
     pub shutdown: Shutdown,
 }
+
+/// A whole page, or a stream of events.
+type AdminBody =
+    Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>;
 
 /// An idle or slow connection does not stay.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
@@ -70,7 +82,7 @@ impl Admin {
         }
     }
 
-    async fn answer(self: Arc<Self>, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+    async fn answer(self: Arc<Self>, request: &Request<Incoming>) -> Response<AdminBody> {
         const TEXT: &str = "text/plain; charset=utf-8";
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
@@ -98,13 +110,18 @@ impl Admin {
                 respond(StatusCode::OK, "application/json", format!("{config:#}\n"))
             }
             "/services" => {
-                let services = catalog::shown(&self.snapshots.borrow());
+                let services = services::services(&status::services(&self.snapshots.borrow()));
                 respond(StatusCode::OK, "application/json", format!("{services:#}\n"))
+            }
+            "/events" => {
+                let frames: BoxStream<'static, _> =
+                    Box::pin(events::frames(self.events.subscribe()));
+                response(StatusCode::OK, events::MEDIA_TYPE, Either::Right(StreamBody::new(frames)))
             }
             _ => respond(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "there are /metrics (also at /), /livez, /readyz, /services and /config\n",
+                "there are /metrics (also at /), /livez, /readyz, /services, /events and /config\n",
             ),
         }
     }
@@ -121,9 +138,13 @@ impl Admin {
 fn respond(
     status: StatusCode,
     media_type: &'static str,
-    body: impl Into<Bytes>,
-) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body.into()));
+    page: impl Into<Bytes>,
+) -> Response<AdminBody> {
+    response(status, media_type, Either::Left(Full::new(page.into())))
+}
+
+fn response(status: StatusCode, media_type: &'static str, body: AdminBody) -> Response<AdminBody> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response
         .headers_mut()

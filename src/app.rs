@@ -7,14 +7,19 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
-use tokio::task::{JoinError, JoinSet};
+use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
+use crate::activation::event_log;
+use crate::activation::events::EventBus;
 use crate::admin::{Admin, Collector};
-use crate::catalog::{self, Catalog, Places, Snapshot};
+use crate::backend::{BackendAndTask, Placement};
+use crate::catalog::backends::{BackendContext, Backends};
+use crate::catalog::{self, Catalog, Snapshot};
 use crate::config::Config;
-use crate::process::exec;
 use crate::process::ports::Ports;
+use crate::process::{self, exec};
 use crate::proxy::accept::{self, Proxy};
 use crate::reload;
 use crate::shutdown::Shutdown;
@@ -33,6 +38,8 @@ pub struct Settings {
     pub drain_timeout: Duration,
     /// Absent where no service is in Kubernetes and none will be.
     pub cluster: Option<ClusterSettings>,
+    /// Lifecycle events go here; a subscriber of the caller receives them all.
+    pub events: EventBus,
 }
 
 /// Bound sockets: one for each core, and the admin port's.
@@ -42,7 +49,7 @@ pub struct Listeners {
 }
 
 /// What processes get between SIGTERM and SIGKILL after a second signal, whatever their `stop_grace`.
-const HURRIED_GRACE: Duration = Duration::from_millis(500);
+const GRACE_AFTER_SECOND_SIGNAL: Duration = Duration::from_millis(500);
 
 // === impl Listeners ===
 
@@ -70,10 +77,38 @@ pub fn usable_cores() -> usize {
 /// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once.
 pub fn run(settings: Settings, listeners: Listeners) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(serve(settings, listeners))
+    runtime.block_on(async { serve(settings, listeners, end_requests()?).await })
 }
 
-async fn serve(settings: Settings, listeners: Listeners) -> anyhow::Result<()> {
+/// Each SIGTERM and SIGINT as a request to end.
+fn end_requests() -> anyhow::Result<mpsc::Receiver<()>> {
+    let (sender, receiver) = mpsc::channel(2);
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::spawn(async move {
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            // The second request ends agimo at once: nothing is left to tell after it.
+            if sender.send(()).await.is_err() {
+                return;
+            }
+        }
+    });
+    Ok(receiver)
+}
+
+/// Serves until the first of `end_requests`, then drains; the second ends it at once.
+///
+/// # Errors
+/// When something that must run ended by itself.
+pub async fn serve(
+    settings: Settings,
+    listeners: Listeners,
+    end_requests: mpsc::Receiver<()>,
+) -> anyhow::Result<()> {
     let shutdown = Shutdown::default();
     let address = listeners.proxy.first().context("there is no listener")?.local_addr()?;
     let admin_address = listeners.admin.local_addr()?;
@@ -82,25 +117,31 @@ async fn serve(settings: Settings, listeners: Listeners) -> anyhow::Result<()> {
         Some(cluster) => cluster::choose(cluster, &settings.config).await?,
         None => Chosen::Neither,
     };
-    let places = Places {
-        ports: Ports::new([address.port(), admin_address.port()]),
-        kubernetes: cluster.workloads(),
+    let ports = Ports::new([address.port(), admin_address.port()]);
+    let backends = Backends {
+        processes: Box::new(move |context| process_backend(context, &ports)),
+        kubernetes: cluster.backends(),
     };
-    let (catalog, snapshots) = Catalog::new(settings.config, cores, places, shutdown.clone());
+    let events = settings.events;
+    let log_stop = CancellationToken::new();
+    let event_log = tokio::spawn(event_log::run(events.subscribe(), log_stop.clone()));
+    let (catalog, snapshots) =
+        Catalog::new(settings.config, cores, backends, events.clone(), shutdown.clone());
     let (configs, new_configs) = mpsc::channel(1);
     let status = Arc::<reload::Status>::default();
 
     let mut tasks = JoinSet::new();
-    let service_tasks = tokio::spawn(catalog.run(new_configs));
+    let workloads = tokio::spawn(catalog.run(new_configs));
     let admin = Admin {
         snapshots: snapshots.clone(),
         collectors: collectors(snapshots.clone(), status.clone()),
+        events,
         is_ready: cluster.is_ready(),
         shutdown: shutdown.clone(),
     };
     tasks.spawn(async move {
         cluster.work().await;
-        "what watches the cluster"
+        "the watches of the cluster"
     });
     let admin_listener = tokio::net::TcpListener::from_std(listeners.admin)?;
     tasks.spawn(async move {
@@ -120,7 +161,12 @@ async fn serve(settings: Settings, listeners: Listeners) -> anyhow::Result<()> {
     let proxy = Proxy { snapshots, shutdown: shutdown.clone(), access_log: settings.access_log };
     let threads = start_cores(&proxy, listeners.proxy)?;
     info!(%address, metrics = %admin_address, cores, version = env!("CARGO_PKG_VERSION"), "serving");
-    until_ended(shutdown, settings.drain_timeout, tasks, threads, service_tasks).await
+    let running = Running { shutdown, end_requests, tasks, threads, workloads };
+    let outcome = running.until_ended(settings.drain_timeout).await;
+    log_stop.cancel();
+    event_log.await?;
+    info!("ended");
+    outcome
 }
 
 /// Starts a thread for each core, and waits for each in a task of its own.
@@ -139,53 +185,66 @@ fn start_cores(
     Ok(threads)
 }
 
-/// Waits for the signal, or for a task that should not have ended, and ends everything in order:
-/// requests, then tunnels, then the services' processes.
-async fn until_ended(
+/// Everything that runs until agimo ends.
+struct Running {
     shutdown: Shutdown,
-    drain_timeout: Duration,
-    mut tasks: JoinSet<&'static str>,
-    mut threads: JoinSet<anyhow::Result<()>>,
-    mut service_tasks: tokio::task::JoinHandle<Result<(), JoinError>>,
-) -> anyhow::Result<()> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let outcome = tokio::select! {
-        _ = terminate.recv() => Ok(()),
-        _ = interrupt.recv() => Ok(()),
-        Some(ended) = tasks.join_next() => Err(anyhow!("{} ended by itself", ended?)),
-        Some(ended) = threads.join_next() => Err(ended?.err().unwrap_or_else(|| anyhow!("a core ended by itself"))),
-        ended = &mut service_tasks => {
-            ended??;
-            Err(anyhow!("the services' tasks ended by themselves"))
-        }
-    };
-    info!("draining");
-    shutdown.drain();
-    let in_order = async {
-        let drained = async { while threads.join_next().await.is_some() {} };
-        if tokio::time::timeout(drain_timeout, drained).await.is_err() {
-            warn!("not all had ended within --drain-timeout");
-        }
-        shutdown.abort();
-        if service_tasks.is_finished() { Ok(()) } else { (&mut service_tasks).await? }
-    };
-    tokio::select! {
-        ended = in_order => ended?,
-        _ = terminate.recv() => hurry(&shutdown, service_tasks).await,
-        _ = interrupt.recv() => hurry(&shutdown, service_tasks).await,
-    }
-    info!("ended");
-    outcome
+    end_requests: mpsc::Receiver<()>,
+    tasks: JoinSet<&'static str>,
+    threads: JoinSet<anyhow::Result<()>>,
+    workloads: JoinHandle<Result<(), JoinError>>,
 }
 
-/// Ends everything now. Processes that do not stop at once are killed when the runtime is dropped.
-async fn hurry(shutdown: &Shutdown, service_tasks: tokio::task::JoinHandle<Result<(), JoinError>>) {
-    warn!("second signal, ending now");
-    shutdown.abort();
-    if !service_tasks.is_finished() {
-        let _ = tokio::time::timeout(HURRIED_GRACE, service_tasks).await;
+// === impl Running ===
+
+impl Running {
+    /// Waits for a request to end, or for a task that should not have ended, and ends everything in order:
+    /// requests, then tunnels, then the processes of workloads.
+    async fn until_ended(mut self, drain_timeout: Duration) -> anyhow::Result<()> {
+        let outcome = tokio::select! {
+            _ = self.end_requests.recv() => Ok(()),
+            Some(ended) = self.tasks.join_next() => Err(anyhow!("{} ended by itself", ended?)),
+            Some(ended) = self.threads.join_next() => {
+                Err(ended?.err().unwrap_or_else(|| anyhow!("a core ended by itself")))
+            }
+            ended = &mut self.workloads => {
+                ended??;
+                Err(anyhow!("the tasks of the workloads ended by themselves"))
+            }
+        };
+        info!("draining");
+        self.shutdown.drain();
+        let (threads, workloads) = (&mut self.threads, &mut self.workloads);
+        let in_order = async {
+            let drained = async { while threads.join_next().await.is_some() {} };
+            if tokio::time::timeout(drain_timeout, drained).await.is_err() {
+                warn!("not all requests and tunnels ended within --drain-timeout");
+            }
+            self.shutdown.abort();
+            if workloads.is_finished() { Ok(()) } else { workloads.await? }
+        };
+        tokio::select! {
+            ended = in_order => ended?,
+            Some(()) = self.end_requests.recv() => self.end_now().await,
+        }
+        outcome
     }
+
+    /// Ends everything now. Processes that do not stop at once are killed when the runtime is dropped.
+    async fn end_now(self) {
+        warn!("second signal, ending now");
+        self.shutdown.abort();
+        if !self.workloads.is_finished() {
+            let _ = tokio::time::timeout(GRACE_AFTER_SECOND_SIGNAL, self.workloads).await;
+        }
+    }
+}
+
+/// The backend of a workload that runs as local processes.
+fn process_backend(context: BackendContext, ports: &Ports) -> Option<BackendAndTask> {
+    let BackendContext { spec, events, shutdown } = context;
+    let Placement::Process(config) = spec.borrow().placement.clone() else { return None };
+    let (processes, supervisor) = process::new(config, ports.clone(), events, shutdown);
+    Some(BackendAndTask { backend: Arc::new(processes), task: Box::pin(supervisor.run()) })
 }
 
 /// Every room's metrics, in the order of the page.
@@ -194,7 +253,7 @@ fn collectors(
     status: Arc<reload::Status>,
 ) -> Vec<Collector> {
     vec![
-        Box::new(move |page| catalog::collect(page, &snapshots.borrow().clone())),
+        Box::new(move |page| catalog::metrics::collect(page, &snapshots.borrow().clone())),
         Box::new(move |page| status.collect(page)),
         Box::new(build_info),
         Box::new(telemetry::process::collect),

@@ -1,156 +1,161 @@
-//! What agimo needs of the place where workloads run: see their endpoints, scale them. It knows no such place.
+//! What agimo needs of a place where workloads run: their endpoints, and a way to scale them. It names no such place.
 
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use crate::cause::{Cause, NotReadyReason};
+use crate::config::{ProcessConfig, Scaler, ServicePort, Via};
+use crate::ownership::ScaleFacts;
+use crate::workload::WorkloadId;
+
 /// Runs one workload: local processes, a Deployment, or a StatefulSet.
 pub trait Backend: Send + Sync + 'static {
-    /// The workload's condition, now and as it changes.
-    fn observe(&self) -> watch::Receiver<Observed>;
+    /// The state of the workload, now and as it changes.
+    fn status(&self) -> watch::Receiver<BackendStatus>;
 
-    /// Asks for this many replicas and returns at once; what becomes of it is observed.
-    fn scale(&self, replicas: u32);
-
-    /// Whether the workload is agimo's alone: what is left of a failed wake or of a removed service is
-    /// then stopped. Otherwise it has other owners, who restart what ends by itself, and whose it stays.
-    fn is_ours(&self) -> bool;
+    /// Accepts a command and returns at once; its effect shows in the status.
+    fn command(&self, command: ScaleCommand);
 }
 
-/// A workload's backend, and what must run for it.
-pub type Running = (Arc<dyn Backend>, Pin<Box<dyn Future<Output = ()> + Send>>);
+/// A backend, and the task that the caller must own and run for it.
+pub struct BackendAndTask {
+    pub backend: Arc<dyn Backend>,
+    pub task: Pin<Box<dyn Future<Output = ()> + Send>>,
+}
+
+/// What the engine asks of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ScaleCommand {
+    /// A request waits, and an external scaler is expected to scale the workload up. Report readiness as early
+    /// as possible and write nothing.
+    ExpectReady,
+    /// Scale a workload at zero to at least this many replicas, or to as many as it had before it was put to
+    /// sleep. A workload that has replicas is left as it is.
+    WakeToAtLeast(u32),
+    /// Scale to exactly this many replicas.
+    SetReplicas(u32),
+    /// Scale to zero. No endpoint of the replicas that are running is reported as ready from now on.
+    Sleep,
+    /// No request waits any more. Replicas are left as they are.
+    CancelWake,
+}
 
 /// What is known of a workload.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Observed {
-    /// The endpoints that passed their readiness check.
-    pub ready: Vec<SocketAddr>,
-    /// When the first replica of the present wake was started.
+pub struct BackendStatus {
+    /// One entry for each source of the workload's specification that is known by now.
+    pub sources: BTreeMap<EndpointSource, SourceStatus>,
+    /// When the first replica of the current wake was started.
     pub started: Option<Instant>,
-    /// The last failure to become ready: the wake has ended.
-    pub failure: Option<Failure>,
-    /// What the wake waits for, as far as can be told; it may still succeed.
-    pub trouble: Option<Trouble>,
-    /// Why agimo must not put the workload to sleep.
-    pub kept: Option<Kept>,
+    /// Why the workload as a whole is not ready; it may still become ready.
+    pub not_ready: Option<NotReadyReason>,
+    pub lifecycle: Lifecycle,
+    pub scale_facts: ScaleFacts,
 }
 
-/// A wake that came to nothing.
+/// What is known of the endpoints of one source.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourceStatus {
+    /// Endpoints that passed their readiness check.
+    pub ready: Vec<SocketAddr>,
+    /// Why this source has no endpoint, where that concerns it alone.
+    pub not_ready: Option<NotReadyReason>,
+}
+
+/// Who starts and stops replicas.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
-    /// Counts this workload's failures, so that each is seen once.
+pub enum Lifecycle {
+    /// agimo alone, so a wake can fail for good. Holds the last failure.
+    Owned(Option<WakeFailure>),
+    /// Controllers outside of agimo, which restart what ends: a wake stays pending until its requests time out.
+    Shared,
+}
+
+/// A wake that failed for good.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WakeFailure {
+    /// Counts the failures of this workload, so that each is handled once.
     pub sequence: u64,
     pub cause: Cause,
-    /// For the log: the exit status and the last lines of stderr, say.
+    /// For people: for example, the exit status and the last lines of stderr.
     pub detail: String,
 }
 
-/// Something that keeps a workload from becoming ready.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Trouble {
-    pub cause: Cause,
-    /// One line for people: names, and the words of the place where the workload runs.
-    pub detail: String,
+/// Where the endpoints of a route come from. Routes to one workload may use different ports of it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum EndpointSource {
+    /// A port of a Kubernetes Service in the workload's namespace.
+    Service { name: String, port: ServicePort, via: Via },
+    /// The processes of the workload.
+    Processes,
 }
 
-/// Causes of a wake that failed or lasts, a closed set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    /// The program could not be started at all.
-    NotStarted,
-    /// It ended before it was ready.
-    Exited,
-    /// It was not ready in time.
-    NotReady,
-    /// Its image cannot be had.
-    ImageUnavailable,
-    /// It ends again and again.
-    CrashLoop,
-    /// No node has room for it.
-    Unschedulable,
-    /// A quota or an admission rule forbids its pods.
-    PodsRefused,
-    /// Its container cannot be made: a ConfigMap or Secret is missing, say.
-    ContainerRefused,
-    WorkloadMissing,
-    ServiceMissing,
-    /// The Service has no such port.
-    PortMissing,
-    /// It lies in a namespace that this agimo does not watch.
-    NamespaceUnwatched,
-    /// The place where it runs cannot be asked, so that nothing is known.
-    Unknown,
-    /// Its `replicas` could not be written.
-    ScaleRefused,
+/// A workload as all of its routes together configure it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct WorkloadSpec {
+    pub id: WorkloadId,
+    pub scaler: Scaler,
+    /// Idle time before the workload is put to sleep: the longest of its routes.
+    pub sleep_after: Duration,
+    /// Replicas that a wake asks for at least.
+    pub wake_replicas: u32,
+    pub placement: Placement,
 }
 
-/// Why agimo leaves a workload awake.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kept {
-    /// Another scaler puts it to sleep.
-    External,
-    /// Other replicas of agimo may have work open for it.
-    Peers,
-    /// Other services of this agimo lead to it, and may have work open.
-    Services,
+/// Where a workload runs.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Placement {
+    /// In the cluster, with these sources of endpoints, each once.
+    Kubernetes { sources: Vec<EndpointSource> },
+    /// On this machine.
+    Process(ProcessConfig),
 }
 
-// === impl Cause ===
+// === impl BackendStatus ===
 
-impl Cause {
-    /// The word for it in `x-agimo-reason` and in `/services`.
-    pub fn token(self) -> &'static str {
-        match self {
-            Self::NotStarted => "wake-not-started",
-            Self::Exited => "wake-exited",
-            Self::NotReady => "wake-not-ready",
-            Self::ImageUnavailable => "image-unavailable",
-            Self::CrashLoop => "crash-loop",
-            Self::Unschedulable => "unschedulable",
-            Self::PodsRefused => "pods-refused",
-            Self::ContainerRefused => "container-refused",
-            Self::WorkloadMissing => "workload-missing",
-            Self::ServiceMissing => "service-missing",
-            Self::PortMissing => "port-missing",
-            Self::NamespaceUnwatched => "namespace-unwatched",
-            Self::Unknown => "readiness-unknown",
-            Self::ScaleRefused => "scale-refused",
-        }
+impl BackendStatus {
+    /// Whether any source has a ready endpoint.
+    pub fn is_ready(&self) -> bool {
+        self.sources.values().any(|source| !source.ready.is_empty())
     }
 
-    /// The same for a person.
-    pub fn words(self) -> &'static str {
-        match self {
-            Self::NotStarted => "the application could not be started",
-            Self::Exited => "the application ended before it was ready",
-            Self::NotReady => "the application was not ready in time",
-            Self::ImageUnavailable => "the application's image cannot be had",
-            Self::CrashLoop => "the application ends again and again",
-            Self::Unschedulable => "no node has room for the application",
-            Self::PodsRefused => "the application's pods are refused",
-            Self::ContainerRefused => "the application's container cannot be made",
-            Self::WorkloadMissing => "the application's workload does not exist",
-            Self::ServiceMissing => "the application's Service does not exist",
-            Self::PortMissing => "the application's Service has no such port",
-            Self::NamespaceUnwatched => "the application's namespace is not watched",
-            Self::Unknown => "whether the application is ready is not known",
-            Self::ScaleRefused => "the application could not be scaled",
-        }
+    /// Why a route with this source has no endpoint.
+    pub fn not_ready_reason(&self, source: &EndpointSource) -> Option<&NotReadyReason> {
+        let of_source = self.sources.get(source).and_then(|source| source.not_ready.as_ref());
+        self.not_ready.as_ref().or(of_source)
+    }
+
+    /// Whether agimo alone starts and stops the replicas.
+    pub fn owns_lifecycle(&self) -> bool {
+        matches!(self.lifecycle, Lifecycle::Owned(_))
     }
 }
 
-// === impl Kept ===
+// === impl Lifecycle ===
 
-impl Kept {
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::External => "external",
-            Self::Peers => "peers",
-            Self::Services => "services",
-        }
+impl Default for Lifecycle {
+    fn default() -> Self {
+        Self::Owned(None)
+    }
+}
+
+// === impl WorkloadSpec ===
+
+impl WorkloadSpec {
+    /// Whether a running backend can take over `new` without a restart of the workload.
+    pub fn can_become(&self, new: &Self) -> bool {
+        self.id == new.id
+            && match (&self.placement, &new.placement) {
+                (Placement::Kubernetes { .. }, Placement::Kubernetes { .. }) => true,
+                (Placement::Process(old), Placement::Process(new)) => old == new,
+                _ => false,
+            }
     }
 }

@@ -1,141 +1,155 @@
-//! All services as they run: turns configurations into them, keeping what did not change. The only writer of routes.
+//! The routes and workloads that run: turns each configuration into them and keeps what did not change. The only writer
+//! of snapshots.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
-use serde_json::{Value, json};
-use tokio::sync::watch;
-use tokio::task::JoinSet;
+use tokio::sync::{mpsc, watch};
+use tokio::task::{JoinError, JoinSet};
+use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::activation::{Activation, Settings, Standing};
-use crate::backend::{Kept, Running};
-use crate::config::{Config, KubernetesConfig, ServiceConfig, WorkloadConfig};
-use crate::demand::{self, RouteCounters};
-use crate::process;
-use crate::process::ports::Ports;
+use crate::activation::cold_start::ColdStartMetrics;
+use crate::activation::events::EventBus;
+use crate::activation::hold_quota::{HoldPermit, HoldQuota, TotalHoldQuota};
+use crate::activation::runner::Runner;
+use crate::activation::{Activation, WakeRequester};
+use crate::backend::{EndpointSource, WorkloadSpec};
+use crate::config::{Config, ServiceConfig};
+use crate::demand::{RouteCounters, WorkloadDemand};
+use crate::routing::Table;
 use crate::shutdown::Shutdown;
-use crate::telemetry::{Exposition, Labels};
+use crate::telemetry::Labels;
+use crate::workload::WorkloadId;
 
-/// A configured service as it runs.
-pub struct Service {
+use self::backends::Backends;
+use self::merge::{MergedWorkload, RouteKey};
+use self::slots::Slots;
+
+pub mod backends;
+pub mod merge;
+pub mod metrics;
+pub mod slots;
+
+/// A route: host and path prefix with their limits, and the workload that they lead to.
+pub struct Route {
     pub config: ServiceConfig,
     pub labels: Labels,
-    pub traffic: Arc<RouteCounters>,
-    /// Absent where nothing can wake the workload: it has no backend in this agimo.
-    pub activation: Option<Arc<Activation>>,
-    held: Arc<AtomicU32>,
-    total: Arc<Total>,
+    pub counters: Arc<RouteCounters>,
+    pub workload: Arc<Workload>,
+    /// Which endpoints of the workload requests go to.
+    pub source: EndpointSource,
+    pub requester: WakeRequester,
+    /// The route's place in what each core keeps of it; no other route of the snapshot has the same.
+    pub slot: usize,
+    hold_quota: HoldQuota,
+    state: AtomicU8,
 }
 
-/// The requests held over all services, and how many may be.
-#[derive(Debug, Default)]
-struct Total {
-    held: AtomicU32,
-    most: AtomicU32,
+/// A workload, as all that use it hold on to it: routes, and through them requests in flight. When the last one
+/// lets go, its activation ends.
+pub struct Workload {
+    pub id: Arc<WorkloadId>,
+    /// Absent where agimo knows no place to run it.
+    pub activation: Option<Arc<Activation>>,
+    /// Cancels the activation's `unused` token when it is dropped.
+    _in_use: DropGuard,
 }
 
 /// Everything the edges need of one configuration, replaced as a whole.
 pub struct Snapshot {
     pub config: Config,
-    pub services: Vec<Arc<Service>>,
-}
-
-/// Makes backends for workloads in Kubernetes.
-pub type InKubernetes = Box<dyn Fn(&KubernetesConfig) -> Running + Send>;
-
-/// Where workloads can run.
-pub struct Places {
-    /// Processes get their ports from here.
-    pub ports: Ports,
-    /// Absent where no cluster is known.
-    pub kubernetes: Option<InKubernetes>,
+    /// In the order of the configuration.
+    pub routes: Vec<Arc<Route>>,
+    /// Shared by all cores.
+    pub table: Table<Arc<Route>>,
 }
 
 /// The single writer of snapshots.
 pub struct Catalog {
     cores: usize,
     shutdown: Shutdown,
-    places: Places,
-    running: HashMap<Key, Tended>,
-    total: Arc<Total>,
+    backends: Backends,
+    events: EventBus,
+    routes: HashMap<RouteKey, Arc<Route>>,
+    workloads: BTreeMap<WorkloadId, RunningWorkload>,
+    slots: Slots,
+    hold_total: Arc<TotalHoldQuota>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     tasks: JoinSet<()>,
 }
 
-/// A place among the held requests, given back when dropped.
-pub struct Held {
-    service: Arc<AtomicU32>,
-    total: Arc<Total>,
+/// A workload that runs, and how its activation learns of changes.
+struct RunningWorkload {
+    workload: Arc<Workload>,
+    demand: Arc<WorkloadDemand>,
+    spec: watch::Sender<WorkloadSpec>,
 }
 
-/// Host and path prefix: what makes a service the same across configurations.
-type Key = (String, String);
-
-/// A service that runs, and how it is told of changes.
-struct Tended {
-    service: Arc<Service>,
-    settings: watch::Sender<Settings>,
+/// Whether a route is part of the current snapshot.
+#[repr(u8)]
+enum RouteState {
+    Current,
+    /// Another object stands for the same host and path; requests that are held go on.
+    Superseded,
+    /// Its host and path lead elsewhere or nowhere; requests that are held must be routed anew.
+    Removed,
 }
 
-// === impl Service ===
+// === impl Route ===
 
-impl Service {
-    /// The service's name in logs: its host, and its path prefix unless that is every path.
-    pub fn name(config: &ServiceConfig) -> String {
-        if config.path_prefix == "/" {
-            config.host.clone()
-        } else {
-            format!("{}{}", config.host, config.path_prefix)
+impl Route {
+    /// Takes a permit to hold a request, unless the route or agimo as a whole holds as many as it may.
+    pub fn acquire_hold(&self) -> Option<HoldPermit> {
+        self.hold_quota.acquire(self.config.max_held)
+    }
+
+    /// Requests of the route that are held now.
+    pub fn held(&self) -> u32 {
+        self.hold_quota.held()
+    }
+
+    /// Whether the route is part of the current snapshot.
+    pub fn is_current(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == RouteState::Current as u8
+    }
+
+    /// Whether held requests must be routed anew.
+    pub fn is_removed(&self) -> bool {
+        self.state.load(Ordering::Relaxed) == RouteState::Removed as u8
+    }
+
+    fn retire(&self, state: RouteState) {
+        self.state.store(state as u8, Ordering::Relaxed);
+        if let Some(activation) = &self.workload.activation {
+            activation.wake_waiters();
         }
-    }
-
-    /// Whether both stand for the same running workload.
-    pub fn has_workload_of(&self, other: &Self) -> bool {
-        match (&self.activation, &other.activation) {
-            (Some(one), Some(other)) => Arc::ptr_eq(one, other),
-            (one, other) => one.is_none() && other.is_none(),
-        }
-    }
-
-    /// Takes a place among the held requests, if neither the service nor agimo as a whole is full.
-    pub fn hold(&self) -> Option<Held> {
-        let held = Held { service: self.held.clone(), total: self.total.clone() };
-        // Both are counted before either is judged: dropping `held` takes both back.
-        let service = held.service.fetch_add(1, Ordering::Relaxed);
-        let total = held.total.held.fetch_add(1, Ordering::Relaxed);
-        let most = held.total.most.load(Ordering::Relaxed);
-        (service < self.config.max_held && total < most).then_some(held)
-    }
-}
-
-// === impl Held ===
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        self.service.fetch_sub(1, Ordering::Relaxed);
-        self.total.held.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
 // === impl Catalog ===
 
 impl Catalog {
-    /// A catalog of this configuration, for this many cores; the receiver always holds the newest.
+    /// A catalog of this configuration, for this many cores; the receiver always holds the newest snapshot.
     pub fn new(
         config: Config,
         cores: usize,
-        places: Places,
+        backends: Backends,
+        events: EventBus,
         shutdown: Shutdown,
     ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
-        let empty = Snapshot { config: config.clone(), services: Vec::new() };
+        let empty =
+            Snapshot { config: config.clone(), routes: Vec::new(), table: Table::default() };
         let (snapshots, receiver) = watch::channel(Arc::new(empty));
         let mut catalog = Self {
             cores,
             shutdown,
-            places,
-            running: HashMap::new(),
-            total: Arc::default(),
+            backends,
+            events,
+            routes: HashMap::new(),
+            workloads: BTreeMap::new(),
+            slots: Slots::default(),
+            hold_total: Arc::default(),
             snapshots,
             tasks: JoinSet::new(),
         };
@@ -143,13 +157,11 @@ impl Catalog {
         (catalog, receiver)
     }
 
-    /// Applies configurations as they come, and owns the tasks of all services, until the end.
+    /// Applies configurations as they come, and owns the tasks of all workloads, until agimo ends.
     ///
-    /// Returns an error when a task ended that should not have.
-    pub async fn run(
-        mut self,
-        mut configs: tokio::sync::mpsc::Receiver<Config>,
-    ) -> Result<(), tokio::task::JoinError> {
+    /// # Errors
+    /// When a task panicked.
+    pub async fn run(mut self, mut configs: mpsc::Receiver<Config>) -> Result<(), JoinError> {
         loop {
             tokio::select! {
                 () = self.shutdown.aborted() => break,
@@ -157,185 +169,131 @@ impl Catalog {
                 Some(ended) = self.tasks.join_next() => ended?,
             }
         }
-        // Every service's processes stop in their own time.
-        self.running.clear();
+        // Local processes stop in their own time.
+        self.routes.clear();
+        self.workloads.clear();
         while let Some(ended) = self.tasks.join_next().await {
             ended?;
         }
         Ok(())
     }
 
-    /// Makes the running services those of `config`; what is the same in both is not touched.
+    /// Makes the running routes and workloads those of `config`; what is the same in both is not touched.
     fn apply(&mut self, config: Config) {
-        let mut before = std::mem::take(&mut self.running);
-        let mut services = Vec::with_capacity(config.services.len());
+        self.apply_workloads(merge::merge(&config.services));
+        let mut before = std::mem::take(&mut self.routes);
+        let mut retired = Vec::new();
+        let mut routes = Vec::with_capacity(config.services.len());
+        let mut table = Table::default();
         for service in &config.services {
-            let key = (service.host.clone(), service.path_prefix.clone());
-            let running = match before.remove(&key) {
-                Some(running) if running.service.config == *service => running,
-                Some(running) => self.change(running, service.clone()),
-                None => self.start(
-                    service.clone(),
-                    Arc::new(RouteCounters::new(self.cores)),
-                    Arc::default(),
-                ),
+            let key = merge::route_key(service);
+            let old = before.remove(&key);
+            let route = match &old {
+                Some(old) if self.is_unchanged(old, service) => old.clone(),
+                _ => Arc::new(self.make_route(service.clone(), old.as_deref())),
             };
-            services.push(running.service.clone());
-            self.running.insert(key, running);
+            if let Some(old) = old.filter(|old| !Arc::ptr_eq(old, &route)) {
+                let same =
+                    Arc::ptr_eq(&old.workload, &route.workload) && old.source == route.source;
+                let state = if same { RouteState::Superseded } else { RouteState::Removed };
+                retired.push((old, state));
+            }
+            table.insert(&service.host, &service.path_prefix, route.clone());
+            routes.push(route.clone());
+            self.routes.insert(key, route);
         }
-        self.total.most.store(config.max_held_total, Ordering::Relaxed);
-        self.snapshots.send_replace(Arc::new(Snapshot { config, services }));
-        // Only now: a request that is refused because its service has gone finds the new routes.
-        for activation in
-            before.into_values().filter_map(|running| running.service.activation.clone())
-        {
-            activation.remove();
+        for route in before.into_values() {
+            self.slots.free(route.slot);
+            retired.push((route, RouteState::Removed));
+        }
+        self.hold_total.set_limit(config.max_held_total);
+        self.count_demand();
+        self.snapshots.send_replace(Arc::new(Snapshot { config, routes, table }));
+        // Only now: a request that is held for a route that is gone finds the new routes.
+        for (route, state) in retired {
+            route.retire(state);
         }
     }
 
-    /// The same host and path with other values; the workload goes on unless it is another.
-    fn change(&mut self, running: Tended, config: ServiceConfig) -> Tended {
-        let old = &running.service;
-        if old.config.workload == config.workload {
-            running.settings.send_replace(settings(&config));
-            let service = Service {
-                config,
-                labels: old.labels.clone(),
-                traffic: old.traffic.clone(),
-                activation: old.activation.clone(),
-                held: old.held.clone(),
-                total: old.total.clone(),
+    /// Starts, changes and lets go of workloads.
+    fn apply_workloads(&mut self, merged: BTreeMap<WorkloadId, MergedWorkload>) {
+        let mut before = std::mem::take(&mut self.workloads);
+        for (id, MergedWorkload { spec, service }) in merged {
+            let running = match before.remove(&id) {
+                Some(running) if running.spec.borrow().can_become(&spec) => {
+                    running.spec.send_if_modified(|known| {
+                        let changes = *known != spec;
+                        *known = spec;
+                        changes
+                    });
+                    running
+                }
+                _ => self.start(spec, &service),
             };
-            return Tended { service: Arc::new(service), settings: running.settings };
+            self.workloads.insert(id, running);
         }
-        let new = self.start(config, old.traffic.clone(), old.held.clone());
-        if let Some(activation) = &old.activation {
-            activation.remove();
-        }
-        new
     }
 
-    fn start(
-        &mut self,
-        config: ServiceConfig,
-        traffic: Arc<RouteCounters>,
-        held: Arc<AtomicU32>,
-    ) -> Tended {
-        let name = Service::name(&config);
-        let (sender, settings) = watch::channel(settings(&config));
-        let backend = self.backend(&name, &config.workload);
-        let activation = backend.map(|(backend, work)| {
-            self.tasks.spawn(work);
-            let activation = Arc::new(Activation::new(name, backend));
-            let shutdown = self.shutdown.clone();
-            self.tasks.spawn(activation.clone().run(traffic.clone(), settings, shutdown));
+    /// Starts the activation of a workload; `service` is the first that leads to it.
+    fn start(&mut self, spec: WorkloadSpec, service: &str) -> RunningWorkload {
+        let id = Arc::new(spec.id.clone());
+        let demand = Arc::<WorkloadDemand>::default();
+        let unused = CancellationToken::new();
+        let events = self.events.publisher(id.clone());
+        let (sender, spec) = watch::channel(spec);
+        let started = self.backends.start(spec.clone(), events.clone(), &self.shutdown, service);
+        let activation = started.map(|started| {
+            self.tasks.spawn(started.task);
+            let activation = Arc::new(Activation::new(started.backend, events));
+            let runner = Runner::new(activation.clone(), demand.clone(), spec);
+            self.tasks.spawn(runner.run(unused.clone(), self.shutdown.clone()));
             activation
         });
-        let labels = labels(&config);
-        Tended {
-            service: Arc::new(Service {
-                config,
-                labels,
-                traffic,
-                activation,
-                held,
-                total: self.total.clone(),
-            }),
-            settings: sender,
+        let workload = Workload { id, activation, _in_use: unused.drop_guard() };
+        RunningWorkload { workload: Arc::new(workload), demand, spec: sender }
+    }
+
+    fn is_unchanged(&self, route: &Route, service: &ServiceConfig) -> bool {
+        route.config == *service
+            && self
+                .workloads
+                .get(&*route.workload.id)
+                .is_some_and(|running| Arc::ptr_eq(&running.workload, &route.workload))
+    }
+
+    /// A route of the present workloads; what was counted of an earlier route goes on.
+    fn make_route(&mut self, config: ServiceConfig, old: Option<&Route>) -> Route {
+        let labels = merge::labels(&config);
+        let service: Arc<str> = merge::service_name(&config).into();
+        let cold_start = old
+            .map_or_else(Arc::<ColdStartMetrics>::default, |old| old.requester.cold_start.clone());
+        Route {
+            labels,
+            counters: old.map_or_else(
+                || Arc::new(RouteCounters::new(self.cores)),
+                |old| old.counters.clone(),
+            ),
+            workload: self.workloads[&merge::workload_id(&config)].workload.clone(),
+            source: merge::endpoint_source(&config),
+            requester: WakeRequester { service, cold_start },
+            slot: old.map_or_else(|| self.slots.take(), |old| old.slot),
+            hold_quota: old.map_or_else(
+                || HoldQuota::new(self.hold_total.clone()),
+                |old| old.hold_quota.clone(),
+            ),
+            state: AtomicU8::new(RouteState::Current as u8),
+            config,
         }
     }
 
-    /// What runs the workload, where anything does.
-    fn backend(&self, service: &str, workload: &WorkloadConfig) -> Option<Running> {
-        match (workload, &self.places.kubernetes) {
-            (WorkloadConfig::Process(process), _) => {
-                let (ports, shutdown) = (self.places.ports.clone(), self.shutdown.clone());
-                let (processes, supervisor) = process::new(process.clone(), ports, shutdown);
-                Some((Arc::new(processes), Box::pin(supervisor.run())))
-            }
-            (WorkloadConfig::Kubernetes(config), Some(kubernetes)) => {
-                let (backend, work) = kubernetes(config);
-                let shutdown = self.shutdown.clone();
-                let until_aborted = async move {
-                    tokio::select! {
-                        () = work => {}
-                        () = shutdown.aborted() => {}
-                    }
-                };
-                Some((backend, Box::pin(until_aborted)))
-            }
-            (WorkloadConfig::Kubernetes(config), None) => {
-                let r#type = config.kind.as_str();
-                tracing::warn!(
-                    service,
-                    r#type,
-                    "no cluster and no Prometheus is known, so requests for this service are answered 503; \
-                     run agimo in the cluster, or set KUBECONFIG or --prometheus-address"
-                );
-                None
-            }
+    /// Has each workload count the requests of the routes that lead to it.
+    fn count_demand(&self) {
+        let mut counted: BTreeMap<&WorkloadId, Vec<Arc<RouteCounters>>> = BTreeMap::new();
+        for route in self.routes.values() {
+            counted.entry(&route.workload.id).or_default().push(route.counters.clone());
+        }
+        for (id, running) in &self.workloads {
+            running.demand.set_routes(counted.remove(id).unwrap_or_default());
         }
     }
-}
-
-/// Writes the metrics of every service.
-pub fn collect(page: &mut Exposition, snapshot: &Snapshot) {
-    let services = &snapshot.services;
-    let traffic: Vec<_> = services.iter().map(|s| (s.labels.clone(), s.traffic.clone())).collect();
-    demand::collect(page, &traffic);
-    let activations: Vec<_> = services
-        .iter()
-        .filter_map(|service| Some((service.labels.clone(), service.activation.clone()?)))
-        .collect();
-    crate::activation::coldstart::collect(page, &activations);
-}
-
-/// Where every service stands, for people: what it is, whether it is awake, and if not, why.
-pub fn shown(snapshot: &Snapshot) -> Value {
-    let service = |service: &Arc<Service>| {
-        let config = &service.config;
-        let mut shown = json!({
-            "host": config.host,
-            "path_prefix": config.path_prefix,
-            "workload": name_of(&config.workload),
-            "open_requests": service.traffic.open(),
-            "held_requests": service.held.load(Ordering::Relaxed),
-        });
-        match &service.activation {
-            None => shown["state"] = json!("no-backend"),
-            Some(activation) => {
-                let Standing { state, trouble, kept } = activation.standing();
-                shown["state"] = json!(state);
-                shown["ready_endpoints"] = json!(activation.published().ready.len());
-                shown["kept_awake_by"] = json!(kept.map(Kept::as_str));
-                shown["reason"] = json!(trouble.as_ref().map(|trouble| trouble.cause.token()));
-                shown["detail"] = json!(trouble.map(|trouble| trouble.detail));
-            }
-        }
-        shown
-    };
-    snapshot.services.iter().map(service).collect()
-}
-
-fn name_of(workload: &WorkloadConfig) -> String {
-    match workload {
-        WorkloadConfig::Process(process) => format!("process {}", process.name),
-        WorkloadConfig::Kubernetes(KubernetesConfig { kind, namespace, name, .. }) => {
-            format!("{} {namespace}/{name}", kind.as_str())
-        }
-    }
-}
-
-fn settings(config: &ServiceConfig) -> Settings {
-    let replicas = match &config.workload {
-        WorkloadConfig::Process(process) => process.replicas,
-        WorkloadConfig::Kubernetes(_) => 1,
-    };
-    Settings { sleep_after: config.sleep_after, replicas }
-}
-
-/// `host`, and `path_prefix` only where one is configured, so that two services of a host differ.
-fn labels(config: &ServiceConfig) -> Labels {
-    let labels = Labels::default().with("host", &config.host);
-    if config.path_prefix == "/" { labels } else { labels.with("path_prefix", &config.path_prefix) }
 }

@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::workload::WorkloadKind;
+
 pub mod effective;
 pub mod keys;
 pub mod parse;
@@ -85,7 +87,7 @@ pub struct KubernetesConfig {
 }
 
 /// A port of a Service, as `service_port` names it.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ServicePort {
     Number(u16),
     Name(String),
@@ -100,7 +102,7 @@ pub enum Scaler {
 }
 
 /// What a request is sent to (`via`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Via {
     /// The address of a pod, which agimo chooses.
     Pod,
@@ -197,6 +199,15 @@ impl Via {
 }
 
 // === impl KubernetesKind ===
+
+impl From<KubernetesKind> for WorkloadKind {
+    fn from(kind: KubernetesKind) -> Self {
+        match kind {
+            KubernetesKind::Deployment => Self::Deployment,
+            KubernetesKind::StatefulSet => Self::StatefulSet,
+        }
+    }
+}
 
 impl KubernetesKind {
     pub fn as_str(self) -> &'static str {

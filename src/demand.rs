@@ -1,13 +1,19 @@
-//! Counts what every scaler reads: arrivals and open work, per service. It knows no protocol and decides nothing.
+//! What every scaler reads: arrivals and requests in flight, per route and summed per workload. It knows no protocol.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::telemetry::counters::{Counter, Histogram};
 use crate::telemetry::{Exposition, Kind, Labels};
 
-/// The traffic of one service over all cores.
+/// The demand of one workload: the sum of its routes.
+#[derive(Debug, Default)]
+pub struct WorkloadDemand {
+    routes: Mutex<CountedRoutes>,
+}
+
+/// The requests of one route over all cores.
 #[derive(Debug)]
 pub struct RouteCounters {
     cores: Box<[Arc<CoreCounters>]>,
@@ -24,6 +30,21 @@ pub struct CoreCounters {
     responses: [Counter; CLASSES.len()],
     retries: [Counter; RETRIES.len()],
     durations: Histogram,
+}
+
+#[derive(Debug, Default)]
+struct CountedRoutes {
+    current: Vec<Arc<RouteCounters>>,
+    /// Routes that no longer lead to the workload; they are gone when their last request has ended.
+    removed: Vec<RemovedRoute>,
+    /// Arrivals of removed routes that are gone.
+    past_arrivals: u64,
+}
+
+#[derive(Debug)]
+struct RemovedRoute {
+    counters: Weak<RouteCounters>,
+    arrivals: u64,
 }
 
 /// Why a request was sent to an endpoint again.
@@ -45,6 +66,65 @@ const RETRIES: [(Retry, &str); 3] =
 const DURATION_BOUNDS: &[f64] =
     &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 
+// === impl WorkloadDemand ===
+
+impl WorkloadDemand {
+    /// Replaces the routes that are counted. Requests in flight of earlier routes count until they end.
+    pub fn set_routes(&self, routes: Vec<Arc<RouteCounters>>) {
+        let mut counted = self.lock();
+        for route in std::mem::replace(&mut counted.current, routes) {
+            let removed =
+                RemovedRoute { counters: Arc::downgrade(&route), arrivals: route.arrivals() };
+            counted.removed.push(removed);
+        }
+        // Most routes stay, and some come back.
+        let CountedRoutes { current, removed, .. } = &mut *counted;
+        removed.retain(|route| {
+            !current.iter().any(|other| Arc::as_ptr(other) == route.counters.as_ptr())
+        });
+    }
+
+    /// Requests that have arrived since the start; it never decreases.
+    pub fn arrivals(&self) -> u64 {
+        let mut counted = self.lock();
+        counted.forget_gone();
+        let current: u64 = counted.current.iter().map(|route| route.arrivals()).sum();
+        let removed: u64 = counted.removed.iter().map(|route| route.arrivals).sum();
+        counted.past_arrivals + current + removed
+    }
+
+    /// Requests, streams and tunnels that have arrived and not ended, those held included.
+    pub fn in_flight(&self) -> u64 {
+        let counted = self.lock();
+        let removed = counted.removed.iter().filter_map(|route| route.counters.upgrade());
+        let current = counted.current.iter().cloned();
+        current.chain(removed).map(|route| route.in_flight()).sum()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, CountedRoutes> {
+        self.routes.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl CountedRoutes ===
+
+impl CountedRoutes {
+    /// Reads the removed routes anew and keeps the arrivals of those that are gone.
+    fn forget_gone(&mut self) {
+        let past = &mut self.past_arrivals;
+        self.removed.retain_mut(|route| match route.counters.upgrade() {
+            Some(counters) => {
+                route.arrivals = counters.arrivals();
+                true
+            }
+            None => {
+                *past += route.arrivals;
+                false
+            }
+        });
+    }
+}
+
 // === impl RouteCounters ===
 
 impl RouteCounters {
@@ -62,8 +142,8 @@ impl RouteCounters {
     }
 
     /// Requests, streams and tunnels that have arrived and not ended, those held included.
-    pub fn open(&self) -> u64 {
-        // Ends are read first: a request that comes and goes in between is then counted as open.
+    pub fn in_flight(&self) -> u64 {
+        // Ends are read first: a request that comes and goes in between is then counted as in flight.
         let ended: u64 = self.cores.iter().map(|core| core.ended.get()).sum();
         self.arrivals().saturating_sub(ended)
     }
@@ -92,64 +172,68 @@ impl Default for CoreCounters {
 impl CoreCounters {
     /// Counts an arrival. Sequentially consistent with the look at the endpoints that follows it, so
     /// that a workload is never put to sleep under a request that has just found it awake.
-    pub fn arrive(&self) {
+    pub fn count_arrival(&self) {
         self.arrivals.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub fn end(&self) {
+    pub fn count_end(&self) {
         self.ended.add(1);
     }
 
-    pub fn hold(&self) {
+    pub fn count_hold(&self) {
         self.held.add(1);
     }
 
-    pub fn release(&self) {
+    pub fn count_release(&self) {
         self.released.add(1);
     }
 
     /// Counts a response head by its status code.
-    pub fn respond(&self, status: u16) {
+    pub fn count_response(&self, status: u16) {
         if let Some(class) = self.responses.get(usize::from(status / 100).wrapping_sub(1)) {
             class.add(1);
         }
     }
 
     /// Counts a request's time from its arrival to the end of its response.
-    pub fn last(&self, duration: Duration) {
+    pub fn count_duration(&self, duration: Duration) {
         self.durations.observe(duration);
     }
 
-    pub fn retry(&self, reason: Retry) {
+    pub fn count_retry(&self, reason: Retry) {
         if let Some(at) = RETRIES.iter().position(|(known, _)| *known == reason) {
             self.retries[at].add(1);
         }
     }
 }
 
-/// Writes the families of all services.
-pub fn collect(page: &mut Exposition, services: &[(Labels, Arc<RouteCounters>)]) {
+/// Writes the metric families of all routes.
+pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<RouteCounters>)]) {
     page.family("agimo_requests_total", Kind::Counter, "Requests that have arrived.");
-    for (labels, traffic) in services {
-        page.sample(labels, traffic.arrivals());
+    for (labels, counters) in routes {
+        page.sample(labels, counters.arrivals());
     }
     page.family(
         "agimo_active_requests",
         Kind::Gauge,
         "Requests, streams and tunnels from arrival to end, held time included.",
     );
-    for (labels, traffic) in services {
-        page.sample(labels, traffic.open());
+    for (labels, counters) in routes {
+        page.sample(labels, counters.in_flight());
     }
-    page.family("agimo_held_requests", Kind::Gauge, "Requests that wait for an endpoint.");
-    for (labels, traffic) in services {
-        let released = traffic.sum(|core| core.released.get());
-        page.sample(labels, traffic.sum(|core| core.held.get()).saturating_sub(released));
+    page.family(
+        "agimo_held_requests",
+        Kind::Gauge,
+        "Requests that are held until an endpoint is ready.",
+    );
+    for (labels, counters) in routes {
+        let released = counters.sum(|core| core.released.get());
+        page.sample(labels, counters.sum(|core| core.held.get()).saturating_sub(released));
     }
     page.family("agimo_responses_total", Kind::Counter, "Responses by class of status code.");
-    for (labels, traffic) in services {
+    for (labels, counters) in routes {
         for (at, class) in CLASSES.iter().enumerate() {
-            let count = traffic.sum(|core| core.responses[at].get());
+            let count = counters.sum(|core| core.responses[at].get());
             page.sample(&labels.clone().with("class", class), count);
         }
     }
@@ -158,8 +242,8 @@ pub fn collect(page: &mut Exposition, services: &[(Labels, Arc<RouteCounters>)])
         Kind::Histogram,
         "Time from a request's arrival to the end of its response, held time included.",
     );
-    for (labels, traffic) in services {
-        let mut cores = traffic.cores.iter().map(|core| core.durations.counted());
+    for (labels, counters) in routes {
+        let mut cores = counters.cores.iter().map(|core| core.durations.counted());
         if let Some(mut all) = cores.next() {
             cores.for_each(|core| all.add(&core));
             page.histogram(labels, all.bounds, &all.counts, all.sum);
@@ -170,9 +254,9 @@ pub fn collect(page: &mut Exposition, services: &[(Labels, Arc<RouteCounters>)])
         Kind::Counter,
         "Requests sent to an endpoint again, by the reason.",
     );
-    for (labels, traffic) in services {
+    for (labels, counters) in routes {
         for (at, (_, reason)) in RETRIES.iter().enumerate() {
-            let count = traffic.sum(|core| core.retries[at].get());
+            let count = counters.sum(|core| core.retries[at].get());
             page.sample(&labels.clone().with("reason", reason), count);
         }
     }
@@ -183,25 +267,48 @@ mod tests {
     use super::*;
 
     #[test]
-    fn open_work_is_what_has_arrived_and_not_ended() {
-        let traffic = RouteCounters::new(2);
-        traffic.core(0).arrive();
-        traffic.core(1).arrive();
-        traffic.core(1).end();
-        assert_eq!((traffic.arrivals(), traffic.open()), (2, 1));
+    fn requests_in_flight_have_arrived_and_not_ended() {
+        let counters = RouteCounters::new(2);
+        counters.core(0).count_arrival();
+        counters.core(1).count_arrival();
+        counters.core(1).count_end();
+        assert_eq!((counters.arrivals(), counters.in_flight()), (2, 1));
     }
 
     #[test]
-    fn a_page_shows_every_service_from_the_start() {
-        let traffic = Arc::new(RouteCounters::new(1));
-        let core = traffic.core(0);
-        core.arrive();
-        core.respond(204);
-        core.respond(999);
-        core.retry(Retry::Idle);
+    fn a_workload_has_the_sum_of_its_routes_and_of_those_that_still_have_requests() {
+        let demand = WorkloadDemand::default();
+        let (one, other) = (Arc::new(RouteCounters::new(1)), Arc::new(RouteCounters::new(1)));
+        demand.set_routes(vec![one.clone(), other.clone()]);
+        one.core(0).count_arrival();
+        other.core(0).count_arrival();
+        other.core(0).count_arrival();
+        assert_eq!((demand.arrivals(), demand.in_flight()), (3, 3));
+        demand.set_routes(vec![one.clone()]);
+        other.core(0).count_end();
+        assert_eq!((demand.arrivals(), demand.in_flight()), (3, 2), "removed, with one in flight");
+        other.core(0).count_end();
+        assert_eq!((demand.arrivals(), demand.in_flight()), (3, 1));
+        demand.set_routes(vec![one.clone(), other.clone()]);
+        other.core(0).count_arrival();
+        assert_eq!((demand.arrivals(), demand.in_flight()), (4, 2), "it came back");
+        other.core(0).count_end();
+        demand.set_routes(vec![one]);
+        drop(other);
+        assert_eq!((demand.arrivals(), demand.in_flight()), (4, 1), "arrivals never decrease");
+    }
+
+    #[test]
+    fn the_metrics_page_lists_every_route_from_the_start() {
+        let counters = Arc::new(RouteCounters::new(1));
+        let core = counters.core(0);
+        core.count_arrival();
+        core.count_response(204);
+        core.count_response(999);
+        core.count_retry(Retry::Idle);
         let mut page = Exposition::default();
         let idle = (Labels::default().with("host", "b"), Arc::new(RouteCounters::new(1)));
-        collect(&mut page, &[(Labels::default().with("host", "a"), traffic), idle]);
+        collect(&mut page, &[(Labels::default().with("host", "a"), counters), idle]);
         let page = page.into_page();
         for line in [
             "agimo_requests_total{host=\"a\"} 1",

@@ -5,31 +5,32 @@ use std::io::{ErrorKind, Write as _};
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
 use tracing::field::{Field, Visit};
 use tracing::level_filters::LevelFilter;
-use tracing::{Event, Subscriber};
+use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
 use tracing_subscriber::util::SubscriberInitExt;
 
+use crate::activation::event_log;
+use crate::activation::events::{EventBus, EventKind, LifecycleEvent};
 use crate::app::{self, Listeners, Settings};
 use crate::cli::Demo;
 use crate::config::{Config, parse, report};
+use crate::process::child::OUTPUT_TARGET;
 
 pub mod application;
 
-/// Tells what happens, one line an event, on standard output.
+/// Shows lifecycle events, the output of the application, and warnings: one line each on standard output.
+#[derive(Clone, Copy)]
 struct Timeline {
     began: Instant,
 }
 
-/// The fields of an event that the timeline speaks of.
+/// Collects the text of a log line.
 #[derive(Default)]
-struct Told {
-    message: String,
-    after_ms: Option<u64>,
-    idle_ms: Option<u64>,
-    detail: Option<String>,
-}
+struct Message(String);
 
 const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
 /// With the demo's own port taken too, any will do.
@@ -40,11 +41,14 @@ pub fn run(options: &Demo) -> anyhow::Result<()> {
     let config = config(options)?;
     let listeners = listen(options.port)?;
     print_introduction(options, &listeners)?;
-    let timeline = Timeline { began: Instant::now() }.with_filter(LevelFilter::INFO);
-    tracing_subscriber::registry().with(timeline).init();
+    let timeline = Timeline { began: Instant::now() };
+    tracing_subscriber::registry().with(timeline.with_filter(LevelFilter::INFO)).init();
+    let events = EventBus::default();
+    timeline.follow(events.subscribe())?;
     // A person at a terminal wants Ctrl-C to end it, not to wait for an open stream.
     let drain_timeout = Duration::from_millis(200);
-    let settings = Settings { config, file: None, access_log: false, drain_timeout, cluster: None };
+    let settings =
+        Settings { config, file: None, access_log: false, drain_timeout, cluster: None, events };
     app::run(settings, listeners)
 }
 
@@ -111,63 +115,72 @@ fn print_introduction(options: &Demo, listeners: &Listeners) -> anyhow::Result<(
 
 // === impl Timeline ===
 
-impl<S: Subscriber> Layer<S> for Timeline {
-    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
-        let mut told = Told::default();
-        event.record(&mut told);
-        let Some(words) = told.words(event.metadata().target()) else { return };
+impl Timeline {
+    /// Shows the events from a thread of its own, which ends with the process.
+    fn follow(self, mut events: Receiver<LifecycleEvent>) -> anyhow::Result<()> {
+        std::thread::Builder::new().name("timeline".to_owned()).spawn(move || {
+            loop {
+                match events.blocking_recv() {
+                    Ok(event) => {
+                        if let Some(text) = describe(&event.kind) {
+                            self.show(&text);
+                        }
+                    }
+                    Err(RecvError::Lagged(_)) => {}
+                    Err(RecvError::Closed) => return,
+                }
+            }
+        })?;
+        Ok(())
+    }
+
+    fn show(&self, text: &str) {
         let at = self.began.elapsed().as_secs_f64();
         // A closed terminal does not end the demo.
-        let _ = writeln!(std::io::stdout().lock(), "{at:>9.3} s  {words}");
+        let _ = writeln!(std::io::stdout().lock(), "{at:>9.3} s  {text}");
     }
 }
 
-// === impl Told ===
-
-impl Told {
-    /// The event in words; nothing where it adds nothing to the story.
-    fn words(&self, target: &str) -> Option<String> {
-        let after = |what: &str| self.after_ms.map(|millis| format!("{what} after {millis} ms"));
-        match self.message.as_str() {
-            "request held, waking" => {
-                Some("request held: the application is asleep, waking it".to_owned())
-            }
-            "started" => after("process started"),
-            "endpoint ready" => after("ready"),
-            "answered" => after("answered"),
-            "asleep" => {
-                let idle = self.idle_ms.unwrap_or_default() as f64 / 1e3;
-                Some(format!("asleep after {idle:.0} s idle"))
-            }
-            "stopped" => Some("process stopped".to_owned()),
-            "serving" | "ended" => None,
-            message if target == "output" => Some(format!("application: {message}")),
-            message => match &self.detail {
-                Some(detail) => Some(format!("{message}: {detail}")),
-                None => Some(message.to_owned()),
-            },
+impl<S: Subscriber> Layer<S> for Timeline {
+    /// What the application prints, and warnings. Events of workloads come another way.
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let metadata = event.metadata();
+        let is_output = metadata.target() == OUTPUT_TARGET;
+        if metadata.target() == event_log::TARGET
+            || !(is_output || *metadata.level() <= Level::WARN)
+        {
+            return;
         }
+        let mut message = Message::default();
+        event.record(&mut message);
+        let speaker = if is_output { "application: " } else { "" };
+        self.show(&format!("{speaker}{}", message.0));
     }
 }
 
-impl Visit for Told {
-    fn record_u64(&mut self, field: &Field, value: u64) {
-        match field.name() {
-            "after_ms" => self.after_ms = Some(value),
-            "idle_ms" => self.idle_ms = Some(value),
-            _ => {}
-        }
-    }
-
-    fn record_str(&mut self, field: &Field, value: &str) {
-        if field.name() == "detail" {
-            self.detail = Some(value.to_owned());
-        }
-    }
-
+impl Visit for Message {
     fn record_debug(&mut self, field: &Field, value: &dyn std::fmt::Debug) {
         if field.name() == "message" {
-            self.message = format!("{value:?}");
+            self.0 = format!("{value:?}");
         }
     }
+}
+
+/// An event for people; `None` where it adds nothing to the story.
+fn describe(event: &EventKind) -> Option<String> {
+    let millis = |duration: &Duration| duration.as_millis();
+    Some(match event {
+        EventKind::WakeRequested { .. } => {
+            "request held: the application is asleep, waking it".to_owned()
+        }
+        EventKind::Started { after } => format!("process started after {} ms", millis(after)),
+        EventKind::Ready { after: Some(after), .. } => format!("ready after {} ms", millis(after)),
+        EventKind::FirstAnswer { after } => format!("answered after {} ms", millis(after)),
+        EventKind::Asleep { idle } => format!("asleep after {:.0} s idle", idle.as_secs_f64()),
+        EventKind::ProcessStopped => "process stopped".to_owned(),
+        EventKind::ProcessExited { detail } => format!("the process ended by itself: {detail}"),
+        EventKind::WakeFailed { detail, .. } => format!("wake failed: {detail}"),
+        EventKind::EndpointsLost { .. } => "no endpoint is ready any more".to_owned(),
+        _ => return None,
+    })
 }

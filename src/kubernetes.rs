@@ -6,9 +6,11 @@ use std::sync::{Arc, Mutex};
 use kube::Client;
 use tokio::sync::Notify;
 
-use crate::backend::Running;
-use crate::config::KubernetesConfig;
+use crate::backend::{BackendAndTask, EndpointSource, Placement};
+use crate::catalog::backends::BackendContext;
+use crate::config::{KubernetesConfig, KubernetesKind};
 use crate::net::dns::Resolver;
+use crate::workload::WorkloadKind;
 
 use self::index::{Index, Scope};
 use self::objects::Id;
@@ -81,26 +83,53 @@ impl Cluster {
         need.was_ready.load(Ordering::Relaxed)
     }
 
-    /// A workload as a backend, and what the caller must run for it.
-    pub fn workload(&self, config: &KubernetesConfig) -> Running {
+    /// A workload as a backend.
+    pub fn backend(&self, context: BackendContext) -> BackendAndTask {
+        let spec = context.spec.borrow().clone();
+        let source = match &spec.placement {
+            Placement::Kubernetes { sources } => sources.first().cloned(),
+            Placement::Process(_) => None,
+        };
+        let source = source.unwrap_or(EndpointSource::Processes);
+        let EndpointSource::Service { name, port, via } = source.clone() else {
+            unreachable!("replaced by the next change")
+        };
+        let config = KubernetesConfig {
+            kind: if spec.id.kind == WorkloadKind::StatefulSet {
+                KubernetesKind::StatefulSet
+            } else {
+                KubernetesKind::Deployment
+            },
+            namespace: spec.id.namespace.clone(),
+            name: spec.id.name.clone(),
+            service_name: name,
+            service_port: port,
+            scaler: spec.scaler,
+            via,
+        };
         self.need.arose.store(true, Ordering::Relaxed);
         self.need.told.notify_one();
         let (seen, peers) = {
             let mut index = watches::lock(&self.index);
-            (index.follow(config), index.peer_count())
+            (index.follow(&config), index.peer_count())
         };
         let around = Surroundings {
             client: self.client.clone(),
             resolver: self.resolver.clone(),
             seen,
             peers,
+            events: context.events,
         };
-        let (workload, runner) = workload::new(config.clone(), around);
+        let (workload, runner) = workload::new(config, source, around);
         let index = self.index.clone();
+        let shutdown = context.shutdown;
         let work = async move {
-            runner.run().await;
+            tokio::select! {
+                () = runner.run() => {}
+                () = shutdown.aborted() => {}
+            }
             watches::lock(&index).forget_unfollowed();
         };
-        (Arc::new(workload), Box::pin(work))
+        BackendAndTask { backend: Arc::new(workload), task: Box::pin(work) }
     }
 }

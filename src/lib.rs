@@ -3,15 +3,20 @@
 // A room imports only from rooms above it; `tests/it/tidy.rs` holds this order.
 pub mod activation;
 pub mod backend;
+pub mod backoff;
 pub mod catalog;
+pub mod cause;
 pub mod cli;
 pub mod config;
 pub mod demand;
 pub mod http;
 pub mod net;
+pub mod ownership;
 pub mod routing;
 pub mod shutdown;
+pub mod status;
 pub mod telemetry;
+pub mod workload;
 
 // Edges: none imports another.
 pub mod admin;

@@ -5,6 +5,7 @@ use std::io::{IsTerminal, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
+use agimo::activation::events::EventBus;
 use agimo::app::cluster::ClusterSettings;
 use agimo::app::{self, Listeners, Settings};
 use agimo::cli::{Cli, Command, Serve};
@@ -71,6 +72,7 @@ fn serve(options: Serve) -> anyhow::Result<()> {
             watch_namespaces: options.watch_namespaces,
             peer_service: options.peer_service,
         }),
+        events: EventBus::default(),
     };
     app::run(settings, listeners)
 }

@@ -2,7 +2,8 @@
 
 use tokio::sync::watch;
 
-use crate::backend::{Backend, Observed};
+use crate::activation::events::EventPublisher;
+use crate::backend::{Backend, BackendStatus, ScaleCommand};
 use crate::config::ProcessConfig;
 use crate::shutdown::Shutdown;
 
@@ -18,7 +19,7 @@ pub mod supervisor;
 /// The backend's handle on one workload; its `Supervisor` does the work.
 pub struct Processes {
     orders: watch::Sender<Order>,
-    observed: watch::Receiver<Observed>,
+    status: watch::Receiver<BackendStatus>,
 }
 
 /// A wish for a number of replicas. Each is a wish of its own, even for the same number.
@@ -29,27 +30,34 @@ pub struct Order {
 }
 
 /// A workload, and the supervisor whose `run` the caller must own as a task.
-pub fn new(config: ProcessConfig, ports: Ports, shutdown: Shutdown) -> (Processes, Supervisor) {
+pub fn new(
+    config: ProcessConfig,
+    ports: Ports,
+    events: EventPublisher,
+    shutdown: Shutdown,
+) -> (Processes, Supervisor) {
     let (orders, orders_receiver) = watch::channel(Order::default());
-    let (observed_sender, observed) = watch::channel(Observed::default());
+    let (status_sender, status) = watch::channel(BackendStatus::default());
     (
-        Processes { orders, observed },
-        Supervisor::new(config, orders_receiver, observed_sender, ports, shutdown),
+        Processes { orders, status },
+        Supervisor::new(config, orders_receiver, status_sender, ports, events, shutdown),
     )
 }
 
 // === impl Processes ===
 
 impl Backend for Processes {
-    fn observe(&self) -> watch::Receiver<Observed> {
-        self.observed.clone()
+    fn status(&self) -> watch::Receiver<BackendStatus> {
+        self.status.clone()
     }
 
-    fn scale(&self, replicas: u32) {
+    fn command(&self, command: ScaleCommand) {
+        let replicas = match command {
+            ScaleCommand::WakeToAtLeast(replicas) | ScaleCommand::SetReplicas(replicas) => replicas,
+            ScaleCommand::Sleep => 0,
+            // agimo alone scales processes: no external scaler is waited for.
+            ScaleCommand::ExpectReady | ScaleCommand::CancelWake => return,
+        };
         self.orders.send_modify(|order| *order = Order { sequence: order.sequence + 1, replicas });
-    }
-
-    fn is_ours(&self) -> bool {
-        true
     }
 }

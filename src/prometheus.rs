@@ -1,18 +1,25 @@
-//! Readiness without the Kubernetes API: asks Prometheus how many replicas kube-state-metrics has seen ready. It scales
-//! nothing and sees no request.
+//! Readiness without the Kubernetes API: asks Prometheus how many replicas kube-state-metrics reports as ready. It scales
+//! nothing.
 
+use std::collections::BTreeMap;
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use crate::backend::{Backend, Cause, Kept, Observed, Running, Trouble};
-use crate::config::{KubernetesConfig, Scaler, ServicePort};
+use crate::backend::{
+    Backend, BackendAndTask, BackendStatus, EndpointSource, Lifecycle, Placement, ScaleCommand,
+    SourceStatus, WorkloadSpec,
+};
+use crate::cause::{Cause, NotReadyReason};
+use crate::config::{Scaler, ServicePort};
 use crate::net::dns::Resolver;
+use crate::ownership::ScaleFacts;
+use crate::workload::WorkloadId;
 
 use self::answer::Sample;
 use self::api::{Api, QueryError};
@@ -25,90 +32,97 @@ pub mod api;
 pub struct Prometheus {
     api: Arc<Api>,
     resolver: Resolver,
-    targets: Arc<Mutex<Vec<Arc<Target>>>>,
-    /// Somebody waits for a workload.
-    wanted: Arc<Notify>,
+    workloads: Arc<Mutex<Vec<Arc<PolledWorkload>>>>,
+    /// A request waits for a workload.
+    requested: Arc<Notify>,
 }
 
-/// A workload whose readiness is asked for.
-struct Target {
-    config: KubernetesConfig,
-    waits: watch::Sender<bool>,
-    observed: watch::Sender<Observed>,
+/// A workload whose ready replicas are polled.
+struct PolledWorkload {
+    spec: watch::Receiver<WorkloadSpec>,
+    /// A request waits for it.
+    is_awaited: watch::Sender<bool>,
+    status: watch::Sender<BackendStatus>,
 }
 
 /// The backend's handle on one workload.
-struct Workload {
-    target: Arc<Target>,
-    /// While it lives the target is asked for.
-    observed: watch::Receiver<Observed>,
-    wanted: Arc<Notify>,
+struct Handle {
+    workload: Arc<PolledWorkload>,
+    /// While this receiver lives the workload is polled.
+    status: watch::Receiver<BackendStatus>,
+    requested: Arc<Notify>,
 }
 
 /// While a request is held.
 const HELD_INTERVAL: Duration = Duration::from_secs(1);
-/// While none is: only to notice what has been scaled by others.
+/// While none is held: only to notice what others have scaled.
 const IDLE_INTERVAL: Duration = Duration::from_secs(15);
 
 // === impl Prometheus ===
 
 impl Prometheus {
-    /// Nothing is asked before a workload is to be followed.
+    /// Nothing is asked before a workload is to be polled.
     ///
     /// # Errors
-    /// When the address is no URL that can be asked.
+    /// When the address is not an http or https URL.
     pub fn new(address: &str, resolver: Resolver) -> Result<Self, QueryError> {
         Ok(Self {
             api: Arc::new(Api::new(address, resolver.clone())?),
             resolver,
-            targets: Arc::default(),
-            wanted: Arc::default(),
+            workloads: Arc::default(),
+            requested: Arc::default(),
         })
     }
 
-    /// A workload as a backend, and what the caller must run for it.
-    pub fn workload(&self, config: &KubernetesConfig) -> Running {
-        if config.scaler == Scaler::Agimo {
-            let workload = &config.name;
+    /// A workload as a backend.
+    pub fn backend(&self, spec: watch::Receiver<WorkloadSpec>) -> BackendAndTask {
+        if spec.borrow().scaler == Scaler::Agimo {
+            let workload = spec.borrow().id.to_string();
             warn!(
                 workload,
                 "scaler = \"agimo\" needs the Kubernetes API; with Prometheus alone agimo only reports"
             );
         }
-        let initial = Observed { kept: Some(Kept::External), ..Observed::default() };
-        let target = Arc::new(Target {
-            config: config.clone(),
-            waits: watch::Sender::new(false),
-            observed: watch::Sender::new(initial),
-        });
-        self.targets().push(target.clone());
-        self.wanted.notify_one();
-        let backend = Arc::new(Workload {
-            target: target.clone(),
-            observed: target.observed.subscribe(),
-            wanted: self.wanted.clone(),
-        });
-        let targets = self.targets.clone();
-        // It needs no work of its own; when nobody observes it any more it is not asked for.
-        let until_dropped = async move {
-            target.observed.closed().await;
-            let mut targets = targets.lock().unwrap_or_else(PoisonError::into_inner);
-            targets.retain(|other| !Arc::ptr_eq(other, &target));
+        let initial = BackendStatus {
+            lifecycle: Lifecycle::Shared,
+            scale_facts: ScaleFacts { can_write_replicas: false, ..ScaleFacts::default() },
+            ..BackendStatus::default()
         };
-        (backend, Box::pin(until_dropped))
+        let workload = Arc::new(PolledWorkload {
+            spec,
+            is_awaited: watch::Sender::new(false),
+            status: watch::Sender::new(initial),
+        });
+        self.lock().push(workload.clone());
+        self.requested.notify_one();
+        let handle = Handle {
+            workload: workload.clone(),
+            status: workload.status.subscribe(),
+            requested: self.requested.clone(),
+        };
+        let workloads = self.workloads.clone();
+        // When nobody reads the status any more it is not polled.
+        let until_unused = async move {
+            workload.status.closed().await;
+            let mut workloads = workloads.lock().unwrap_or_else(PoisonError::into_inner);
+            workloads.retain(|other| !Arc::ptr_eq(other, &workload));
+        };
+        BackendAndTask { backend: Arc::new(handle), task: Box::pin(until_unused) }
     }
 
-    /// Asks for ever: every second while a request is held, rarely otherwise.
+    /// Polls for ever: every second while a request is held, rarely otherwise.
     pub async fn run(self) {
         let mut last_error = None;
         loop {
             let asked = Instant::now();
-            let targets = self.targets().clone();
-            if !targets.is_empty() {
-                let outcome = self.api.ask(&query(&targets)).await;
-                self.log(&outcome, &mut last_error);
-                for target in &targets {
-                    self.tell(target, &outcome).await;
+            let workloads = self.lock().clone();
+            if !workloads.is_empty() {
+                let ids: Vec<WorkloadId> =
+                    workloads.iter().map(|workload| workload.spec.borrow().id.clone()).collect();
+                let outcome = self.api.ask(&query(&ids)).await;
+                log(&outcome, &mut last_error);
+                for workload in &workloads {
+                    self.publish(workload, &outcome).await;
                 }
             }
             self.pause(asked).await;
@@ -117,108 +131,99 @@ impl Prometheus {
 
     /// Until it is time to ask again.
     async fn pause(&self, asked: Instant) {
-        let next = asked + IDLE_INTERVAL;
-        let soon = asked + HELD_INTERVAL;
-        let waits = || self.targets().iter().any(|target| *target.waits.borrow());
+        let is_awaited = self.lock().iter().any(|workload| *workload.is_awaited.borrow());
+        let interval = if is_awaited { HELD_INTERVAL } else { IDLE_INTERVAL };
         tokio::select! {
-            () = tokio::time::sleep_until(if waits() { soon } else { next }) => {}
-            // The first who waits is not kept waiting; the others come with the next.
-            () = self.wanted.notified() => {}
+            () = tokio::time::sleep_until(asked + interval) => {}
+            // The first request is not kept waiting; others join the next poll.
+            () = self.requested.notified() => {}
         }
     }
 
-    async fn tell(&self, target: &Target, outcome: &Result<Vec<Sample>, QueryError>) {
-        let (ready, trouble) = match outcome {
-            // What was ready last is taken to be so still: warm requests go on.
-            Err(error) => {
-                (target.observed.borrow().ready.clone(), Some(unknown(error.to_string())))
-            }
-            Ok(samples) => match answer::ready(samples, &target.config) {
-                Some(1..) => match self.addresses(&target.config).await {
-                    Ok(addresses) => (addresses, None),
-                    Err(trouble) => (Vec::new(), Some(trouble)),
-                },
-                Some(_) => (Vec::new(), None),
-                None => (Vec::new(), Some(missing(&target.config))),
+    async fn publish(&self, workload: &PolledWorkload, outcome: &Result<Vec<Sample>, QueryError>) {
+        let spec = workload.spec.borrow().clone();
+        let before = workload.status.borrow().sources.clone();
+        let (sources, not_ready) = match outcome {
+            // The endpoints that were ready last are kept: warm requests go on.
+            Err(error) => (before, Some(reason(Cause::Unknown, error.to_string()))),
+            Ok(samples) => match answer::ready(samples, &spec.id) {
+                Some(1..) => (self.sources(&spec).await, None),
+                Some(_) => (BTreeMap::new(), None),
+                None => (BTreeMap::new(), Some(missing(&spec.id))),
             },
         };
-        if !ready.is_empty() {
-            target.waits.send_replace(false);
-        }
-        target.observed.send_if_modified(|observed| {
-            let now = Observed { ready, trouble, ..observed.clone() };
-            let changes = *observed != now;
-            *observed = now;
+        workload.status.send_if_modified(|known| {
+            let status = BackendStatus { sources, not_ready, ..known.clone() };
+            let changes = *known != status;
+            *known = status;
             changes
         });
+        if workload.status.borrow().is_ready() {
+            workload.is_awaited.send_replace(false);
+        }
     }
 
-    /// Where the Service answers.
-    async fn addresses(&self, config: &KubernetesConfig) -> Result<Vec<SocketAddr>, Trouble> {
-        let ServicePort::Number(port) = config.service_port else {
+    /// The addresses of the Services of a workload that has ready replicas.
+    async fn sources(&self, spec: &WorkloadSpec) -> BTreeMap<EndpointSource, SourceStatus> {
+        let Placement::Kubernetes { sources } = &spec.placement else { return BTreeMap::new() };
+        let mut found = BTreeMap::new();
+        for source in sources {
+            let EndpointSource::Service { name, port, .. } = source else { continue };
+            let status = match self.addresses(&spec.id.namespace, name, port).await {
+                Ok(ready) => SourceStatus { ready, not_ready: None },
+                Err(reason) => SourceStatus { ready: Vec::new(), not_ready: Some(reason) },
+            };
+            found.insert(source.clone(), status);
+        }
+        found
+    }
+
+    async fn addresses(
+        &self,
+        namespace: &str,
+        service: &str,
+        port: &ServicePort,
+    ) -> Result<Vec<SocketAddr>, NotReadyReason> {
+        let ServicePort::Number(port) = port else {
             let detail = "with Prometheus alone `service_port` must be a number".to_owned();
-            return Err(Trouble { cause: Cause::PortMissing, detail });
+            return Err(reason(Cause::PortMissing, detail));
         };
-        let name = format!("{}.{}.svc", config.service_name, config.namespace);
-        let found = match self.resolver.addresses(&name).await {
+        let found = match self.resolver.addresses(&format!("{service}.{namespace}.svc")).await {
             Ok(found) => Ok(found),
-            // Where the cluster's names are not a search domain, this is how the seed writes them.
-            Err(_) => {
-                let short = format!("{}.{}", config.service_name, config.namespace);
-                self.resolver.addresses(&short).await
-            }
+            // Where the cluster's domain is not a search domain, the short name may still resolve.
+            Err(_) => self.resolver.addresses(&format!("{service}.{namespace}")).await,
         };
-        match found {
-            Ok(found) => {
-                Ok(found.into_iter().map(|address| SocketAddr::new(address, port)).collect())
-            }
-            Err(error) => Err(Trouble { cause: Cause::ServiceMissing, detail: error.to_string() }),
-        }
+        let found = found.map_err(|error| reason(Cause::ServiceMissing, error.to_string()))?;
+        Ok(found.into_iter().map(|address| SocketAddr::new(address, *port)).collect())
     }
 
-    /// Says what is new.
-    fn log(&self, outcome: &Result<Vec<Sample>, QueryError>, last: &mut Option<String>) {
-        let error = outcome.as_ref().err().map(ToString::to_string);
-        match (&error, &last) {
-            (Some(error), before) if Some(error) != before.as_ref() => {
-                warn!("readiness is unknown: {error}");
-            }
-            (None, Some(_)) => info!("Prometheus answers again"),
-            _ => debug!(samples = outcome.as_ref().map_or(0, Vec::len), "asked Prometheus"),
-        }
-        *last = error;
-    }
-
-    fn targets(&self) -> std::sync::MutexGuard<'_, Vec<Arc<Target>>> {
-        self.targets.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Vec<Arc<PolledWorkload>>> {
+        self.workloads.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-// === impl Workload ===
+// === impl Handle ===
 
-impl Backend for Workload {
-    fn observe(&self) -> watch::Receiver<Observed> {
-        self.observed.clone()
+impl Backend for Handle {
+    fn status(&self) -> watch::Receiver<BackendStatus> {
+        self.status.clone()
     }
 
-    fn scale(&self, replicas: u32) {
-        self.target.waits.send_replace(replicas > 0);
-        if replicas > 0 {
-            // It may be ready already, so that nothing would change: say so all the same.
-            self.target.observed.send_modify(|_| ());
-            self.wanted.notify_one();
+    fn command(&self, command: ScaleCommand) {
+        let is_awaited =
+            matches!(command, ScaleCommand::ExpectReady | ScaleCommand::WakeToAtLeast(_));
+        self.workload.is_awaited.send_replace(is_awaited);
+        if is_awaited {
+            // The workload may be ready already, so that no poll would change its status.
+            self.workload.status.send_modify(|_| ());
+            self.requested.notify_one();
         }
-    }
-
-    fn is_ours(&self) -> bool {
-        false
     }
 }
 
-/// One question for all: the ready replicas of the workloads' namespaces.
-fn query(targets: &[Arc<Target>]) -> String {
-    let namespaces: BTreeSet<&str> =
-        targets.iter().map(|target| target.config.namespace.as_str()).collect();
+/// One query for all: the ready replicas of all workloads in their namespaces.
+fn query(workloads: &[WorkloadId]) -> String {
+    let namespaces: BTreeSet<&str> = workloads.iter().map(|id| id.namespace.as_str()).collect();
     // Names of namespaces hold letters, digits and hyphens only, so none needs to be escaped.
     let namespaces = namespaces.into_iter().collect::<Vec<_>>().join("|");
     let select = |label: &str| {
@@ -228,15 +233,25 @@ fn query(targets: &[Arc<Target>]) -> String {
     format!("{} or {}", select(answer::NAMESPACE), select(answer::EXPORTED_NAMESPACE))
 }
 
-fn unknown(detail: String) -> Trouble {
-    Trouble { cause: Cause::Unknown, detail }
+/// Logs what is new.
+fn log(outcome: &Result<Vec<Sample>, QueryError>, last: &mut Option<String>) {
+    let error = outcome.as_ref().err().map(ToString::to_string);
+    match (&error, &last) {
+        (Some(error), before) if Some(error) != before.as_ref() => {
+            warn!("readiness is unknown: {error}");
+        }
+        (None, Some(_)) => info!("Prometheus answers again"),
+        _ => debug!(samples = outcome.as_ref().map_or(0, Vec::len), "asked Prometheus"),
+    }
+    *last = error;
 }
 
-fn missing(config: &KubernetesConfig) -> Trouble {
-    let KubernetesConfig { kind, namespace, name, .. } = config;
-    let detail = format!(
-        "Prometheus has no ready replicas of {} {namespace}/{name}; does it scrape kube-state-metrics?",
-        kind.as_str()
-    );
-    Trouble { cause: Cause::WorkloadMissing, detail }
+fn reason(cause: Cause, detail: String) -> NotReadyReason {
+    NotReadyReason { cause, detail }
+}
+
+fn missing(id: &WorkloadId) -> NotReadyReason {
+    let detail =
+        format!("Prometheus has no ready replicas of {id}; does it scrape kube-state-metrics?");
+    reason(Cause::WorkloadMissing, detail)
 }

@@ -3,9 +3,10 @@
 
 #![forbid(unsafe_code)]
 
-use agimo::config::{KubernetesConfig, KubernetesKind, Scaler, ServicePort, Via, parse, report};
+use agimo::config::{parse, report};
 use agimo::http::http1::head::{Limits, RequestHead, ResponseHead};
 use agimo::prometheus::answer;
+use agimo::workload::{WorkloadId, WorkloadKind};
 
 /// Small enough for a fuzzer to run into every one of them.
 const LIMITS: Limits = Limits { head: 2048, uri: 512, lines: 16 };
@@ -66,15 +67,11 @@ pub fn prometheus(data: &[u8]) {
     }
 }
 
-fn deployment() -> KubernetesConfig {
-    KubernetesConfig {
-        kind: KubernetesKind::Deployment,
+fn deployment() -> WorkloadId {
+    WorkloadId {
+        kind: WorkloadKind::Deployment,
         namespace: "default".to_owned(),
         name: "web".to_owned(),
-        service_name: "web".to_owned(),
-        service_port: ServicePort::Number(80),
-        scaler: Scaler::External,
-        via: Via::Pod,
     }
 }
 

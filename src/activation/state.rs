@@ -1,12 +1,14 @@
-//! When a workload is woken, released, refused and put to sleep: pure steps, time passed in. It performs nothing.
+//! When a workload is woken, reported ready, rejected and put to sleep: pure steps, time passed in.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::idle::Idle;
+use crate::backoff::Backoff;
 
-/// Where a workload stands.
+use super::idleness::Idleness;
+
+/// Where a workload stands between asleep and awake.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum State {
     Asleep,
@@ -14,15 +16,15 @@ pub enum State {
         since: Instant,
     },
     Awake {
-        idle: Idle,
+        idleness: Idleness,
     },
-    /// The last wake failed; requests are refused until then.
-    Refusing {
+    /// The last wake failed; requests are rejected until then.
+    Failing {
         until: Instant,
     },
 }
 
-/// A workload's state, and how often in a row a wake has come to nothing.
+/// A workload's state, and how many of its latest wakes failed in a row.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Machine {
     pub state: State,
@@ -31,51 +33,50 @@ pub struct Machine {
 
 /// What can happen to a workload.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Event {
-    /// A request waits for it.
-    Wanted,
-    /// It has ready endpoints.
+pub enum Input {
+    /// A request is held.
+    WakeRequested,
+    /// The workload has ready endpoints.
     Ready { arrivals: u64 },
-    /// It has none; since it was woken it has `answered` a request, or has not.
+    /// The workload has no ready endpoint. `answered`: it has answered a request since its last wake.
     Unready { answered: bool },
-    /// Its wake failed.
-    Failed { answered: bool },
-    /// A look at its traffic. Without `sleep_after` the workload is not agimo's to put to sleep.
-    Look { arrivals: u64, open: u64, sleep_after: Option<Duration> },
+    /// The wake failed for good.
+    WakeFailed { answered: bool },
+    /// A regular check of its demand. Without `sleep_after` it is not put to sleep.
+    DemandChecked { arrivals: u64, in_flight: u64, sleep_after: Option<Duration> },
 }
 
-/// What is to be done about it.
+/// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Action {
-    /// Scale up.
+    /// Have the workload scaled up.
     Wake,
-    /// Let the held requests go to the endpoints.
-    Release,
-    /// Answer the held requests and those that come until then with the failure.
-    Refuse { until: Instant },
-    /// Scale to zero, unless traffic has come meanwhile.
+    /// Publish the endpoints: held requests go there.
+    PublishEndpoints,
+    /// Reject held requests, and those that arrive until then, with the reason of the failure.
+    RejectUntil { until: Instant },
+    /// Scale to zero, unless a request has arrived meanwhile.
     Sleep,
-    /// It went by itself: nothing is ready.
-    Lost,
-    /// Nobody waits for a wake that is another's to bring about.
-    GiveUp,
+    /// Withdraw the endpoints: none is ready any more.
+    WithdrawEndpoints,
+    /// No request waits any more for an external scaler.
+    CancelWake,
 }
 
-/// The wait after the first failed wake; it doubles with each further one.
-const FIRST_BACKOFF: Duration = Duration::from_secs(1);
-const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// Between failed wakes.
+const BACKOFF: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
 // === impl State ===
 
 impl State {
-    pub const WAKING: &str = "waking";
-
+    /// The value of `state` in `/services`.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Asleep => "asleep",
-            Self::Waking { .. } => Self::WAKING,
+            Self::Waking { .. } => "waking",
             Self::Awake { .. } => "awake",
-            Self::Refusing { .. } => "refusing",
+            Self::Failing { .. } => "failing",
         }
     }
 }
@@ -89,65 +90,67 @@ impl Default for Machine {
 }
 
 impl Machine {
-    /// One step: the state afterwards, and what to do now.
-    pub fn step(self, event: Event, now: Instant) -> (Self, Option<Action>) {
-        match (self.state, event) {
-            (State::Asleep, Event::Wanted) => {
+    /// One step: the next state, and what to do now.
+    pub fn step(self, input: Input, now: Instant) -> (Self, Option<Action>) {
+        match (self.state, input) {
+            (State::Asleep, Input::WakeRequested) => {
                 (self.to(State::Waking { since: now }), Some(Action::Wake))
             }
-            (State::Refusing { until }, Event::Wanted) if now >= until => {
+            (State::Failing { until }, Input::WakeRequested) if now >= until => {
                 (self.to(State::Waking { since: now }), Some(Action::Wake))
             }
-            // Ready without having been asked for happens too: another scaler, another replica.
-            (State::Awake { .. }, Event::Ready { .. }) => (self, Some(Action::Release)),
-            (_, Event::Ready { arrivals }) => {
-                let awake = State::Awake { idle: Idle::begin(arrivals, now) };
-                (self.to(awake), Some(Action::Release))
+            (State::Awake { .. }, Input::Ready { .. }) => (self, Some(Action::PublishEndpoints)),
+            // A workload may become ready without a wake by this agimo: another replica or scaler woke it.
+            (_, Input::Ready { arrivals }) => {
+                let awake = State::Awake { idleness: Idleness::begin(arrivals, now) };
+                (self.to(awake), Some(Action::PublishEndpoints))
             }
-            (State::Waking { .. }, Event::Failed { .. }) => self.refuse(self.failures, now),
-            (State::Awake { .. }, Event::Unready { answered } | Event::Failed { answered }) => {
-                match self.failures {
-                    // It has served, or this is the first time: the next request mends it.
-                    failures if answered || failures == 0 => {
-                        let failures = u32::from(!answered);
-                        (Self { state: State::Asleep, failures }, Some(Action::Lost))
-                    }
-                    failures => self.refuse(failures - 1, now),
-                }
+            (State::Waking { .. }, Input::WakeFailed { .. }) => self.fail(self.failures + 1, now),
+            (State::Awake { .. }, Input::Unready { answered } | Input::WakeFailed { answered }) => {
+                self.lose_endpoints(answered, now)
             }
-            (State::Awake { idle }, Event::Look { arrivals, open, sleep_after }) => {
+            (
+                State::Awake { idleness },
+                Input::DemandChecked { arrivals, in_flight, sleep_after },
+            ) => {
                 let Some(sleep_after) = sleep_after else {
-                    // Should it become so, its idle time begins then.
-                    return (self.to(State::Awake { idle: Idle::begin(arrivals, now) }), None);
+                    // The idle time begins when nothing blocks sleep any more.
+                    let idleness = Idleness::begin(arrivals, now);
+                    return (self.to(State::Awake { idleness }), None);
                 };
-                let idle = idle.look(arrivals, open, now);
-                if idle.lasted(now) >= sleep_after {
-                    (Self { state: State::Asleep, failures: 0 }, Some(Action::Sleep))
+                let idleness = idleness.check(arrivals, in_flight, now);
+                if idleness.lasted(now) >= sleep_after {
+                    (Self::default(), Some(Action::Sleep))
                 } else {
-                    (self.to(State::Awake { idle }), None)
+                    (self.to(State::Awake { idleness }), None)
                 }
             }
-            (State::Waking { .. }, Event::Look { open: 0, sleep_after: None, .. }) => {
-                (self.to(State::Asleep), Some(Action::GiveUp))
-            }
+            (
+                State::Waking { .. },
+                Input::DemandChecked { in_flight: 0, sleep_after: None, .. },
+            ) => (self.to(State::Asleep), Some(Action::CancelWake)),
             _ => (self, None),
         }
     }
 
-    /// Refuses for as long as this many failures before it call for.
-    fn refuse(self, before: u32, now: Instant) -> (Self, Option<Action>) {
-        let until = now + backoff(before);
-        let refusing = Self { state: State::Refusing { until }, failures: self.failures + 1 };
-        (refusing, Some(Action::Refuse { until }))
+    fn lose_endpoints(self, answered: bool, now: Instant) -> (Self, Option<Action>) {
+        // It has answered requests, or this is the first time: the next request wakes it again.
+        if answered || self.failures == 0 {
+            let failures = u32::from(!answered);
+            return (Self { state: State::Asleep, failures }, Some(Action::WithdrawEndpoints));
+        }
+        self.fail(self.failures, now)
+    }
+
+    fn fail(self, failures_for_backoff: u32, now: Instant) -> (Self, Option<Action>) {
+        let until = now + BACKOFF.delay(failures_for_backoff);
+        let failing = Self { state: State::Failing { until }, failures: self.failures + 1 };
+        (failing, Some(Action::RejectUntil { until }))
     }
 
     fn to(self, state: State) -> Self {
         Self { state, ..self }
     }
-}
-
-fn backoff(failures: u32) -> Duration {
-    FIRST_BACKOFF.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST_BACKOFF)
 }
 
 #[cfg(test)]
@@ -156,90 +159,91 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    fn run(events: &[(Event, u64)]) -> (Machine, Vec<Action>) {
+    fn run(inputs: &[(Input, u64)]) -> (Machine, Vec<Action>) {
         let start = Instant::now();
         let mut machine = Machine::default();
         let mut actions = Vec::new();
-        for (event, at) in events {
-            let (next, action) = machine.step(*event, start + SECOND * *at as u32);
+        for (input, at) in inputs {
+            let (next, action) = machine.step(*input, start + SECOND * *at as u32);
             machine = next;
             actions.extend(action);
         }
         (machine, actions)
     }
 
-    fn look(arrivals: u64, open: u64) -> Event {
-        Event::Look { arrivals, open, sleep_after: Some(SECOND * 5) }
+    fn checked(arrivals: u64, in_flight: u64) -> Input {
+        Input::DemandChecked { arrivals, in_flight, sleep_after: Some(SECOND * 5) }
     }
 
     #[test]
-    fn many_wants_make_one_wake() {
-        let (_, actions) = run(&[(Event::Wanted, 0), (Event::Wanted, 0), (Event::Wanted, 1)]);
+    fn many_requests_cause_one_wake() {
+        let requested = Input::WakeRequested;
+        let (_, actions) = run(&[(requested, 0), (requested, 0), (requested, 1)]);
         assert_eq!(actions, [Action::Wake]);
     }
 
     #[test]
-    fn a_workload_sleeps_after_idle_time_and_never_before_it_was_ready() {
-        let waking = [(Event::Wanted, 0), (look(1, 0), 100), (look(1, 0), 200)];
+    fn a_workload_sleeps_after_its_idle_time_and_never_before_it_was_ready() {
+        let waking = [(Input::WakeRequested, 0), (checked(1, 0), 100), (checked(1, 0), 200)];
         assert_eq!(run(&waking).1, [Action::Wake]);
         let idle = [
-            (Event::Wanted, 0),
-            (Event::Ready { arrivals: 1 }, 1),
-            (look(1, 1), 4),
-            (look(1, 0), 8),
-            (look(1, 0), 12),
-            (look(1, 0), 13),
+            (Input::WakeRequested, 0),
+            (Input::Ready { arrivals: 1 }, 1),
+            (checked(1, 1), 4),
+            (checked(1, 0), 8),
+            (checked(1, 0), 12),
+            (checked(1, 0), 13),
         ];
-        assert_eq!(run(&idle).1, [Action::Wake, Action::Release, Action::Sleep]);
-        assert_eq!(run(&idle[..5]).1, [Action::Wake, Action::Release]);
+        assert_eq!(run(&idle).1, [Action::Wake, Action::PublishEndpoints, Action::Sleep]);
+        assert_eq!(run(&idle[..5]).1, [Action::Wake, Action::PublishEndpoints]);
     }
 
     #[test]
-    fn failures_are_refused_with_growing_patience() {
+    fn failed_wakes_are_rejected_for_a_growing_time() {
+        let failed = Input::WakeFailed { answered: false };
         let (machine, actions) = run(&[
-            (Event::Wanted, 0),
-            (Event::Failed { answered: false }, 0),
-            (Event::Wanted, 0),
-            (Event::Wanted, 1),
-            (Event::Failed { answered: false }, 1),
-            (Event::Wanted, 2),
-            (Event::Wanted, 3),
-            (Event::Ready { arrivals: 4 }, 3),
-            (look(4, 1), 4),
-            (look(4, 0), 5),
-            (look(4, 0), 10),
+            (Input::WakeRequested, 0),
+            (failed, 0),
+            (Input::WakeRequested, 0),
+            (Input::WakeRequested, 1),
+            (failed, 1),
+            (Input::WakeRequested, 2),
+            (Input::WakeRequested, 3),
+            (Input::Ready { arrivals: 4 }, 3),
+            (checked(4, 1), 4),
+            (checked(4, 0), 5),
+            (checked(4, 0), 10),
         ]);
         let wakes = actions.iter().filter(|action| **action == Action::Wake).count();
-        assert_eq!((wakes, machine.failures), (3, 0));
-        assert_eq!(backoff(0), SECOND);
-        assert_eq!(backoff(3), SECOND * 8);
-        assert_eq!(backoff(90), LONGEST_BACKOFF);
+        assert_eq!((wakes, machine), (3, Machine::default()));
     }
 
     #[test]
-    fn one_that_goes_away_without_an_answer_is_not_started_for_every_request() {
-        let (ready, gone) = (Event::Ready { arrivals: 1 }, Event::Unready { answered: false });
+    fn a_workload_that_is_lost_before_it_answers_is_not_woken_for_every_request() {
+        let (ready, lost) = (Input::Ready { arrivals: 1 }, Input::Unready { answered: false });
         let (machine, actions) = run(&[
-            (Event::Wanted, 0),
+            (Input::WakeRequested, 0),
             (ready, 0),
-            (gone, 1),
-            (Event::Wanted, 1),
+            (lost, 1),
+            (Input::WakeRequested, 1),
             (ready, 1),
-            (gone, 2),
-            (Event::Wanted, 2),
+            (lost, 2),
+            (Input::WakeRequested, 2),
         ]);
         assert_eq!(actions.iter().filter(|action| **action == Action::Wake).count(), 2);
-        assert!(matches!(machine.state, State::Refusing { .. }), "{machine:?}");
+        assert!(matches!(machine.state, State::Failing { .. }), "{machine:?}");
     }
 
     #[test]
-    fn a_crash_while_awake_is_woken_by_the_next_request() {
-        let events = [
-            (Event::Wanted, 0),
-            (Event::Ready { arrivals: 1 }, 1),
-            (Event::Unready { answered: true }, 2),
-            (Event::Wanted, 2),
+    fn a_workload_that_crashes_while_awake_is_woken_by_the_next_request() {
+        let inputs = [
+            (Input::WakeRequested, 0),
+            (Input::Ready { arrivals: 1 }, 1),
+            (Input::Unready { answered: true }, 2),
+            (Input::WakeRequested, 2),
         ];
-        assert_eq!(run(&events).1, [Action::Wake, Action::Release, Action::Lost, Action::Wake]);
+        let expected =
+            [Action::Wake, Action::PublishEndpoints, Action::WithdrawEndpoints, Action::Wake];
+        assert_eq!(run(&inputs).1, expected);
     }
 }

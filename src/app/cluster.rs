@@ -6,7 +6,7 @@ use std::pin::Pin;
 use anyhow::{Context, anyhow};
 use tracing::{info, warn};
 
-use crate::catalog::InKubernetes;
+use crate::catalog::backends::BackendFactory;
 use crate::cli::Readiness;
 use crate::config::{Config, WorkloadConfig};
 use crate::kubernetes::Cluster;
@@ -96,16 +96,16 @@ fn log_kubernetes(settings: &ClusterSettings, source: &Source) {
 // === impl Chosen ===
 
 impl Chosen {
-    /// What makes backends for workloads, for the catalog.
-    pub fn workloads(&self) -> Option<InKubernetes> {
+    /// Makes the backends of workloads in Kubernetes.
+    pub fn backends(&self) -> Option<BackendFactory> {
         match self {
             Self::Kubernetes(cluster) => {
                 let cluster = cluster.clone();
-                Some(Box::new(move |config| cluster.workload(config)))
+                Some(Box::new(move |context| Some(cluster.backend(context))))
             }
             Self::Prometheus(prometheus) => {
                 let prometheus = prometheus.clone();
-                Some(Box::new(move |config| prometheus.workload(config)))
+                Some(Box::new(move |context| Some(prometheus.backend(context.spec))))
             }
             Self::Neither => None,
         }

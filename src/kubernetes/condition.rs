@@ -2,13 +2,13 @@
 
 use super::index::Seen;
 use super::pods;
-use crate::backend::{Cause, Kept, Trouble};
-use crate::config::{KubernetesConfig, KubernetesKind, Scaler};
+use crate::cause::{Cause, NotReadyReason};
+use crate::config::{KubernetesConfig, KubernetesKind};
 
 /// Why nothing can be sent to the workload, or woken: something is missing, or nothing is known.
-pub fn trouble(config: &KubernetesConfig, seen: &Seen) -> Option<Trouble> {
+pub fn trouble(config: &KubernetesConfig, seen: &Seen) -> Option<NotReadyReason> {
     let KubernetesConfig { namespace, name, service_name, service_port, .. } = config;
-    let because = |cause, detail: String| Some(Trouble { cause, detail });
+    let because = |cause, detail: String| Some(NotReadyReason { cause, detail });
     if seen.unwatched {
         let detail = format!("--watch-namespaces does not name {namespace}");
         return because(Cause::NamespaceUnwatched, detail);
@@ -37,39 +37,16 @@ pub fn trouble(config: &KubernetesConfig, seen: &Seen) -> Option<Trouble> {
 }
 
 /// Why a wake lasts, where its pods do not say.
-pub fn delay(config: &KubernetesConfig, seen: &Seen) -> Option<Trouble> {
+pub fn delay(config: &KubernetesConfig, seen: &Seen) -> Option<NotReadyReason> {
     let refused = seen.workload.as_ref().and_then(|workload| workload.refused.as_ref());
     let subject = || format!("{} {}/{}", kind_of(config), config.namespace, config.name);
-    let refused = refused.map(|message| Trouble {
+    let refused = refused.map(|message| NotReadyReason {
         cause: Cause::PodsRefused,
         detail: pods::detail(&subject(), message),
     });
-    let fault = || seen.fault.clone().map(|detail| Trouble { cause: Cause::Unknown, detail });
+    let fault =
+        || seen.fault.clone().map(|detail| NotReadyReason { cause: Cause::Unknown, detail });
     refused.or_else(fault)
-}
-
-/// Why agimo must not put the workload to sleep, where it has so many replicas of its own.
-pub fn kept(config: &KubernetesConfig, seen: &Seen, peers: usize) -> Option<Kept> {
-    match config.scaler {
-        Scaler::External => Some(Kept::External),
-        Scaler::Agimo if seen.followers > 1 => Some(Kept::Services),
-        Scaler::Agimo => (peers > 1).then_some(Kept::Peers),
-    }
-}
-
-/// What the log says of it; a scaler that was configured is no news.
-pub fn of_keeping(kept: Kept) -> Option<&'static str> {
-    match kept {
-        Kept::External => None,
-        Kept::Peers => Some(
-            "agimo runs more than once and cannot know what the others have open: \
-             it wakes the workload and does not put it to sleep",
-        ),
-        Kept::Services => Some(
-            "several services lead to the workload and none knows what another has open: \
-             each wakes it, and none puts it to sleep",
-        ),
-    }
 }
 
 /// The kind as Kubernetes writes it.
@@ -86,7 +63,7 @@ mod tests {
 
     use super::super::objects::{PortObject, ServiceObject, WorkloadObject};
     use super::*;
-    use crate::config::{ServicePort, Via};
+    use crate::config::{Scaler, ServicePort, Via};
 
     fn config() -> KubernetesConfig {
         KubernetesConfig {
@@ -141,17 +118,5 @@ mod tests {
         assert_eq!(delay.detail, "Deployment default/web: exceeded quota: q");
         seen.unwatched = true;
         assert_eq!(told(&seen).unwrap().0, Cause::NamespaceUnwatched);
-    }
-
-    #[test]
-    fn only_who_knows_of_all_work_may_put_it_to_sleep() {
-        let mut seen = Seen { followers: 1, ..Seen::default() };
-        assert_eq!(kept(&config(), &seen, 0), None);
-        assert_eq!(kept(&config(), &seen, 1), None);
-        assert_eq!(kept(&config(), &seen, 2), Some(Kept::Peers));
-        seen.followers = 2;
-        assert_eq!(kept(&config(), &seen, 1), Some(Kept::Services));
-        let external = KubernetesConfig { scaler: Scaler::External, ..config() };
-        assert_eq!(kept(&external, &seen, 2), Some(Kept::External));
     }
 }

@@ -8,7 +8,7 @@ use kube::{Api, Client};
 use tracing::debug;
 
 use super::{condition, pods};
-use crate::backend::Trouble;
+use crate::cause::NotReadyReason;
 use crate::config::KubernetesConfig;
 
 const LIST_TIMEOUT: Duration = Duration::from_secs(3);
@@ -20,7 +20,7 @@ pub async fn last_warning(
     client: Client,
     config: KubernetesConfig,
     pod: Option<String>,
-) -> Option<Trouble> {
+) -> Option<NotReadyReason> {
     let kind = condition::kind_of(&config);
     let mut events = about(&client, &config.namespace, kind, &config.name).await;
     if let Some(pod) = pod {

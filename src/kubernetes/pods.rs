@@ -7,7 +7,7 @@ use kube::ResourceExt;
 
 use super::index::Endpoint;
 use super::objects::PortObject;
-use crate::backend::{Cause, Trouble};
+use crate::cause::{Cause, NotReadyReason};
 use crate::config::ServicePort;
 
 /// How far a pod has come.
@@ -20,7 +20,7 @@ pub struct PodState {
     /// Its address and port, once its Ready condition is true.
     pub endpoint: Option<Endpoint>,
     /// Why it is not ready, as far as it says.
-    pub trouble: Option<Trouble>,
+    pub trouble: Option<NotReadyReason>,
 }
 
 /// Longest detail that is passed on; Kubernetes' messages can be pages.
@@ -42,7 +42,7 @@ pub fn read(pod: &Pod, port: &PortObject, prefers_ipv6: bool) -> Option<PodState
     let containers = || status.container_statuses.iter().flatten();
     let unschedulable = condition("PodScheduled")
         .filter(|condition| condition.reason.as_deref() == Some("Unschedulable"))
-        .map(|condition| Trouble {
+        .map(|condition| NotReadyReason {
             cause: Cause::Unschedulable,
             detail: detail(&pod.name_any(), condition.message.as_deref().unwrap_or("")),
         });
@@ -83,7 +83,7 @@ fn endpoint(pod: &Pod, port: &PortObject, prefers_ipv6: bool) -> Option<Endpoint
     })
 }
 
-fn container_trouble(pod: &Pod, container: &ContainerStatus) -> Option<Trouble> {
+fn container_trouble(pod: &Pod, container: &ContainerStatus) -> Option<NotReadyReason> {
     let state = container.state.as_ref()?;
     let last = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
     let ended = state.terminated.as_ref().or(last);
@@ -129,12 +129,12 @@ fn container_trouble(pod: &Pod, container: &ContainerStatus) -> Option<Trouble> 
         return None;
     };
     let subject = format!("{}, container {}", pod.name_any(), container.name);
-    Some(Trouble { cause, detail: detail(&subject, &words) })
+    Some(NotReadyReason { cause, detail: detail(&subject, &words) })
 }
 
 /// The newest warning among events about a workload or its pods, as a cause of its own where nothing
 /// better is known: the pods could not even be made.
-pub fn warning(events: &[Event]) -> Option<Trouble> {
+pub fn warning(events: &[Event]) -> Option<NotReadyReason> {
     let warnings = events.iter().filter(|event| event.type_.as_deref() == Some("Warning"));
     let newest = warnings.max_by_key(|event| {
         let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
@@ -156,7 +156,7 @@ pub fn warning(events: &[Event]) -> Option<Trouble> {
         object.kind.as_deref().unwrap_or("object"),
         object.name.as_deref().unwrap_or("")
     );
-    Some(Trouble { cause, detail: detail(&subject, &words) })
+    Some(NotReadyReason { cause, detail: detail(&subject, &words) })
 }
 
 /// One line, and not too long.

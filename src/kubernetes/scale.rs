@@ -10,7 +10,7 @@ use serde_json::json;
 
 use super::objects::Id;
 use super::watches::chain;
-use crate::backend::{Cause, Trouble};
+use crate::cause::{Cause, NotReadyReason};
 use crate::config::KubernetesKind;
 
 /// What is wanted of a workload's `replicas`.
@@ -41,7 +41,7 @@ pub struct Written {
 /// A write that came to nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Failed {
-    pub trouble: Trouble,
+    pub trouble: NotReadyReason,
     /// How long to wait before the next try.
     pub pause: Duration,
 }
@@ -117,7 +117,7 @@ pub async fn write(
         }
         Ok(Err(error)) => Err(failed(&id, &error)),
         Err(_) => Err(Failed {
-            trouble: Trouble {
+            trouble: NotReadyReason {
                 cause: Cause::Unknown,
                 detail: format!("{id}: the API server did not answer within 5 s"),
             },
@@ -164,7 +164,7 @@ fn failed(id: &Id, error: &kube::Error) -> Failed {
         other => (Cause::Unknown, format!("the API server: {}", chain(other)), SHORT_PAUSE),
     };
     Failed {
-        trouble: Trouble { cause, detail: super::pods::detail(&id.to_string(), &words) },
+        trouble: NotReadyReason { cause, detail: super::pods::detail(&id.to_string(), &words) },
         pause,
     }
 }

@@ -20,7 +20,7 @@ use super::index::Endpoint;
 use super::objects::{Id, ServiceObject};
 use super::pods::{self, PodState};
 use super::watches::{WATCH_SECONDS, chain, events};
-use crate::backend::Trouble;
+use crate::cause::NotReadyReason;
 use crate::config::KubernetesConfig;
 
 /// A wake that has not ended.
@@ -32,8 +32,8 @@ pub struct Waking {
     watched: Option<BoxStream<'static, watcher::Result<Event<DeserializeGuard<Pod>>>>>,
     pods: BTreeMap<String, PodState>,
     diagnose_at: Instant,
-    diagnosis: Option<Attempt<Option<Trouble>>>,
-    diagnosed: Option<Trouble>,
+    diagnosis: Option<Attempt<Option<NotReadyReason>>>,
+    diagnosed: Option<NotReadyReason>,
     started: Option<Instant>,
     /// The pods could not be watched, and it was said.
     is_blind: bool,
@@ -96,9 +96,9 @@ impl Waking {
     }
 
     /// What the pods say, or what was said about them.
-    pub fn trouble(&self) -> Option<Trouble> {
+    pub fn trouble(&self) -> Option<NotReadyReason> {
         let mut told = self.pods.values().filter_map(|pod| pod.trouble.as_ref());
-        told.next().or(self.diagnosed.as_ref()).cloned()
+        told.next().or(self.diagnosed.as_ref()).map(Clone::clone)
     }
 
     /// When the first container of this wake was seen to run.

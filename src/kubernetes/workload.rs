@@ -3,12 +3,11 @@
 
 use std::future::pending;
 use std::net::SocketAddr;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use kube::Client;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::attempt::{Attempt, outcome};
 use super::condition;
@@ -18,14 +17,19 @@ use super::named::Named;
 use super::objects::Id;
 use super::scale::{self, Failed, Known, Want, Written};
 use super::waking::Waking;
-use crate::backend::{Backend, Kept, Observed, Trouble};
+use crate::activation::events::{EventKind, EventPublisher};
+use crate::backend::{
+    Backend, BackendStatus, EndpointSource, Lifecycle, ScaleCommand, SourceStatus,
+};
+use crate::cause::NotReadyReason;
 use crate::config::{KubernetesConfig, Scaler, Via};
 use crate::net::dns::Resolver;
+use crate::ownership::ScaleFacts;
 
 /// The backend's handle on one workload; its `Runner` does the work.
 pub struct Workload {
     orders: watch::Sender<u32>,
-    observed: watch::Receiver<Observed>,
+    observed: watch::Receiver<BackendStatus>,
 }
 
 /// What a runner is given.
@@ -35,6 +39,7 @@ pub struct Surroundings {
     pub seen: watch::Receiver<Seen>,
     /// How many replicas of agimo there are, this one included.
     pub peers: watch::Receiver<usize>,
+    pub events: EventPublisher,
 }
 
 /// Runs one workload.
@@ -42,7 +47,7 @@ pub struct Runner {
     config: KubernetesConfig,
     around: Surroundings,
     orders: watch::Receiver<u32>,
-    observed: watch::Sender<Observed>,
+    observed: watch::Sender<BackendStatus>,
     want: Want,
     /// How many replicas it had when it was last put to sleep.
     last_awake: u32,
@@ -54,15 +59,19 @@ pub struct Runner {
     written: Option<Known>,
     write: Option<Attempt<Result<Written, Failed>>>,
     write_again_at: Option<Instant>,
-    write_trouble: Option<Trouble>,
+    write_trouble: Option<NotReadyReason>,
     named: Named,
-    said_kept: Option<Kept>,
+    source: EndpointSource,
 }
 
 /// A workload, and the runner whose `run` the caller must own as a task.
-pub fn new(config: KubernetesConfig, around: Surroundings) -> (Workload, Runner) {
+pub fn new(
+    config: KubernetesConfig,
+    source: EndpointSource,
+    around: Surroundings,
+) -> (Workload, Runner) {
     let (orders, orders_receiver) = watch::channel(0);
-    let (observed_sender, observed) = watch::channel(Observed::default());
+    let (observed_sender, observed) = watch::channel(BackendStatus::default());
     let named = Named::new(around.resolver.clone(), &config);
     let runner = Runner {
         config,
@@ -79,7 +88,7 @@ pub fn new(config: KubernetesConfig, around: Surroundings) -> (Workload, Runner)
         write_again_at: None,
         write_trouble: None,
         named,
-        said_kept: None,
+        source,
     };
     (Workload { orders, observed }, runner)
 }
@@ -87,16 +96,17 @@ pub fn new(config: KubernetesConfig, around: Surroundings) -> (Workload, Runner)
 // === impl Workload ===
 
 impl Backend for Workload {
-    fn observe(&self) -> watch::Receiver<Observed> {
+    fn status(&self) -> watch::Receiver<BackendStatus> {
         self.observed.clone()
     }
 
-    fn scale(&self, replicas: u32) {
+    fn command(&self, command: ScaleCommand) {
+        let replicas = match command {
+            ScaleCommand::ExpectReady => 1,
+            ScaleCommand::WakeToAtLeast(replicas) | ScaleCommand::SetReplicas(replicas) => replicas,
+            ScaleCommand::Sleep | ScaleCommand::CancelWake => 0,
+        };
         self.orders.send_replace(replicas);
-    }
-
-    fn is_ours(&self) -> bool {
-        false
     }
 }
 
@@ -325,39 +335,35 @@ impl Runner {
     }
 
     fn log_scaled(&self, replicas: u32) {
-        let at = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let KubernetesConfig { namespace, name, .. } = &self.config;
-        let at_unix_us = at.as_micros() as u64;
-        info!(workload = name, namespace, replicas, at_unix_us, "scaled");
+        self.around.events.publish(EventKind::ScaleWritten { replicas });
     }
 
     // --- what is said
 
-    fn observe(&mut self, seen: &Seen, ready: Vec<SocketAddr>) -> Observed {
+    fn observe(&mut self, seen: &Seen, ready: Vec<SocketAddr>) -> BackendStatus {
         let ready = if ready.is_empty() { self.last_resort(seen) } else { ready };
-        let trouble = if ready.is_empty() { self.trouble(seen) } else { None };
-        Observed { ready, started: self.started, failure: None, trouble, kept: self.kept(seen) }
+        let not_ready = if ready.is_empty() { self.trouble(seen) } else { None };
+        let source = SourceStatus { ready, not_ready: None };
+        BackendStatus {
+            sources: [(self.source.clone(), source)].into(),
+            started: self.started,
+            not_ready,
+            lifecycle: Lifecycle::Shared,
+            scale_facts: ScaleFacts {
+                can_write_replicas: true,
+                agimo_replicas: *self.around.peers.borrow_and_update(),
+            },
+        }
     }
 
     /// Why it is not ready, the most telling first.
-    fn trouble(&self, seen: &Seen) -> Option<Trouble> {
+    fn trouble(&self, seen: &Seen) -> Option<NotReadyReason> {
         let missing = condition::trouble(&self.config, seen);
         let waking = self.waking.as_ref();
         missing
             .or_else(|| waking.and(self.write_trouble.clone()))
             .or_else(|| waking?.trouble())
             .or_else(|| waking.and(condition::delay(&self.config, seen)))
-    }
-
-    fn kept(&mut self, seen: &Seen) -> Option<Kept> {
-        let kept = condition::kept(&self.config, seen, *self.around.peers.borrow_and_update());
-        if kept != self.said_kept
-            && let Some(words) = kept.and_then(condition::of_keeping)
-        {
-            info!(workload = self.config.name, "{words}");
-        }
-        self.said_kept = kept;
-        kept
     }
 }
 

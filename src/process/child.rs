@@ -37,6 +37,8 @@ pub struct Exit {
 /// The last lines that a process wrote to stderr.
 type LastLines = Arc<Mutex<VecDeque<String>>>;
 
+/// The target of log lines that hold what a process prints.
+pub const OUTPUT_TARGET: &str = "output";
 /// Enough to see a panic or the end of a stack trace.
 const KEPT_LINES: usize = 8;
 /// A longer line is passed on in parts.
@@ -162,7 +164,7 @@ async fn pass_on(
 fn write_line(line: &mut Vec<u8>, process: &str, stream: &str, keep: Option<&LastLines>) {
     let text = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
     line.clear();
-    info!(target: "output", process, stream, "{text}");
+    info!(target: OUTPUT_TARGET, process, stream, "{text}");
     if let Some(lines) = keep {
         let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
         if lines.len() == KEPT_LINES {

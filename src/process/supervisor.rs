@@ -7,9 +7,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::warn;
 
-use crate::backend::{Cause, Failure, Observed};
+use crate::activation::events::{EventKind, EventPublisher};
+use crate::backend::{BackendStatus, EndpointSource, Lifecycle, WakeFailure};
+use crate::cause::Cause;
 use crate::config::ProcessConfig;
 use crate::shutdown::Shutdown;
 
@@ -22,7 +24,7 @@ use super::readiness;
 pub struct Supervisor {
     config: Arc<ProcessConfig>,
     orders: watch::Receiver<Order>,
-    observed: Arc<watch::Sender<Observed>>,
+    status: Arc<watch::Sender<BackendStatus>>,
     shutdown: Shutdown,
     /// Every replica that has not ended yet, those of earlier wakes that still stop included.
     replicas: JoinSet<(Wake, Ended)>,
@@ -30,6 +32,7 @@ pub struct Supervisor {
     /// The last order that was carried out.
     done: u64,
     ports: Ports,
+    events: EventPublisher,
 }
 
 /// Counts the wakes, to tell their replicas apart.
@@ -48,8 +51,9 @@ enum Ended {
 /// What a replica's task needs.
 struct Replica {
     config: Arc<ProcessConfig>,
-    observed: Arc<watch::Sender<Observed>>,
+    status: Arc<watch::Sender<BackendStatus>>,
     ports: Ports,
+    events: EventPublisher,
     stop: watch::Receiver<bool>,
 }
 
@@ -62,19 +66,21 @@ impl Supervisor {
     pub(super) fn new(
         config: ProcessConfig,
         orders: watch::Receiver<Order>,
-        observed: watch::Sender<Observed>,
+        status: watch::Sender<BackendStatus>,
         ports: Ports,
+        events: EventPublisher,
         shutdown: Shutdown,
     ) -> Self {
         Self {
             config: Arc::new(config),
             orders,
-            observed: Arc::new(observed),
+            status: Arc::new(status),
             shutdown,
             replicas: JoinSet::new(),
             wake: 0,
             done: 0,
             ports,
+            events,
         }
     }
 
@@ -109,9 +115,9 @@ impl Supervisor {
     async fn awake(&mut self, replicas: u32) {
         self.wake += 1;
         let stop = watch::Sender::new(false);
-        self.observed.send_modify(|observed| {
-            observed.ready.clear();
-            observed.started = None;
+        self.status.send_modify(|status| {
+            ready_of(status).clear();
+            status.started = None;
         });
         for _ in 0..replicas {
             self.start(&stop, Duration::ZERO);
@@ -123,12 +129,12 @@ impl Supervisor {
                 order = next_after(&mut self.orders, done) => {
                     let Some(order) = order else { break };
                     // Left for `run`, which begins anew where nothing is there to go on with.
-                    if order.replicas == 0 || self.observed.borrow().ready.is_empty() {
+                    if order.replicas == 0 || !self.status.borrow().is_ready() {
                         break;
                     }
                     self.done = order.sequence;
                     // Asleep and awake again before anything was stopped: it still runs, say so.
-                    self.observed.send_modify(|_| ());
+                    self.status.send_modify(|_| ());
                 }
                 Some(ended) = self.replicas.join_next() => {
                     let Ok((wake, ended)) = ended else { break };
@@ -138,22 +144,22 @@ impl Supervisor {
                 }
             }
         }
-        self.observed.send_modify(|observed| observed.ready.clear());
+        self.status.send_modify(|status| ready_of(status).clear());
         stop.send_replace(true);
     }
 
     /// Whether the wake goes on after a replica of it has ended.
     fn goes_on(&mut self, ended: Ended, stop: &watch::Sender<bool>) -> bool {
-        let others = !self.observed.borrow().ready.is_empty();
+        let others = self.status.borrow().is_ready();
         match ended {
             Ended::Stopped => return false,
             Ended::Failed => {}
             Ended::Crashed(detail) => {
-                warn!(process = self.config.name, detail, "a process ended by itself");
+                self.events.publish(EventKind::ProcessExited { detail: detail.clone() });
                 // It may have been ready too briefly for anyone to see. Whoever has seen its end
                 // has given an order since, whose wake has not failed.
                 if !others && self.orders.borrow().sequence == self.done {
-                    fail(&self.observed, Cause::Exited, detail);
+                    fail(&self.status, Cause::Exited, detail);
                 }
             }
         }
@@ -167,8 +173,9 @@ impl Supervisor {
         let wake = self.wake;
         let replica = Replica {
             config: self.config.clone(),
-            observed: self.observed.clone(),
+            status: self.status.clone(),
             ports: self.ports.clone(),
+            events: self.events.clone(),
             stop: stop.subscribe(),
         };
         self.replicas.spawn(async move {
@@ -184,11 +191,20 @@ async fn next_after(orders: &mut watch::Receiver<Order>, done: u64) -> Option<Or
 }
 
 /// Makes a failed wake observed.
-fn fail(observed: &watch::Sender<Observed>, cause: Cause, detail: String) {
-    observed.send_modify(|observed| {
-        let sequence = observed.failure.as_ref().map_or(0, |failure| failure.sequence) + 1;
-        observed.failure = Some(Failure { sequence, cause, detail });
+fn fail(status: &watch::Sender<BackendStatus>, cause: Cause, detail: String) {
+    status.send_modify(|status| {
+        let last = match &status.lifecycle {
+            Lifecycle::Owned(failure) => failure.as_ref().map_or(0, |failure| failure.sequence),
+            Lifecycle::Shared => 0,
+        };
+        status.lifecycle =
+            Lifecycle::Owned(Some(WakeFailure { sequence: last + 1, cause, detail }));
     });
+}
+
+/// The endpoints of the processes.
+fn ready_of(status: &mut BackendStatus) -> &mut Vec<SocketAddr> {
+    &mut status.sources.entry(EndpointSource::Processes).or_default().ready
 }
 
 // === impl Replica ===
@@ -206,20 +222,20 @@ impl Replica {
             Err(error) => return self.failed(Cause::NotStarted, error),
         };
         let started = Instant::now();
-        self.observed.send_modify(|observed| {
-            observed.started.get_or_insert(started);
+        self.status.send_modify(|status| {
+            status.started.get_or_insert(started);
         });
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, child.port()));
         let ended = match self.becomes_ready(&mut child, address).await {
             Ok(()) => {
-                self.observed.send_modify(|observed| observed.ready.push(address));
+                self.status.send_modify(|status| ready_of(status).push(address));
                 self.serves(&mut child, address).await
             }
             Err(ended) => ended,
         };
         child.stop(self.config.stop_grace).await;
         if matches!(ended, Ended::Stopped) {
-            info!(process = self.config.name, "stopped");
+            self.events.publish(EventKind::ProcessStopped);
         }
         ended
     }
@@ -276,14 +292,14 @@ impl Replica {
             exit = child.exited() => Ended::Crashed(exit.words),
             _ = self.stop.wait_for(|stop| *stop) => Ended::Stopped,
         };
-        self.observed.send_modify(|observed| observed.ready.retain(|ready| *ready != address));
+        self.status.send_modify(|status| ready_of(status).retain(|ready| *ready != address));
         ended
     }
 
     /// Said at once, before the process is stopped; beside others that are ready it fails no wake.
     fn failed(&self, cause: Cause, detail: String) -> Ended {
-        if self.observed.borrow().ready.is_empty() {
-            fail(&self.observed, cause, detail);
+        if !self.status.borrow().is_ready() {
+            fail(&self.status, cause, detail);
         } else {
             warn!(process = self.config.name, detail, "a process did not become ready");
         }

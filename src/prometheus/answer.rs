@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde::Deserialize;
 
-use crate::config::{KubernetesConfig, KubernetesKind};
+use crate::workload::WorkloadId;
 
 /// One series' value now.
 #[derive(Clone, Debug, PartialEq)]
@@ -75,15 +75,12 @@ pub fn read(body: &[u8]) -> Result<Vec<Sample>, AnswerError> {
 
 /// The ready replicas of a workload; `None` where there is no such series. Where several
 /// kube-state-metrics are scraped, the largest counts.
-pub fn ready(samples: &[Sample], config: &KubernetesConfig) -> Option<u32> {
-    let label = match config.kind {
-        KubernetesKind::Deployment => "deployment",
-        KubernetesKind::StatefulSet => "statefulset",
-    };
+pub fn ready(samples: &[Sample], workload: &WorkloadId) -> Option<u32> {
+    let label = workload.kind.as_str();
     let of_workload = samples.iter().filter(|sample| {
         let labels = &sample.labels;
         let namespace = labels.get(EXPORTED_NAMESPACE).or_else(|| labels.get(NAMESPACE));
-        labels.get(label) == Some(&config.name) && namespace == Some(&config.namespace)
+        labels.get(label) == Some(&workload.name) && namespace == Some(&workload.namespace)
     });
     let values = of_workload.map(|sample| sample.value.clamp(0.0, f64::from(u32::MAX)) as u32);
     values.max()
@@ -92,19 +89,11 @@ pub fn ready(samples: &[Sample], config: &KubernetesConfig) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Scaler, ServicePort, Via};
+    use crate::workload::WorkloadKind;
     use proptest::prelude::*;
 
-    fn config(kind: KubernetesKind) -> KubernetesConfig {
-        KubernetesConfig {
-            kind,
-            namespace: "default".to_owned(),
-            name: "web".to_owned(),
-            service_name: "web".to_owned(),
-            service_port: ServicePort::Number(80),
-            scaler: Scaler::External,
-            via: Via::Pod,
-        }
+    fn web(kind: WorkloadKind) -> WorkloadId {
+        WorkloadId { kind, namespace: "default".to_owned(), name: "web".to_owned() }
     }
 
     #[test]
@@ -120,9 +109,9 @@ mod tests {
             series("\"namespace\":\"default\",\"statefulset\":\"web\"", "3"),
         );
         let samples = read(body.as_bytes()).unwrap();
-        assert_eq!(ready(&samples, &config(KubernetesKind::Deployment)), Some(2));
-        assert_eq!(ready(&samples, &config(KubernetesKind::StatefulSet)), Some(3));
-        assert_eq!(ready(&samples[2..3], &config(KubernetesKind::Deployment)), None);
+        assert_eq!(ready(&samples, &web(WorkloadKind::Deployment)), Some(2));
+        assert_eq!(ready(&samples, &web(WorkloadKind::StatefulSet)), Some(3));
+        assert_eq!(ready(&samples[2..3], &web(WorkloadKind::Deployment)), None);
     }
 
     #[test]
@@ -133,9 +122,9 @@ mod tests {
             let labels = labels.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
             Sample { labels, value: 1.0 }
         };
-        let config = config(KubernetesKind::Deployment);
-        assert_eq!(ready(&[sample("monitoring", "default")], &config), Some(1));
-        assert_eq!(ready(&[sample("default", "other")], &config), None);
+        let workload = web(WorkloadKind::Deployment);
+        assert_eq!(ready(&[sample("monitoring", "default")], &workload), Some(1));
+        assert_eq!(ready(&[sample("default", "other")], &workload), None);
     }
 
     #[test]

@@ -4,7 +4,6 @@ use std::time::Duration;
 
 use http::Version;
 
-use crate::activation::Refusal;
 use crate::demand::Retry;
 use crate::http::http1::framing::Length;
 use crate::http::http1::head::RequestHead;
@@ -32,13 +31,13 @@ pub async fn answer(client: &mut Client, head: RequestHead) -> After {
     let request = Request { head, length, upgrade };
     let mut view = client.core.view();
     loop {
-        let Some(service) = view.find(&request.head).cloned() else {
+        let Some(route) = client.core.route(&request.head) else {
             return reject(client, &request, Reason::UnknownHost.into()).await;
         };
-        // The view holds every service; only this one is kept while the request lasts.
+        // The view holds every route; only this one is kept while the request lasts.
         let seen = view.number;
         drop(view);
-        let mut open = Open::begin(service);
+        let mut open = Open::begin(route);
         let outcome = until_answered(client, &request, &mut open).await;
         let reject = match outcome {
             Ok(forward::Answered::Switched(upstream, flight)) => {
@@ -53,19 +52,20 @@ pub async fn answer(client: &mut Client, head: RequestHead) -> After {
                 open.log(client, &request);
                 return After::Drop;
             }
-            Err(Failed::Refused(Refusal::Removed)) => {
+            Err(Failed::RouteRemoved) => {
                 view = client.core.view_after(seen).await;
-                // Its service was replaced while it was held: it belongs to the new one.
-                if view.number != seen && view.find(&request.head).is_some() {
+                // Another route leads on from here: the request belongs to that one.
+                if view.number != seen && client.core.route(&request.head).is_some() {
                     continue;
                 }
-                Refusal::Removed.into()
+                Reason::ServiceRemoved.into()
             }
-            Err(Failed::Refused(refusal)) => refusal.into(),
+            Err(Failed::WakeFailed(rejection)) => rejection.into(),
             Err(Failed::Rejected(Reason::HoldTimeout(_))) => {
-                let activation = open.service().service.activation.as_ref();
+                let route = &open.route().route;
+                let activation = route.workload.activation.as_ref();
                 Reject::held_too_long(
-                    activation.and_then(|activation| activation.standing().trouble),
+                    activation.and_then(|activation| activation.not_ready_reason(&route.source)),
                 )
             }
             Err(Failed::Rejected(reason)) => reason.into(),
@@ -84,8 +84,7 @@ async fn until_answered(
     request: &Request,
     open: &mut Open,
 ) -> Result<forward::Answered, Failed> {
-    if let (Length::Sized(length), Some(most)) =
-        (request.length, open.service().service.config.max_body)
+    if let (Length::Sized(length), Some(most)) = (request.length, open.route().config().max_body)
         && length > most
     {
         return Err(Reason::BodyTooLarge.into());
@@ -93,7 +92,7 @@ async fn until_answered(
     let mut resets = 0;
     let mut reuse = true;
     loop {
-        let flight = match open.service().choose() {
+        let flight = match open.route().choose() {
             Choice::To(flight) => flight,
             // Boxed: a cold start may cost an allocation, and every connection is spared the room.
             _ => Box::pin(hold::for_endpoint(client, open)).await?,
@@ -102,7 +101,7 @@ async fn until_answered(
             Err(Failed::Again(retry)) => retry,
             outcome => return outcome,
         };
-        open.service().traffic.retry(retry);
+        open.route().counters.count_retry(retry);
         // One idle connection may have been closed by chance; the others are not tried in turn.
         reuse &= retry != Retry::Idle;
         if retry == Retry::Reset {

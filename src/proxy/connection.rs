@@ -59,7 +59,7 @@ pub async fn serve(stream: TcpStream, peer: SocketAddr, core: Rc<Core>) {
                 // A task of its own: a tunnel needs far less room than a request.
                 core.tunnels.spawn_local(async move {
                     let Switched { upstream, flight, open } = *switched;
-                    let idle_timeout = open.service().service.config.idle_timeout;
+                    let idle_timeout = open.route().config().idle_timeout;
                     tunnel::run(client.wire, upstream, idle_timeout).await;
                     drop((flight, open));
                 });

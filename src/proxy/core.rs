@@ -1,9 +1,11 @@
-//! What one core sees: its own view of services and endpoints, its own idle connections. Nothing here is shared.
+//! The state of one core: its view of the configuration, and of the routes and endpoints that its requests use. Nothing
+//! here is shared with another core.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::pin::pin;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,12 +14,13 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use crate::activation::Refusal;
-use crate::catalog::{Service, Snapshot};
+use crate::activation::Rejection;
+use crate::backend::EndpointSource;
+use crate::catalog::{Route, Snapshot, Workload};
+use crate::config::ServiceConfig;
 use crate::demand::CoreCounters;
 use crate::http::http1::head::RequestHead;
 use crate::net::stream::Stream;
-use crate::routing::Table;
 
 /// One core's state.
 pub struct Core {
@@ -30,30 +33,35 @@ pub struct Core {
     pub tunnels: TaskTracker,
     view: RefCell<Rc<View>>,
     updated: Notify,
+    /// The routes that requests of this core have used, by their slots.
+    routes: RefCell<Vec<Option<Rc<CoreRoute>>>>,
+    /// What routes to the same endpoints share.
+    endpoints: RefCell<HashMap<EndpointsKey, Weak<Endpoints>>>,
 }
 
-/// One configuration as this core sees it.
+/// One configuration as this core holds it.
 pub struct View {
     pub snapshot: Arc<Snapshot>,
     /// Counts the views of this core.
     pub number: u64,
-    table: Table<Rc<CoreService>>,
-    services: Vec<Rc<CoreService>>,
 }
 
-/// A service as this core sees it.
-pub struct CoreService {
-    pub service: Arc<Service>,
-    pub traffic: Arc<CoreCounters>,
+/// A route as this core uses it.
+pub struct CoreRoute {
+    pub route: Arc<Route>,
+    pub counters: Arc<CoreCounters>,
     endpoints: Rc<Endpoints>,
 }
 
-/// A workload's endpoints, looked up again only when they have changed.
+/// A workload that lives, and one of its sources.
+type EndpointsKey = (*const Workload, EndpointSource);
+
+/// The endpoints of one source of a workload, read again only when they have changed.
 #[derive(Default)]
 struct Endpoints {
     generation: Cell<u64>,
     ready: RefCell<Vec<Rc<Endpoint>>>,
-    refusal: Cell<Option<Refusal>>,
+    rejection: Cell<Option<Rejection>>,
     /// State of a xorshift generator: which two endpoints are compared.
     random: Cell<u32>,
 }
@@ -79,7 +87,8 @@ pub enum Choice {
     To(Flight),
     /// Nowhere yet; when endpoints are only gone for the moment, until then.
     Wait(Option<Instant>),
-    Refused(Refusal),
+    /// The last wake failed; the next may begin when the rejection ends.
+    Rejected(Rejection),
 }
 
 /// An endpoint that refused or reset a connection is left alone for this long.
@@ -102,9 +111,43 @@ impl Core {
             drain: CancellationToken::new(),
             draining: Cell::new(false),
             tunnels: TaskTracker::new(),
-            view: RefCell::new(Rc::new(View::new(index, snapshot, None))),
+            view: RefCell::new(Rc::new(View { snapshot, number: 0 })),
             updated: Notify::new(),
+            routes: RefCell::default(),
+            endpoints: RefCell::default(),
         }
+    }
+
+    /// The route of a request. Warm, this allocates nothing.
+    pub fn route(&self, head: &RequestHead) -> Option<Rc<CoreRoute>> {
+        let path = match head.target().path {
+            b"*" => b"/",
+            path => path,
+        };
+        let view = self.view.borrow();
+        let route = view.snapshot.table.find(head.authority()?, path)?;
+        let known = self.routes.borrow().get(route.slot).cloned().flatten();
+        match known {
+            Some(known) if Arc::ptr_eq(&known.route, route) => Some(known),
+            _ => Some(self.begin_route(route)),
+        }
+    }
+
+    /// This core's first request on a route, or on a new version of it.
+    fn begin_route(&self, route: &Arc<Route>) -> Rc<CoreRoute> {
+        let key = (Arc::as_ptr(&route.workload), route.source.clone());
+        let mut shared = self.endpoints.borrow_mut();
+        // Whoever holds the endpoints holds the workload too: its address is not used again meanwhile.
+        let endpoints = shared.get(&key).and_then(Weak::upgrade).unwrap_or_default();
+        shared.insert(key, Rc::downgrade(&endpoints));
+        let counters = route.counters.core(self.index);
+        let begun = Rc::new(CoreRoute { route: route.clone(), counters, endpoints });
+        let mut routes = self.routes.borrow_mut();
+        if routes.len() <= route.slot {
+            routes.resize(route.slot + 1, None);
+        }
+        routes[route.slot] = Some(begun.clone());
+        begun
     }
 
     /// The newest configuration. Whoever waits lets go of it: it holds every service in it.
@@ -134,74 +177,45 @@ impl Core {
         self.updated.notify_waiters();
     }
 
-    /// Takes over a new configuration. What runs is not touched.
+    /// Takes over a new configuration. Requests in flight are not touched, and routes that stay keep their state.
     pub fn update(&self, snapshot: Arc<Snapshot>) {
-        let old = self.view();
-        self.view.replace(Rc::new(View::new(self.index, snapshot, Some(&old))));
+        let number = self.view().number + 1;
+        self.view.replace(Rc::new(View { snapshot, number }));
+        self.forget_routes();
         self.updated.notify_waiters();
     }
 
-    /// Closes connections that have been idle too long or lead nowhere any more.
+    /// Closes connections that have been idle too long, and forgets routes that are gone.
     pub fn sweep(&self, now: Instant) {
-        for service in &self.view().services {
-            service.look();
-            for endpoint in service.endpoints.ready.borrow().iter() {
+        self.forget_routes();
+        let mut shared = self.endpoints.borrow_mut();
+        shared.retain(|_, endpoints| endpoints.strong_count() > 0);
+        for route in self.routes.borrow().iter().flatten() {
+            route.refresh();
+            for endpoint in route.endpoints.ready.borrow().iter() {
                 endpoint.sweep(now);
+            }
+        }
+    }
+
+    fn forget_routes(&self) {
+        for known in self.routes.borrow_mut().iter_mut() {
+            if known.as_ref().is_some_and(|known| !known.route.is_current()) {
+                *known = None;
             }
         }
     }
 }
 
-// === impl View ===
+// === impl CoreRoute ===
 
-impl View {
-    fn new(core: usize, snapshot: Arc<Snapshot>, old: Option<&Self>) -> Self {
-        let mut table = Table::default();
-        let mut services = Vec::with_capacity(snapshot.services.len());
-        let mut known: std::collections::HashMap<_, _> = old
-            .into_iter()
-            .flat_map(|old| &old.services)
-            .map(|known| (Arc::as_ptr(&known.service.traffic), known.clone()))
-            .collect();
-        for service in &snapshot.services {
-            let known = known.remove(&Arc::as_ptr(&service.traffic));
-            let seen = match known {
-                Some(known) if Arc::ptr_eq(&known.service, service) => known,
-                known => Rc::new(CoreService {
-                    service: service.clone(),
-                    traffic: service.traffic.core(core),
-                    endpoints: known
-                        .filter(|known| known.service.has_workload_of(service))
-                        .map(|known| known.endpoints.clone())
-                        .unwrap_or_default(),
-                }),
-            };
-            table.insert(&service.config.host, &service.config.path_prefix, seen.clone());
-            services.push(seen);
-        }
-        let number = old.map_or(0, |old| old.number + 1);
-        Self { snapshot, number, table, services }
-    }
-
-    /// The service that a request is for.
-    pub fn find(&self, head: &RequestHead) -> Option<&Rc<CoreService>> {
-        let path = match head.target().path {
-            b"*" => b"/",
-            path => path,
-        };
-        self.table.find(head.authority()?, path)
-    }
-}
-
-// === impl CoreService ===
-
-impl CoreService {
+impl CoreRoute {
     /// The less loaded of two ready endpoints, or why there is none. Warm, this is one atomic load.
     pub fn choose(&self) -> Choice {
-        self.look();
+        self.refresh();
         let endpoints = &*self.endpoints;
-        if let Some(refusal) = endpoints.refusal.get() {
-            return Choice::Refused(refusal);
+        if let Some(rejection) = endpoints.rejection.get() {
+            return Choice::Rejected(rejection);
         }
         let ready = endpoints.ready.borrow();
         let chosen = match ready.as_slice() {
@@ -227,22 +241,27 @@ impl CoreService {
         }
     }
 
-    /// Looks again if the endpoints have changed, keeping those that are still there.
-    fn look(&self) {
-        let Some(activation) = &self.service.activation else { return };
+    pub fn config(&self) -> &ServiceConfig {
+        &self.route.config
+    }
+
+    /// Reads the endpoints again if they have changed, keeping the state of those that are still there.
+    fn refresh(&self) {
+        let Some(activation) = &self.route.workload.activation else { return };
         let endpoints = &*self.endpoints;
         let generation = activation.generation();
         if endpoints.generation.replace(generation) == generation {
             return;
         }
         let published = activation.published();
+        let of_source = published.endpoints.get(&self.route.source);
         let mut ready = endpoints.ready.borrow_mut();
         let old = std::mem::take(&mut *ready);
-        ready.extend(published.ready.iter().map(|address| {
+        ready.extend(of_source.into_iter().flat_map(|addresses| addresses.iter()).map(|address| {
             let known = old.iter().find(|endpoint| endpoint.address == *address);
             known.cloned().unwrap_or_else(|| Rc::new(Endpoint::new(*address)))
         }));
-        endpoints.refusal.set(published.refusal);
+        endpoints.rejection.set(published.rejection);
     }
 }
 

@@ -88,7 +88,7 @@ impl<'a> Exchange<'a> {
 
     /// Sends the request and waits for the head of its final response, which is passed on.
     pub async fn response(&mut self, open: &mut Open) -> Result<Begun, Failed> {
-        let config = &open.service().service.config;
+        let config = &open.route().config();
         let response_timeout = config.response_timeout;
         let mut idleness = Idleness::new(config.idle_timeout);
         let mut uploading = true;
@@ -120,7 +120,7 @@ impl<'a> Exchange<'a> {
 
     /// Both bodies to their ends.
     pub async fn finish(mut self, mut response: Response, open: &Open) -> Ended {
-        let mut idleness = Idleness::new(open.service().service.config.idle_timeout);
+        let mut idleness = Idleness::new(open.route().config().idle_timeout);
         let download = &mut response.download;
         let whole = poll_fn(|cx| {
             if self.poll_upload(cx).is_err() {

@@ -26,7 +26,7 @@ pub async fn forward(
     open: &mut Open,
     reuse: bool,
 ) -> Result<Answered, Failed> {
-    let max_body = open.service().service.config.max_body;
+    let max_body = open.route().config().max_body;
     let upstream = connection(client, request, &flight, open, reuse).await?;
     // The clock is read for the access log only.
     let sent = client.core.access_log.then(Instant::now);
@@ -64,7 +64,7 @@ async fn connection(
     if let Some(upstream) = idle {
         return Ok(upstream);
     }
-    let limit = open.service().service.config.connect_timeout;
+    let limit = open.route().config().connect_timeout;
     let began = Instant::now();
     let connected = Box::pin(upstream::connect(client, endpoint, limit)).await;
     open.connecting_since(began);

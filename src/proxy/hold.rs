@@ -10,51 +10,54 @@ use tokio::time::Instant;
 use crate::activation::Activation;
 
 use super::client::Client;
-use super::core::{Choice, Flight};
+use super::core::{Choice, CoreRoute, Flight};
 use super::reject::Reason;
 use super::request::{Failed, Open};
 
 /// An endpoint for the request, as soon as there is one and until `timeout` after its arrival.
 pub async fn for_endpoint(client: &mut Client, open: &mut Open) -> Result<Flight, Failed> {
-    let service = open.service().clone();
-    let Some(activation) = &service.service.activation else {
+    let route = open.route().clone();
+    let Some(activation) = &route.route.workload.activation else {
         return Err(Reason::NoBackend.into());
     };
-    let deadline = open.arrived() + service.service.config.hold_timeout;
+    let deadline = open.arrived() + route.config().hold_timeout;
     let began = Instant::now();
-    let _place = service.service.hold().ok_or(Reason::HoldFull)?;
-    service.traffic.hold();
-    let outcome = wait(client, &service, activation, deadline).await;
-    service.traffic.release();
+    let _permit = route.route.acquire_hold().ok_or(Reason::HoldFull)?;
+    route.counters.count_hold();
+    let outcome = wait(client, &route, activation, deadline).await;
+    route.counters.count_release();
     open.held_since(began);
     outcome
 }
 
 async fn wait(
     client: &mut Client,
-    service: &super::core::CoreService,
+    route: &CoreRoute,
     activation: &Activation,
     deadline: Instant,
 ) -> Result<Flight, Failed> {
     let outcome = loop {
-        let mut released = pin!(activation.released());
-        // From here on no release is missed, even one that comes before the first poll.
-        released.as_mut().enable();
-        let again_at = match service.choose() {
+        let mut changed = pin!(activation.endpoints_changed());
+        // From here on no change is missed, even one that comes before the first poll.
+        changed.as_mut().enable();
+        if route.route.is_removed() {
+            break Err(Failed::RouteRemoved);
+        }
+        let again_at = match route.choose() {
             Choice::To(flight) => break Ok(flight),
-            Choice::Refused(refusal) if !refusal.has_passed() => {
-                break Err(Failed::Refused(refusal));
+            Choice::Rejected(rejection) if !rejection.has_ended() => {
+                break Err(Failed::WakeFailed(rejection));
             }
-            Choice::Refused(_) | Choice::Wait(None) => {
-                activation.want();
+            Choice::Rejected(_) | Choice::Wait(None) => {
+                activation.request_wake(&route.route.requester);
                 deadline
             }
-            // Ready and yet refusing connections: look again on our own account.
+            // Listed as ready, and refusing connections: no event will tell when that ends.
             Choice::Wait(Some(until)) => until.min(deadline),
         };
         client.timer.set(again_at.max(Instant::now() + SHORTEST_WAIT).min(deadline));
         let waited = poll_fn(|cx| {
-            if released.as_mut().poll(cx).is_ready() {
+            if changed.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
             if client.wire.poll_closed(cx).is_ready() {

@@ -3,8 +3,8 @@
 use http::StatusCode;
 use tokio::time::Instant;
 
-use crate::activation::Refusal;
-use crate::backend::{Cause, Trouble};
+use crate::activation::Rejection;
+use crate::cause::{Cause, NotReadyReason};
 use crate::http::http1::head::HeadError;
 
 /// An answer in the application's place.
@@ -49,8 +49,8 @@ impl Reject {
     }
 
     /// Why a request was held for so long, as far as its workload's place can tell.
-    pub fn held_too_long(trouble: Option<Trouble>) -> Self {
-        let (cause, detail) = trouble.map(|trouble| (trouble.cause, trouble.detail)).unzip();
+    pub fn held_too_long(reason: Option<NotReadyReason>) -> Self {
+        let (cause, detail) = reason.map(|reason| (reason.cause, reason.detail)).unzip();
         Self { detail, ..Reason::HoldTimeout(cause).into() }
     }
 
@@ -112,15 +112,10 @@ impl From<HeadError> for Reject {
     }
 }
 
-impl From<Refusal> for Reject {
-    fn from(refusal: Refusal) -> Self {
-        match refusal {
-            Refusal::Removed => Reason::ServiceRemoved.into(),
-            Refusal::Failed { cause, until } => {
-                let left = until.saturating_duration_since(Instant::now());
-                Self::later(Reason::WakeFailed(cause), left.as_secs_f64().ceil() as u64)
-            }
-        }
+impl From<Rejection> for Reject {
+    fn from(rejection: Rejection) -> Self {
+        let left = rejection.until.saturating_duration_since(Instant::now());
+        Self::later(Reason::WakeFailed(rejection.cause), left.as_secs_f64().ceil() as u64)
     }
 }
 
@@ -149,7 +144,9 @@ impl Reason {
             Self::HoldTimeout(None) => {
                 (S::GATEWAY_TIMEOUT, "hold-timeout", "the application was not ready within timeout")
             }
-            Self::HoldTimeout(Some(cause)) => (S::GATEWAY_TIMEOUT, cause.token(), cause.words()),
+            Self::HoldTimeout(Some(cause)) => {
+                (S::GATEWAY_TIMEOUT, cause.token(), cause.description())
+            }
             Self::IdleTimeout => (
                 S::REQUEST_TIMEOUT,
                 "idle-timeout",
@@ -176,7 +173,7 @@ impl Reason {
             Self::UnknownHost => {
                 (S::NOT_FOUND, "unknown-host", "no service is configured for this host and path")
             }
-            Self::WakeFailed(cause) => (S::SERVICE_UNAVAILABLE, cause.token(), cause.words()),
+            Self::WakeFailed(cause) => (S::SERVICE_UNAVAILABLE, cause.token(), cause.description()),
             Self::Head(error) => Self::head_row(error),
         }
     }
@@ -210,9 +207,9 @@ mod tests {
         let detail =
             "web-1, container app: ErrImageNeverPull: image \u{201c}x\u{201d}\r\nset-cookie: a"
                 .to_owned();
-        let trouble = Trouble { cause: Cause::ImageUnavailable, detail };
+        let reason = NotReadyReason { cause: Cause::ImageUnavailable, detail };
         let mut out = Vec::new();
-        Reject::held_too_long(Some(trouble)).write(false, false, &mut out);
+        Reject::held_too_long(Some(reason)).write(false, false, &mut out);
         let text = String::from_utf8(out).unwrap();
         assert!(text.starts_with("HTTP/1.1 504 Gateway Timeout\r\n"), "{text}");
         let line =

@@ -5,16 +5,16 @@ use std::time::Duration;
 
 use http::{Method, StatusCode};
 use tokio::time::Instant;
-use tracing::{debug, info};
+use tracing::info;
 
-use crate::activation::Refusal;
+use crate::activation::{Activation, Rejection};
 use crate::demand::Retry;
 use crate::http::http1::framing::Length;
 use crate::http::http1::head::RequestHead;
 use crate::net::stream::Stream;
 
 use super::client::Client;
-use super::core::{CoreService, Flight};
+use super::core::{CoreRoute, Flight};
 use super::reject::Reason;
 
 /// A request whose head has come.
@@ -47,7 +47,10 @@ pub struct Switched {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Failed {
     ClientGone,
-    Refused(Refusal),
+    /// The workload could not be woken.
+    WakeFailed(Rejection),
+    /// The route has left the configuration; the request must be routed anew.
+    RouteRemoved,
     Rejected(Reason),
     /// Nothing of it can have been acted on, or repeating it is safe (RFC 9110 section 9.2.2).
     Again(Retry),
@@ -55,7 +58,7 @@ pub enum Failed {
 
 /// One request, counted from its arrival until this is dropped.
 pub struct Open {
-    service: Rc<CoreService>,
+    route: Rc<CoreRoute>,
     arrived: Instant,
     held: Duration,
     connecting: Duration,
@@ -87,11 +90,11 @@ impl From<Reason> for Failed {
 // === impl Open ===
 
 impl Open {
-    pub fn begin(service: Rc<CoreService>) -> Self {
-        service.traffic.arrive();
+    pub fn begin(route: Rc<CoreRoute>) -> Self {
+        route.counters.count_arrival();
         let none = Duration::ZERO;
         Self {
-            service,
+            route,
             arrived: Instant::now(),
             held: none,
             connecting: none,
@@ -100,8 +103,8 @@ impl Open {
         }
     }
 
-    pub fn service(&self) -> &Rc<CoreService> {
-        &self.service
+    pub fn route(&self) -> &Rc<CoreRoute> {
+        &self.route
     }
 
     pub fn arrived(&self) -> Instant {
@@ -115,16 +118,16 @@ impl Open {
     pub fn connecting_since(&mut self, began: Instant) {
         let took = began.elapsed();
         self.connecting += took;
-        if let Some(activation) = self.cold() {
-            activation.cold_start.connected(took);
-            debug!(service = activation.name(), "connected");
+        if let Some(activation) = self.held_by() {
+            self.route.route.requester.cold_start.connected(took);
+            activation.note_connected();
         }
     }
 
-    /// Notes that the head has been sent to an endpoint, for whoever measures a cold start.
+    /// Notes that the head has been sent to an endpoint.
     pub fn forwarded(&self) {
-        if let Some(activation) = self.cold() {
-            debug!(service = activation.name(), "forwarded");
+        if let Some(activation) = self.held_by() {
+            activation.note_forwarded();
         }
     }
 
@@ -135,19 +138,16 @@ impl Open {
     /// Notes the head of the response.
     pub fn respond(&mut self, status: StatusCode) {
         self.status = status.as_u16();
-        self.service.traffic.respond(self.status);
+        self.route.counters.count_response(self.status);
     }
 
     /// Notes that the application has answered.
     pub fn answered(&self) {
-        let Some(activation) = &self.service.service.activation else { return };
-        let first = activation.is_first_answer();
-        if !self.held.is_zero() {
-            let after = self.arrived.elapsed();
-            activation.cold_start.answered(after);
-            if first {
-                info!(service = activation.name(), after_ms = after.as_millis() as u64, "answered");
-            }
+        let Some(activation) = &self.route.route.workload.activation else { return };
+        let was_held = !self.held.is_zero();
+        activation.note_answered(was_held.then_some(self.arrived));
+        if was_held {
+            self.route.route.requester.cold_start.answered(self.arrived.elapsed());
         }
     }
 
@@ -157,8 +157,9 @@ impl Open {
         }
     }
 
-    fn cold(&self) -> Option<&crate::activation::Activation> {
-        if self.held.is_zero() { None } else { self.service.service.activation.as_deref() }
+    /// The activation that the request was held by.
+    fn held_by(&self) -> Option<&Activation> {
+        if self.held.is_zero() { None } else { self.route.route.workload.activation.as_deref() }
     }
 
     fn write_log(&self, client: &str, request: &Request) {
@@ -168,7 +169,7 @@ impl Open {
             method = request.head.method.as_str(),
             host = %String::from_utf8_lossy(request.head.authority().unwrap_or_default()),
             uri = %String::from_utf8_lossy(request.head.target().path),
-            service = self.service.service.config.host,
+            service = self.route.config().host,
             status = self.status,
             held_ms = millis(self.held),
             connecting_ms = millis(self.connecting),
@@ -181,8 +182,8 @@ impl Open {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        self.service.traffic.end();
-        self.service.traffic.last(self.arrived.elapsed());
+        self.route.counters.count_end();
+        self.route.counters.count_duration(self.arrived.elapsed());
     }
 }
 

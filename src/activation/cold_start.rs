@@ -1,4 +1,4 @@
-//! How long cold starts take, phase by phase, and how wakes end. It measures nothing itself.
+//! Metrics of cold starts: how long each phase takes, and how wakes end.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,11 +7,9 @@ use std::time::Duration;
 use crate::telemetry::counters::Histogram;
 use crate::telemetry::{Exposition, Kind, Labels};
 
-use super::Activation;
-
-/// One service's cold starts.
+/// The cold starts of one route: the wakes that its requests caused, and its held requests.
 #[derive(Debug)]
-pub struct ColdStart {
+pub struct ColdStartMetrics {
     start: Histogram,
     ready: Histogram,
     connect: Histogram,
@@ -20,15 +18,15 @@ pub struct ColdStart {
     failed: AtomicU64,
 }
 
-/// Seconds; the first buckets are agimo's own share.
+/// Seconds; the first buckets cover the share of agimo itself.
 const BOUNDS: &[f64] = &[
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
     60.0, 120.0,
 ];
 
-// === impl ColdStart ===
+// === impl ColdStartMetrics ===
 
-impl Default for ColdStart {
+impl Default for ColdStartMetrics {
     fn default() -> Self {
         let histogram = || Histogram::new(BOUNDS);
         Self {
@@ -42,38 +40,42 @@ impl Default for ColdStart {
     }
 }
 
-impl ColdStart {
-    /// From the first request held to the workload's first replica started.
+impl ColdStartMetrics {
+    /// Time from the wake request to the first started replica.
     pub fn started(&self, after: Duration) {
         self.start.observe(after);
     }
 
-    /// From the first request held to the first endpoint ready: the wake has succeeded.
+    /// Time from the wake request to the first ready endpoint: the wake succeeded.
     pub fn ready(&self, after: Duration) {
         self.ready.observe(after);
         self.succeeded.fetch_add(1, Ordering::Relaxed);
     }
 
-    /// A held request's connection to its endpoint.
+    /// Time that a held request took to connect to its endpoint.
     pub fn connected(&self, within: Duration) {
         self.connect.observe(within);
     }
 
-    /// From a held request's arrival to the head of its response.
+    /// Time from the arrival of a held request to the head of its response.
     pub fn answered(&self, after: Duration) {
         self.total.observe(after);
     }
 
+    /// The wake failed.
     pub fn failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
     }
 }
 
-/// Writes the families of all services.
-pub fn collect(page: &mut Exposition, services: &[(Labels, Arc<Activation>)]) {
-    page.family("agimo_wakes_total", Kind::Counter, "Wakes by their result.");
-    for (labels, activation) in services {
-        let cold = &activation.cold_start;
+/// Writes the metric families of all routes.
+pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<ColdStartMetrics>)]) {
+    page.family(
+        "agimo_wakes_total",
+        Kind::Counter,
+        "Wakes that requests of this service caused, by result.",
+    );
+    for (labels, cold) in routes {
         for (result, count) in [("ready", &cold.succeeded), ("failed", &cold.failed)] {
             page.sample(&labels.clone().with("result", result), count.load(Ordering::Relaxed));
         }
@@ -81,10 +83,9 @@ pub fn collect(page: &mut Exposition, services: &[(Labels, Arc<Activation>)]) {
     page.family(
         "agimo_cold_start_seconds",
         Kind::Histogram,
-        "Cold starts by phase: request held to started and to ready, connecting, and in total.",
+        "Cold starts by phase: wake request to started and to ready, connecting, and in total.",
     );
-    for (labels, activation) in services {
-        let cold = &activation.cold_start;
+    for (labels, cold) in routes {
         let phases = [
             ("start", &cold.start),
             ("ready", &cold.ready),

@@ -1,0 +1,93 @@
+//! Writes lifecycle events to the log, one line each.
+
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::cause::NotReadyReason;
+use crate::ownership::SleepBlocker;
+
+use super::events::{EventKind, LifecycleEvent};
+
+/// The target of these log lines.
+pub const TARGET: &str = module_path!();
+
+/// Logs events until `stop` is cancelled and all that were published before have been logged.
+pub async fn run(mut events: Receiver<LifecycleEvent>, stop: CancellationToken) {
+    loop {
+        tokio::select! {
+            biased;
+            event = events.recv() => match event {
+                Ok(event) => log(&event),
+                Err(RecvError::Lagged(lost)) => warn!(lost, "lifecycle events were not logged"),
+                Err(RecvError::Closed) => return,
+            },
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+fn log(event: &LifecycleEvent) {
+    let workload = &*event.workload;
+    match &event.kind {
+        EventKind::WakeRequested { service } => {
+            info!(%workload, %service, "request held, waking the workload");
+        }
+        EventKind::ScaleWritten { replicas } => info!(%workload, replicas, "scaled"),
+        EventKind::PodScheduled { pod } => debug!(%workload, pod, "pod scheduled"),
+        EventKind::ContainerStarted { pod } => debug!(%workload, pod, "container started"),
+        EventKind::PodReady { pod } => debug!(%workload, pod, "pod ready"),
+        EventKind::EndpointSliceReady => debug!(%workload, "EndpointSlice lists a ready endpoint"),
+        EventKind::Started { after } => {
+            info!(%workload, after_ms = after.as_millis() as u64, "started");
+        }
+        EventKind::Ready { after: Some(after), .. } => {
+            info!(%workload, after_ms = after.as_millis() as u64, "endpoint ready");
+        }
+        EventKind::Ready { after: None, .. } => {
+            info!(%workload, "endpoint ready without a wake by agimo");
+        }
+        EventKind::Connected => debug!(%workload, "held request connected"),
+        EventKind::Forwarded => debug!(%workload, "held request forwarded"),
+        EventKind::FirstAnswer { after } => {
+            info!(%workload, after_ms = after.as_millis() as u64, "first held request answered");
+        }
+        EventKind::NotReady(NotReadyReason { cause, detail }) => {
+            warn!(%workload, reason = cause.token(), detail, "not ready yet");
+        }
+        EventKind::WakeFailed { cause, detail, retry_after } => warn!(
+            %workload,
+            reason = cause.token(),
+            detail,
+            retry_after_ms = retry_after.as_millis() as u64,
+            "wake failed"
+        ),
+        EventKind::WakeCancelled => {
+            info!(%workload, "no request waits any more, wake cancelled");
+        }
+        EventKind::EndpointsLost { scaled_down: true } => {
+            info!(%workload, "no endpoint is ready any more");
+        }
+        EventKind::EndpointsLost { scaled_down: false } => {
+            warn!(%workload, "no endpoint is ready any more; the next request wakes the workload");
+        }
+        EventKind::SleepBlocked(Some(SleepBlocker::Peers)) => info!(
+            %workload,
+            "other replicas of agimo may have requests in flight: the workload stays awake"
+        ),
+        // An external scaler is configured, which is no news.
+        EventKind::SleepBlocked(_) => {}
+        EventKind::Asleep { idle } => {
+            info!(%workload, idle_ms = idle.as_millis() as u64, "idle, scaling to zero");
+        }
+        EventKind::SleepFailed { detail } => {
+            warn!(%workload, detail, "could not be scaled to zero, stays awake");
+        }
+        EventKind::ProcessExited { detail } => {
+            warn!(%workload, detail, "a process ended by itself");
+        }
+        EventKind::ProcessStopped => info!(%workload, "process stopped"),
+        EventKind::Removed => info!(%workload, "workload removed from the configuration"),
+    }
+}

@@ -1,0 +1,299 @@
+//! Steps one workload through its life: feeds the state machine, carries out its actions, publishes events.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use tokio::sync::watch;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::backend::{BackendStatus, Lifecycle, ScaleCommand, WorkloadSpec};
+use crate::cause::{Cause, NotReadyReason};
+use crate::demand::WorkloadDemand;
+use crate::ownership::{Owner, SleepBlocker};
+use crate::shutdown::Shutdown;
+
+use super::events::EventKind;
+use super::idleness::check_interval;
+use super::state::{Action, Input, Machine, State};
+use super::{ALL_PHASES, Activation, Published, Rejection, WakeRequester, WorkloadStatus};
+
+/// Decides for one workload.
+pub struct Runner {
+    activation: Arc<Activation>,
+    demand: Arc<WorkloadDemand>,
+    spec: watch::Receiver<WorkloadSpec>,
+    status: watch::Receiver<BackendStatus>,
+    machine: Machine,
+    /// Who requested the current or last wake.
+    requester: Option<WakeRequester>,
+    failures_seen: u64,
+    started_seen: Option<Instant>,
+    not_ready_seen: Option<NotReadyReason>,
+    sleep_blocker_seen: Option<SleepBlocker>,
+    next_check: Instant,
+}
+
+// === impl Runner ===
+
+impl Runner {
+    pub fn new(
+        activation: Arc<Activation>,
+        demand: Arc<WorkloadDemand>,
+        spec: watch::Receiver<WorkloadSpec>,
+    ) -> Self {
+        let mut status = activation.backend.status();
+        status.mark_changed();
+        Self {
+            activation,
+            demand,
+            spec,
+            status,
+            machine: Machine::default(),
+            requester: None,
+            failures_seen: 0,
+            started_seen: None,
+            not_ready_seen: None,
+            sleep_blocker_seen: None,
+            next_check: Instant::now(),
+        }
+    }
+
+    /// Runs until no route and no request uses the workload any more, or until agimo ends.
+    pub async fn run(mut self, unused: CancellationToken, shutdown: Shutdown) {
+        let activation = self.activation.clone();
+        loop {
+            self.update_status();
+            let is_checked = match self.machine.state {
+                State::Awake { .. } => true,
+                // An external scaler may never wake it.
+                State::Waking { .. } => self.owner() == Owner::External,
+                State::Asleep | State::Failing { .. } => false,
+            };
+            let input = tokio::select! {
+                biased;
+                () = shutdown.aborted() => return,
+                () = unused.cancelled() => return self.remove(),
+                changed = self.status.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.read_status()
+                }
+                () = activation.wake_requested.notified() => {
+                    let requester = activation.take_requester();
+                    if !matches!(self.machine.state, State::Waking { .. } | State::Awake { .. }) {
+                        self.requester = requester;
+                    }
+                    Input::WakeRequested
+                }
+                changed = self.spec.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    self.apply_spec();
+                    continue;
+                }
+                () = tokio::time::sleep_until(self.next_check), if is_checked => self.check_demand(),
+            };
+            let (next, action) = self.machine.step(input, Instant::now());
+            let before = std::mem::replace(&mut self.machine, next);
+            if let Some(action) = action {
+                self.perform(action, before);
+            }
+        }
+    }
+
+    fn owner(&self) -> Owner {
+        Owner::of(self.spec.borrow().scaler, self.status.borrow().scale_facts)
+    }
+
+    fn sleep_blocker(&self) -> Option<SleepBlocker> {
+        SleepBlocker::of(self.owner(), self.status.borrow().scale_facts)
+    }
+
+    /// The backend's status as an input of the state machine.
+    fn read_status(&mut self) -> Input {
+        let status = self.status.borrow_and_update().clone();
+        if status.started != self.started_seen {
+            self.started_seen = status.started;
+            self.note_started();
+        }
+        let new_failure = match &status.lifecycle {
+            Lifecycle::Owned(Some(failure)) if failure.sequence > self.failures_seen => {
+                self.failures_seen = failure.sequence;
+                true
+            }
+            _ => false,
+        };
+        // Requests are held, not rejected, while others restart the replicas.
+        let answered = self.activation.has_answered() || !status.owns_lifecycle();
+        match (status.is_ready(), new_failure) {
+            (true, _) => Input::Ready { arrivals: self.demand.arrivals() },
+            (false, true) => Input::WakeFailed { answered },
+            (false, false) => Input::Unready { answered },
+        }
+    }
+
+    fn check_demand(&mut self) -> Input {
+        let sleep_after = self.spec.borrow().sleep_after;
+        self.next_check = Instant::now() + check_interval(sleep_after);
+        Input::DemandChecked {
+            arrivals: self.demand.arrivals(),
+            in_flight: self.demand.in_flight(),
+            sleep_after: self.sleep_blocker().is_none().then_some(sleep_after),
+        }
+    }
+
+    /// A reload has changed the specification; another owner must learn of a wake that it is to carry out.
+    fn apply_spec(&mut self) {
+        self.spec.mark_unchanged();
+        // A shorter idle time takes effect at once.
+        self.next_check = self.next_check.min(Instant::now());
+        if matches!(self.machine.state, State::Waking { .. }) {
+            self.command_wake();
+        }
+    }
+
+    /// Carries out an action of the state machine.
+    fn perform(&mut self, action: Action, before: Machine) {
+        match action {
+            Action::Wake => {
+                let service =
+                    self.requester.as_ref().map_or_else(|| "".into(), |r| r.service.clone());
+                self.activation.events.publish(EventKind::WakeRequested { service });
+                self.activation.pending_phases.store(ALL_PHASES, Ordering::Relaxed);
+                if before.state != State::Asleep {
+                    // The rejection of the last wake ends with this one.
+                    self.activation.publish(Published::default());
+                }
+                self.command_wake();
+            }
+            Action::PublishEndpoints => self.publish_endpoints(before),
+            Action::RejectUntil { until } => self.reject(until),
+            Action::Sleep => self.sleep(before),
+            Action::WithdrawEndpoints => {
+                let scaled_down = self.owner() == Owner::External;
+                self.activation.events.publish(EventKind::EndpointsLost { scaled_down });
+                self.activation.publish(Published::default());
+                self.stop_owned();
+            }
+            Action::CancelWake => {
+                self.activation.events.publish(EventKind::WakeCancelled);
+                self.activation.backend.command(ScaleCommand::CancelWake);
+            }
+        }
+    }
+
+    fn command_wake(&self) {
+        let command = match self.owner() {
+            Owner::Agimo => ScaleCommand::WakeToAtLeast(self.spec.borrow().wake_replicas),
+            Owner::External => ScaleCommand::ExpectReady,
+        };
+        self.activation.backend.command(command);
+    }
+
+    fn publish_endpoints(&self, before: Machine) {
+        let published = Published::ready(&self.status.borrow());
+        let endpoints = published.endpoint_count();
+        // The event goes first: once the endpoints are published, a core may publish the answer.
+        match before.state {
+            State::Waking { since } => {
+                let after = since.elapsed();
+                if let Some(requester) = &self.requester {
+                    requester.cold_start.ready(after);
+                }
+                let after = Some(after);
+                self.activation.events.publish(EventKind::Ready { after, endpoints });
+            }
+            State::Asleep | State::Failing { .. } => {
+                self.activation.events.publish(EventKind::Ready { after: None, endpoints });
+            }
+            State::Awake { .. } => {}
+        }
+        self.activation.publish(published);
+    }
+
+    /// Scales to zero. The endpoints are withdrawn first and the arrivals read then: a request that arrived
+    /// before it could see the withdrawal is counted by now, and keeps the workload awake.
+    fn sleep(&mut self, before: Machine) {
+        let arrivals = self.demand.arrivals();
+        let awake = self.activation.published();
+        self.activation.publish(Published::default());
+        if self.demand.arrivals() != arrivals || self.demand.in_flight() > 0 {
+            self.activation.publish(awake);
+            self.machine = before;
+            return;
+        }
+        if let State::Awake { idleness } = before.state {
+            let idle = idleness.lasted(Instant::now());
+            self.activation.events.publish(EventKind::Asleep { idle });
+        }
+        self.activation.backend.command(ScaleCommand::Sleep);
+    }
+
+    fn reject(&self, until: Instant) {
+        let failure = match &self.status.borrow().lifecycle {
+            Lifecycle::Owned(failure) => failure.clone(),
+            Lifecycle::Shared => None,
+        };
+        let cause = failure.as_ref().map_or(Cause::Exited, |failure| failure.cause);
+        let detail = failure.map_or_else(String::new, |failure| failure.detail);
+        if let Some(requester) = &self.requester {
+            requester.cold_start.failed();
+        }
+        let retry_after = until.saturating_duration_since(Instant::now());
+        self.activation.events.publish(EventKind::WakeFailed { cause, detail, retry_after });
+        let rejection = Some(Rejection { cause, until });
+        self.activation.publish(Published { rejection, ..Published::default() });
+        self.stop_owned();
+    }
+
+    /// Stops what is left of a workload that agimo alone starts and stops.
+    fn stop_owned(&self) {
+        if self.status.borrow().owns_lifecycle() {
+            self.activation.backend.command(ScaleCommand::Sleep);
+        }
+    }
+
+    fn remove(self) {
+        self.stop_owned();
+        self.activation.events.publish(EventKind::Removed);
+    }
+
+    fn note_started(&self) {
+        if let (State::Waking { since }, Some(started)) = (self.machine.state, self.started_seen) {
+            let after = started.saturating_duration_since(since);
+            if let Some(requester) = &self.requester {
+                requester.cold_start.started(after);
+            }
+            self.activation.events.publish(EventKind::Started { after });
+        }
+    }
+
+    /// Publishes the status, and as events what is new about it.
+    fn update_status(&mut self) {
+        let (owner, sleep_blocker) = (self.owner(), self.sleep_blocker());
+        let backend = self.status.borrow().clone();
+        let reason = || {
+            let of_sources = backend.sources.values().find_map(|source| source.not_ready.clone());
+            backend.not_ready.clone().or(of_sources)
+        };
+        let is_waking = matches!(self.machine.state, State::Waking { .. });
+        let not_ready = if is_waking { reason() } else { None };
+        if not_ready != self.not_ready_seen {
+            if let Some(reason) = &not_ready {
+                self.activation.events.publish(EventKind::NotReady(reason.clone()));
+            }
+            self.not_ready_seen = not_ready;
+        }
+        if sleep_blocker != self.sleep_blocker_seen {
+            self.sleep_blocker_seen = sleep_blocker;
+            self.activation.events.publish(EventKind::SleepBlocked(sleep_blocker));
+        }
+        let sleep_after = self.spec.borrow().sleep_after;
+        let state = self.machine.state;
+        let status = WorkloadStatus { state, owner, sleep_blocker, sleep_after, backend };
+        *self.activation.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = status;
+    }
+}

@@ -1,0 +1,134 @@
+//! The status of services and lifecycle events as JSON, for people and programs.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use serde_json::{Value, json};
+
+use crate::activation::events::{EventKind, LifecycleEvent};
+use crate::ownership::SleepBlocker;
+use crate::status::{ActivationStatus, ServiceStatus, SleepAfter};
+
+/// The answer to `/services`.
+pub fn services(services: &[ServiceStatus]) -> Value {
+    services.iter().map(service).collect()
+}
+
+/// One event of `/events`: the workload, the name of the event, its time in microseconds since 1970, and what belongs
+/// to the kind of event.
+pub fn event(event: &LifecycleEvent) -> Value {
+    let at = event.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let mut shown = json!({
+        "workload": event.workload.to_string(),
+        "event": event.kind.name(),
+        "at_unix_us": at.as_micros() as u64,
+    });
+    let details = match &event.kind {
+        EventKind::WakeRequested { service } => json!({ "service": &**service }),
+        EventKind::ScaleWritten { replicas } => json!({ "replicas": replicas }),
+        EventKind::PodScheduled { pod }
+        | EventKind::ContainerStarted { pod }
+        | EventKind::PodReady { pod } => json!({ "pod": pod }),
+        EventKind::Started { after } | EventKind::FirstAnswer { after } => {
+            json!({ "after_ms": millis(*after) })
+        }
+        EventKind::Ready { after, endpoints } => {
+            json!({ "after_ms": after.map(millis), "endpoints": endpoints })
+        }
+        EventKind::NotReady(reason) => {
+            json!({ "reason": reason.cause.token(), "detail": reason.detail })
+        }
+        EventKind::WakeFailed { cause, detail, retry_after } => json!({
+            "reason": cause.token(),
+            "detail": detail,
+            "retry_after_ms": millis(*retry_after),
+        }),
+        EventKind::EndpointsLost { scaled_down } => json!({ "scaled_down": scaled_down }),
+        EventKind::SleepBlocked(blocker) => json!({ "by": blocker.map(SleepBlocker::as_str) }),
+        EventKind::Asleep { idle } => json!({ "idle_ms": millis(*idle) }),
+        EventKind::SleepFailed { detail } | EventKind::ProcessExited { detail } => {
+            json!({ "detail": detail })
+        }
+        EventKind::EndpointSliceReady
+        | EventKind::Connected
+        | EventKind::Forwarded
+        | EventKind::WakeCancelled
+        | EventKind::ProcessStopped
+        | EventKind::Removed => json!({}),
+    };
+    if let (Value::Object(shown), Value::Object(details)) = (&mut shown, details) {
+        shown.extend(details);
+    }
+    shown
+}
+
+fn service(service: &ServiceStatus) -> Value {
+    let mut shown = json!({
+        "host": service.host,
+        "path_prefix": service.path_prefix,
+        "workload": service.workload,
+        "open_requests": service.in_flight,
+        "held_requests": service.held,
+    });
+    let state =
+        service.activation.as_ref().map_or_else(|| json!({ "state": "no-backend" }), activation);
+    if let (Value::Object(shown), Value::Object(state)) = (&mut shown, state) {
+        shown.extend(state);
+    }
+    shown
+}
+
+fn activation(status: &ActivationStatus) -> Value {
+    let (sleep_after, of_another_service) = match status.sleep_after {
+        SleepAfter::Own(duration) => (duration, false),
+        SleepAfter::OfAnotherService(duration) => (duration, true),
+    };
+    json!({
+        "state": status.state,
+        "ready_endpoints": status.ready_endpoints,
+        "scaler": status.scaler.as_str(),
+        "sleep_after": humantime::format_duration(sleep_after).to_string(),
+        "sleep_after_of_another_service": of_another_service,
+        "kept_awake_by": status.sleep_blocker.map(SleepBlocker::as_str),
+        "reason": status.not_ready.as_ref().map(|reason| reason.cause.token()),
+        "detail": status.not_ready.as_ref().map(|reason| &reason.detail),
+        "latest_event": status.latest_event.as_ref().map(event),
+    })
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::cause::Cause;
+    use crate::workload::{WorkloadId, WorkloadKind};
+
+    #[test]
+    fn an_event_shows_its_workload_its_time_and_its_details() {
+        let id = WorkloadId {
+            kind: WorkloadKind::Deployment,
+            namespace: "default".to_owned(),
+            name: "web".to_owned(),
+        };
+        let kind = EventKind::WakeFailed {
+            cause: Cause::Exited,
+            detail: "exit status: 1".to_owned(),
+            retry_after: Duration::from_secs(2),
+        };
+        let at = UNIX_EPOCH + Duration::from_micros(7);
+        let shown = event(&LifecycleEvent { workload: Arc::new(id), at, kind });
+        let expected = json!({
+            "workload": "deployment default/web",
+            "event": "wake_failed",
+            "at_unix_us": 7,
+            "reason": "wake-exited",
+            "detail": "exit status: 1",
+            "retry_after_ms": 2000.0,
+        });
+        assert_eq!(shown, expected);
+    }
+}

@@ -1,0 +1,160 @@
+//! From configured services to routes and workloads: which services lead to the same workload, and what they ask of it
+//! together. Pure.
+
+use std::collections::BTreeMap;
+
+use crate::backend::{EndpointSource, Placement, WorkloadSpec};
+use crate::config::{KubernetesConfig, Scaler, ServiceConfig, WorkloadConfig};
+use crate::telemetry::Labels;
+use crate::workload::{WorkloadId, WorkloadKind};
+
+/// Host and path prefix: what makes a route the same across configurations.
+pub type RouteKey = (String, String);
+
+/// A workload as its services configure it together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct MergedWorkload {
+    pub spec: WorkloadSpec,
+    /// The first service that leads to it.
+    pub service: String,
+}
+
+/// The workloads of these services. The longest `sleep_after` wins. What else belongs to a workload is the same in
+/// all of its services: the configuration has been checked for it.
+pub fn merge(services: &[ServiceConfig]) -> BTreeMap<WorkloadId, MergedWorkload> {
+    let mut workloads = BTreeMap::<WorkloadId, MergedWorkload>::new();
+    for service in services {
+        let id = workload_id(service);
+        match workloads.get_mut(&id) {
+            Some(merged) => add(&mut merged.spec, service),
+            None => {
+                let merged = MergedWorkload {
+                    spec: spec(id.clone(), service),
+                    service: service_name(service),
+                };
+                workloads.insert(id, merged);
+            }
+        }
+    }
+    workloads
+}
+
+pub fn route_key(service: &ServiceConfig) -> RouteKey {
+    (service.host.clone(), service.path_prefix.clone())
+}
+
+/// A service's name in logs: its host, and its path prefix unless that is every path.
+pub fn service_name(service: &ServiceConfig) -> String {
+    if service.path_prefix == "/" {
+        service.host.clone()
+    } else {
+        format!("{}{}", service.host, service.path_prefix)
+    }
+}
+
+/// `host`, and `path_prefix` only where one is configured, so that two services of a host differ.
+pub fn labels(service: &ServiceConfig) -> Labels {
+    let labels = Labels::default().with("host", &service.host);
+    if service.path_prefix == "/" {
+        labels
+    } else {
+        labels.with("path_prefix", &service.path_prefix)
+    }
+}
+
+/// The workload that a service leads to.
+pub fn workload_id(service: &ServiceConfig) -> WorkloadId {
+    match &service.workload {
+        WorkloadConfig::Kubernetes(KubernetesConfig { kind, namespace, name, .. }) => {
+            WorkloadId { kind: (*kind).into(), namespace: namespace.clone(), name: name.clone() }
+        }
+        WorkloadConfig::Process(process) => WorkloadId {
+            kind: WorkloadKind::Process,
+            namespace: String::new(),
+            name: process.name.clone(),
+        },
+    }
+}
+
+/// Where the endpoints of a service come from.
+pub fn endpoint_source(service: &ServiceConfig) -> EndpointSource {
+    match &service.workload {
+        WorkloadConfig::Kubernetes(KubernetesConfig {
+            service_name, service_port, via, ..
+        }) => EndpointSource::Service {
+            name: service_name.clone(),
+            port: service_port.clone(),
+            via: *via,
+        },
+        WorkloadConfig::Process(_) => EndpointSource::Processes,
+    }
+}
+
+fn spec(id: WorkloadId, service: &ServiceConfig) -> WorkloadSpec {
+    let (scaler, wake_replicas, placement) = match &service.workload {
+        WorkloadConfig::Kubernetes(config) => {
+            let sources = vec![endpoint_source(service)];
+            (config.scaler, 1, Placement::Kubernetes { sources })
+        }
+        WorkloadConfig::Process(process) => {
+            (Scaler::Agimo, process.replicas, Placement::Process(process.clone()))
+        }
+    };
+    WorkloadSpec { id, scaler, sleep_after: service.sleep_after, wake_replicas, placement }
+}
+
+fn add(spec: &mut WorkloadSpec, service: &ServiceConfig) {
+    spec.sleep_after = spec.sleep_after.max(service.sleep_after);
+    if let Placement::Kubernetes { sources } = &mut spec.placement {
+        let source = endpoint_source(service);
+        if !sources.contains(&source) {
+            sources.push(source);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::parse::parse;
+    use std::time::Duration;
+
+    fn merged(text: &str) -> BTreeMap<WorkloadId, MergedWorkload> {
+        merge(&parse(text).unwrap().services)
+    }
+
+    fn deployment(host: &str, more: &str) -> String {
+        format!(
+            "[[services]]\nhost = '{host}'\ntype = 'deploy'\nnamespace = 'n'\nname = 'web'\n\
+             service_name = 'web'\n{more}\n"
+        )
+    }
+
+    #[test]
+    fn services_of_one_deployment_are_one_workload_with_the_longest_sleep_after() {
+        let text = [
+            deployment("a", "service_port = 80\nsleep_after = '1m'"),
+            deployment("b", "service_port = 80\nsleep_after = '3m'"),
+            deployment("c", "service_port = 'metrics'\nsleep_after = '2m'"),
+        ];
+        let workloads = merged(&text.concat());
+        assert_eq!(workloads.len(), 1);
+        let MergedWorkload { spec, service } = workloads.into_values().next().unwrap();
+        assert_eq!((service.as_str(), spec.sleep_after), ("a", Duration::from_secs(180)));
+        assert_eq!(spec.id.to_string(), "deployment n/web");
+        let Placement::Kubernetes { sources } = &spec.placement else { panic!("{spec:?}") };
+        assert_eq!(sources.len(), 2, "one for each port: {sources:?}");
+    }
+
+    #[test]
+    fn kinds_namespaces_and_names_tell_workloads_apart() {
+        let web = deployment("a", "service_port = 80");
+        let text = [
+            web.clone(),
+            web.replace("'a'", "'b'").replace("deploy", "sts"),
+            web.replace("'a'", "'c'").replace("'n'", "'m'"),
+            web.replace("'a'", "'d'").replace("name = 'web'", "name = 'shop'"),
+        ];
+        assert_eq!(merged(&text.concat()).len(), 4);
+    }
+}

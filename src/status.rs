@@ -1,0 +1,93 @@
+//! The state of every service, with its explanation: typed here, serialised by the edges that show it.
+
+use std::time::Duration;
+
+use crate::activation::WorkloadStatus;
+use crate::activation::events::LifecycleEvent;
+use crate::catalog::{Route, Snapshot};
+use crate::cause::NotReadyReason;
+use crate::ownership::{Owner, SleepBlocker};
+
+/// One service of the configuration.
+#[derive(Clone, Debug)]
+pub struct ServiceStatus {
+    pub host: String,
+    pub path_prefix: String,
+    /// Kind, namespace and name of the workload.
+    pub workload: String,
+    /// Requests, streams and tunnels of this service that have arrived and not ended.
+    pub in_flight: u64,
+    /// Those of them that are held.
+    pub held: u32,
+    /// Absent where agimo knows no place to run the workload.
+    pub activation: Option<ActivationStatus>,
+}
+
+/// What agimo knows of the workload behind a service.
+#[derive(Clone, Debug)]
+pub struct ActivationStatus {
+    /// `asleep`, `waking`, `awake` or `failing`.
+    pub state: &'static str,
+    /// Ready endpoints that this service may use.
+    pub ready_endpoints: usize,
+    pub scaler: Owner,
+    pub sleep_blocker: Option<SleepBlocker>,
+    pub sleep_after: SleepAfter,
+    /// Why the service has no endpoint.
+    pub not_ready: Option<NotReadyReason>,
+    /// What happened to the workload last.
+    pub latest_event: Option<LifecycleEvent>,
+}
+
+/// The idle time after which the workload is put to sleep, and where it comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SleepAfter {
+    /// The value of this service.
+    Own(Duration),
+    /// The longer value of another service that leads to the same workload.
+    OfAnotherService(Duration),
+}
+
+/// The status of every service, in the order of the configuration.
+pub fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
+    snapshot.routes.iter().map(|route| ServiceStatus::of(route)).collect()
+}
+
+// === impl ServiceStatus ===
+
+impl ServiceStatus {
+    fn of(route: &Route) -> Self {
+        let activation = route.workload.activation.as_ref();
+        Self {
+            host: route.config.host.clone(),
+            path_prefix: route.config.path_prefix.clone(),
+            workload: route.workload.id.to_string(),
+            in_flight: route.counters.in_flight(),
+            held: route.held(),
+            activation: activation.map(|activation| {
+                ActivationStatus::of(route, &activation.status(), activation.latest_event())
+            }),
+        }
+    }
+}
+
+// === impl ActivationStatus ===
+
+impl ActivationStatus {
+    fn of(route: &Route, status: &WorkloadStatus, latest_event: Option<LifecycleEvent>) -> Self {
+        let source = status.backend.sources.get(&route.source);
+        Self {
+            state: status.state.as_str(),
+            ready_endpoints: source.map_or(0, |source| source.ready.len()),
+            scaler: status.owner,
+            sleep_blocker: status.sleep_blocker,
+            sleep_after: if status.sleep_after > route.config.sleep_after {
+                SleepAfter::OfAnotherService(status.sleep_after)
+            } else {
+                SleepAfter::Own(route.config.sleep_after)
+            },
+            not_ready: status.backend.not_ready_reason(&route.source).cloned(),
+            latest_event,
+        }
+    }
+}
