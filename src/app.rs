@@ -1,4 +1,4 @@
-//! Builds agimo from its rooms, owns every task and thread, and ends them in order. It decides nothing else.
+//! Builds agimo from its rooms, owns every task and thread, and ends them in order.
 
 use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::sync::Arc;
@@ -25,30 +25,30 @@ use crate::reload;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, Exposition, Kind, Labels};
 
-use self::cluster::{Chosen, ClusterSettings};
+use self::cluster::{ClusterSettings, ReadinessBackend};
 
 pub mod cluster;
 
 /// Everything that is decided before agimo starts.
-pub struct Settings {
+pub struct AppSettings {
     pub config: Config,
-    /// The file to watch; none for a configuration that cannot change.
+    /// The file to watch; absent for a configuration that cannot change.
     pub file: Option<reload::Watched>,
     pub access_log: bool,
     pub drain_timeout: Duration,
-    /// Absent where no service is in Kubernetes and none will be.
+    /// Absent where no service runs in Kubernetes.
     pub cluster: Option<ClusterSettings>,
     /// Lifecycle events go here; a subscriber of the caller receives them all.
     pub events: EventBus,
 }
 
-/// Bound sockets: one for each core, and the admin port's.
+/// Bound sockets: one for each core, and one for the admin port.
 pub struct Listeners {
     pub proxy: Vec<TcpListener>,
     pub admin: TcpListener,
 }
 
-/// What processes get between SIGTERM and SIGKILL after a second signal, whatever their `stop_grace`.
+/// How long processes have between SIGTERM and SIGKILL after a second signal, whatever their `stop_grace`.
 const GRACE_AFTER_SECOND_SIGNAL: Duration = Duration::from_millis(500);
 
 // === impl Listeners ===
@@ -69,13 +69,13 @@ impl Listeners {
     }
 }
 
-/// The cores this process may use; the standard library respects affinity and cgroup quota.
+/// The cores that this process may use: CPU affinity and the quota of its cgroup are respected.
 pub fn usable_cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Serves until SIGTERM or SIGINT, then drains; a second signal ends it at once.
-pub fn run(settings: Settings, listeners: Listeners) -> anyhow::Result<()> {
+pub fn run(settings: AppSettings, listeners: Listeners) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async { serve(settings, listeners, end_requests()?).await })
 }
@@ -105,7 +105,7 @@ fn end_requests() -> anyhow::Result<mpsc::Receiver<()>> {
 /// # Errors
 /// When something that must run ended by itself.
 pub async fn serve(
-    settings: Settings,
+    settings: AppSettings,
     listeners: Listeners,
     end_requests: mpsc::Receiver<()>,
 ) -> anyhow::Result<()> {
@@ -115,7 +115,7 @@ pub async fn serve(
     let cores = listeners.proxy.len();
     let cluster = match settings.cluster {
         Some(cluster) => cluster::choose(cluster, &settings.config).await?,
-        None => Chosen::Neither,
+        None => ReadinessBackend::Neither,
     };
     let ports = Ports::new([address.port(), admin_address.port()]);
     let backends = Backends {
@@ -140,7 +140,7 @@ pub async fn serve(
         shutdown: shutdown.clone(),
     };
     tasks.spawn(async move {
-        cluster.work().await;
+        cluster.task().await;
         "the watches of the cluster"
     });
     let admin_listener = tokio::net::TcpListener::from_std(listeners.admin)?;
@@ -247,7 +247,7 @@ fn process_backend(context: BackendContext, ports: &Ports) -> Option<BackendAndT
     Some(BackendAndTask { backend: Arc::new(processes), task: Box::pin(supervisor.run()) })
 }
 
-/// Every room's metrics, in the order of the page.
+/// The metrics of every room, in the order of the page.
 fn collectors(
     snapshots: watch::Receiver<Arc<Snapshot>>,
     status: Arc<reload::Status>,

@@ -15,7 +15,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::activation::event_log;
 use crate::activation::events::{EventBus, EventKind, LifecycleEvent};
-use crate::app::{self, Listeners, Settings};
+use crate::app::{self, AppSettings, Listeners};
 use crate::cli::Demo;
 use crate::config::{Config, parse, report};
 use crate::process::child::OUTPUT_TARGET;
@@ -48,7 +48,7 @@ pub fn run(options: &Demo) -> anyhow::Result<()> {
     // A person at a terminal wants Ctrl-C to end it, not to wait for an open stream.
     let drain_timeout = Duration::from_millis(200);
     let settings =
-        Settings { config, file: None, access_log: false, drain_timeout, cluster: None, events };
+        AppSettings { config, file: None, access_log: false, drain_timeout, cluster: None, events };
     app::run(settings, listeners)
 }
 

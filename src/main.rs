@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use agimo::activation::events::EventBus;
 use agimo::app::cluster::ClusterSettings;
-use agimo::app::{self, Listeners, Settings};
+use agimo::app::{self, AppSettings, Listeners};
 use agimo::cli::{Cli, Command, Serve};
 use agimo::config::{Config, keys, schema};
 use agimo::process::exec;
@@ -60,7 +60,7 @@ fn serve(options: Serve) -> anyhow::Result<()> {
     let cores = options.threads.unwrap_or_else(app::usable_cores);
     let listeners =
         Listeners::bind(options.bind, options.port, options.prometheus_exporter_port, cores)?;
-    let settings = Settings {
+    let settings = AppSettings {
         config,
         file: Some(watched),
         access_log: options.access_log,

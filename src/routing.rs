@@ -1,12 +1,12 @@
-//! Which service a request is for: exact host, then wildcard host, then longest path prefix. It knows no service.
+//! Finds the route of a request: exact host first, then wildcard host; of its routes the longest path prefix.
 
 use std::collections::HashMap;
 
-/// An immutable table from host and path to a target.
+/// A table from host and path to a target, built once for each configuration and shared by all cores.
 #[derive(Debug)]
 pub struct Table<T> {
     exact: HashMap<Box<str>, Vec<Route<T>>>,
-    /// By what follows the `*`, so `.example.com`.
+    /// Keyed by what follows the `*`: `.example.com`.
     wildcard: HashMap<Box<str>, Vec<Route<T>>>,
 }
 
@@ -29,7 +29,7 @@ impl<T> Default for Table<T> {
 }
 
 impl<T> Table<T> {
-    /// Adds a target. `host` is normalised as the checked configuration has it, and so is `prefix`.
+    /// Adds a target. `host` and `prefix` are in the form of the checked configuration.
     pub fn insert(&mut self, host: &str, prefix: &str, target: T) {
         let routes = match host.strip_prefix('*') {
             Some(suffix) => self.wildcard.entry(suffix.into()).or_default(),
@@ -40,27 +40,27 @@ impl<T> Table<T> {
         routes.insert(at, Route { prefix: prefix.into(), target });
     }
 
-    /// The target for a host as a client wrote it (any case, port and trailing dot allowed) and a
-    /// request path, its query allowed.
+    /// The target for a host as a client sent it (any case, port and trailing dot allowed) and a request path,
+    /// which may have a query.
     pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<&T> {
         let mut buffer = [0; LONGEST_HOST];
         let host = normalise(authority, &mut buffer)?;
         let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
         let exact = self.exact.get(host).and_then(|routes| longest(routes, path));
         exact.or_else(|| {
-            // One label: what stands before the first dot. An address has no labels.
+            // A wildcard stands for one label, the part before the first dot. An address has no labels.
             let dot = host.find('.').filter(|at| *at > 0)?;
             longest(self.wildcard.get(&host[dot..])?, path)
         })
     }
 }
 
-/// Routes are ordered by length, longest first.
+/// Routes are ordered by the length of their prefix, longest first.
 fn longest<'a, T>(routes: &'a [Route<T>], path: &[u8]) -> Option<&'a T> {
     routes.iter().find(|route| matches(route.prefix.as_bytes(), path)).map(|route| &route.target)
 }
 
-/// A prefix matches whole path segments: `/api` takes `/api` and `/api/x`, not `/apis`.
+/// A prefix matches whole path segments: `/api` matches `/api` and `/api/x`, not `/apis`.
 fn matches(prefix: &[u8], path: &[u8]) -> bool {
     match path.strip_prefix(prefix) {
         Some(rest) => prefix.is_empty() || rest.first().is_none_or(|byte| *byte == b'/'),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn exact_before_wildcard_and_longest_prefix_first() {
+    fn exact_hosts_go_before_wildcards_and_longer_prefixes_before_shorter() {
         let table = table(&[
             ("a.b", "/"),
             ("a.b", "/api/v1"),
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_found_however_it_is_written() {
+    fn hosts_match_in_any_case_with_port_and_trailing_dot() {
         let table = table(&[("example.com", "/"), ("[::1]", "/"), ("127.0.0.1", "/")]);
         for host in
             ["example.com", "EXAMPLE.com:80", "example.com.", "Example.Com.:8080", "example.com:"]
@@ -152,13 +152,13 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_find_something_or_nothing(host: Vec<u8>, path: Vec<u8>) {
+        fn arbitrary_bytes_never_panic(host: Vec<u8>, path: Vec<u8>) {
             let table = table(&[("example.com", "/"), ("*.example.com", "/a")]);
             let _ = table.find(&host, &path);
         }
 
         #[test]
-        fn case_port_and_dot_never_matter(label in "[a-z]([a-z0-9-]{0,10}[a-z0-9])?", port in 0u16.., dot: bool) {
+        fn case_port_and_trailing_dot_never_change_the_route(label in "[a-z]([a-z0-9-]{0,10}[a-z0-9])?", port in 0u16.., dot: bool) {
             let host = format!("{label}.example");
             let table = table(&[(&host, "/"), ("*.example", "/")]);
             let written = format!("{}{}:{port}", host.to_uppercase(), if dot { "." } else { "" });

@@ -1,8 +1,8 @@
-//! The two stages of an end: drain, then abort. It closes nothing itself.
+//! The two stages of shutdown: drain, then abort.
 
 use tokio_util::sync::CancellationToken;
 
-/// Told to everything that must end; clones share one state.
+/// Signals both stages to every task; clones share one state.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     drain: CancellationToken,
@@ -12,12 +12,12 @@ pub struct Shutdown {
 // === impl Shutdown ===
 
 impl Shutdown {
-    /// Asks all to take nothing new and finish what runs.
+    /// Tells every task to accept no new work and to finish what is in flight.
     pub fn drain(&self) {
         self.drain.cancel();
     }
 
-    /// Asks all to end now.
+    /// Tells every task to end now.
     pub fn abort(&self) {
         self.drain.cancel();
         self.abort.cancel();

@@ -1,4 +1,4 @@
-//! Chooses what tells when workloads in Kubernetes are ready: its API, or Prometheus. It asks neither.
+//! Chooses the source of readiness for workloads in Kubernetes: its API, or Prometheus.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -15,30 +15,33 @@ use crate::kubernetes::objects::Id;
 use crate::net::dns::Resolver;
 use crate::prometheus::Prometheus;
 
-/// What the command line says of the cluster.
+/// What the command line says about the cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
     pub readiness: Readiness,
     pub prometheus_address: Option<String>,
     pub kube_context: Option<String>,
-    /// None means all.
+    /// Empty means all.
     pub watch_namespaces: Vec<String>,
     /// Namespace and name of the Service of agimo's own replicas.
     pub peer_service: Option<(String, String)>,
 }
 
-/// What has been chosen.
-pub enum Chosen {
+/// The source of readiness.
+pub enum ReadinessBackend {
     Kubernetes(Cluster),
     Prometheus(Prometheus),
     Neither,
 }
 
-/// Chooses, and logs the choice where it matters.
+/// Chooses the source, and logs the choice if a service needs it.
 ///
 /// # Errors
-/// When what the command line asks for, or what a service in Kubernetes needs, cannot be had.
-pub async fn choose(settings: ClusterSettings, config: &Config) -> anyhow::Result<Chosen> {
+/// When the source that the command line names, or one that a service in Kubernetes needs, cannot be used.
+pub async fn choose(
+    settings: ClusterSettings,
+    config: &Config,
+) -> anyhow::Result<ReadinessBackend> {
     let is_needed = config
         .services
         .iter()
@@ -52,11 +55,13 @@ pub async fn choose(settings: ClusterSettings, config: &Config) -> anyhow::Resul
                 }
                 let peers = settings.peer_service.map(|(namespace, name)| Id { namespace, name });
                 let namespaces = &settings.watch_namespaces;
-                return Ok(Chosen::Kubernetes(Cluster::new(client, resolver, namespaces, peers)));
+                return Ok(ReadinessBackend::Kubernetes(Cluster::new(
+                    client, resolver, namespaces, peers,
+                )));
             }
             Ok(None) if settings.readiness == Readiness::Kubernetes => {
                 return Err(anyhow!(
-                    "--readiness kubernetes, and yet no cluster is found: set KUBECONFIG or --kube-context, \
+                    "--readiness kubernetes needs a cluster, and none is found: set KUBECONFIG or --kube-context, \
                      or run agimo in a pod with a service account"
                 ));
             }
@@ -73,12 +78,12 @@ pub async fn choose(settings: ClusterSettings, config: &Config) -> anyhow::Resul
                 info!(address, "readiness comes from Prometheus");
             }
             let prometheus = Prometheus::new(&address, resolver).context("--prometheus-address")?;
-            Ok(Chosen::Prometheus(prometheus))
+            Ok(ReadinessBackend::Prometheus(prometheus))
         }
         None if settings.readiness == Readiness::Prometheus => {
             Err(anyhow!("--readiness prometheus needs --prometheus-address http://prometheus:9090"))
         }
-        None => Ok(Chosen::Neither),
+        None => Ok(ReadinessBackend::Neither),
     }
 }
 
@@ -87,15 +92,15 @@ fn log_kubernetes(settings: &ClusterSettings, source: &Source) {
         Some(address) => info!(
             ?source,
             address,
-            "readiness comes from the Kubernetes API, which goes before Prometheus; --readiness prometheus chooses the other"
+            "readiness comes from the Kubernetes API, which has precedence; --readiness prometheus selects Prometheus"
         ),
         None => info!(?source, "readiness comes from the Kubernetes API"),
     }
 }
 
-// === impl Chosen ===
+// === impl ReadinessBackend ===
 
-impl Chosen {
+impl ReadinessBackend {
     /// Makes the backends of workloads in Kubernetes.
     pub fn backends(&self) -> Option<BackendFactory> {
         match self {
@@ -111,7 +116,7 @@ impl Chosen {
         }
     }
 
-    /// Whether requests can be judged: not before the first list of every watch.
+    /// Whether endpoints are known: not before the first list of every watch.
     pub fn is_ready(&self) -> Box<dyn Fn() -> bool + Send + Sync> {
         match self {
             Self::Kubernetes(cluster) => {
@@ -122,8 +127,8 @@ impl Chosen {
         }
     }
 
-    /// What must run for it, for ever.
-    pub fn work(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
+    /// The task that must run for it, for ever.
+    pub fn task(self) -> Pin<Box<dyn Future<Output = ()> + Send>> {
         match self {
             Self::Kubernetes(cluster) => Box::pin(cluster.run()),
             Self::Prometheus(prometheus) => Box::pin(prometheus.run()),

@@ -341,7 +341,7 @@ mod the_checks_can_fail {
         );
         assert_eq!(found.len(), 2, "{found:?}");
         assert!(
-            found[0].starts_with("src/routing.rs:1: the model does not know `hyper`"),
+            found[0].starts_with("src/routing.rs:2: the model does not know `hyper`"),
             "{found:?}"
         );
         assert_eq!(order_violations("src/proxy.rs", "use hyper::Request;"), [""; 0]);
