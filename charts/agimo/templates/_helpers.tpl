@@ -2,7 +2,7 @@
 {{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" -}}
 {{- end -}}
 
-{{/* The release's name, with the chart's unless it is in there already. 57 leaves room for "-admin". */}}
+{{/* The name of the release, followed by the chart name unless it contains it. 57 characters leave room for "-admin". */}}
 {{- define "agimo.fullname" -}}
 {{- $name := include "agimo.name" . -}}
 {{- if .Values.fullnameOverride -}}
@@ -14,7 +14,7 @@
 {{- end -}}
 {{- end -}}
 
-{{/* For objects outside the release's namespace, where another release may have the same name. */}}
+{{/* For objects outside the namespace of the release, where another release may have the same name. */}}
 {{- define "agimo.foreignName" -}}
 {{- printf "%s-%s" .Release.Namespace (include "agimo.fullname" .) -}}
 {{- end -}}
@@ -56,7 +56,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- default (include "agimo.fullname" .) .Values.existingConfigMap -}}
 {{- end -}}
 
-{{/* "yes" if agimo asks the API server for anything. */}}
+{{/* "yes" if agimo uses the Kubernetes API. */}}
 {{- define "agimo.usesKubernetes" -}}
 {{- if ne .Values.readiness "prometheus" -}}yes{{- end -}}
 {{- end -}}
@@ -78,13 +78,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- add $needed 5 -}}
 {{- else -}}
 {{- if lt (int .Values.terminationGracePeriodSeconds) (int $needed) -}}
-{{- fail (printf "\n\nterminationGracePeriodSeconds is %d, and preStopSleepSeconds and drainTimeout need %d: pods would be killed while they drain. Leave it empty, or make drainTimeout shorter.\n" (int .Values.terminationGracePeriodSeconds) $needed) -}}
+{{- fail (printf "\n\nterminationGracePeriodSeconds is %d, but preStopSleepSeconds and drainTimeout need %d: pods would be killed while they drain. Leave it empty, or reduce drainTimeout.\n" (int .Values.terminationGracePeriodSeconds) $needed) -}}
 {{- end -}}
 {{- int .Values.terminationGracePeriodSeconds -}}
 {{- end -}}
 {{- end -}}
 
-{{/* What agimo may do in the namespaces it watches. */}}
+{{/* The permissions of agimo in each watched namespace. */}}
 {{- define "agimo.rules" -}}
 - apiGroups: [discovery.k8s.io]
   resources: [endpointslices]
@@ -95,7 +95,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [apps]
   resources: [deployments, statefulsets]
   verbs: [list, watch]
-# Why a pod does not start.
+# To report why a pod does not start.
 - apiGroups: [""]
   resources: [events]
   verbs: [list]
