@@ -1,5 +1,5 @@
-//! A cold start in a real cluster, phase by phase: what agimo takes of it, and what the cluster takes. It runs inside of a
-//! cluster of the test bed and asserts nothing.
+//! Measures each phase of a cold start in a Kubernetes cluster and splits the time between agimo and the cluster. Runs inside
+//! a cluster of the test bed.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -10,24 +10,24 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::configuration::{path_text, strings};
-use crate::exchange::fetch;
-use crate::launch::Running;
-use crate::scene::Scene;
-use crate::table::{Bar, Report, Table, median};
+use crate::environment::Environment;
+use crate::http::fetch;
+use crate::launch::RunningProgram;
+use crate::report::{Report, Table, Target, median};
 
-/// The host that stands for the sample application.
+/// The host of the sample application.
 const HOST: &str = "bench.local";
-/// A Deployment at zero, whose probe looks every second, and its Service.
+/// A Deployment at zero replicas with a readiness probe every second, and its Service.
 const MANIFEST: &str = include_str!("cluster/manifest.yaml");
 const CONFIGURATION: &str = include_str!("cluster/config.toml");
 
-/// A wake takes well under a second here; one in ten a second more.
-const WAKE_LIMIT: Duration = Duration::from_secs(30);
-/// For the old pod to go: its process ends at once, its object a little later.
-const SLEEP_LIMIT: Duration = Duration::from_secs(60);
+/// A wake usually takes less than a second; in one of ten wakes, one second more.
+const WAKE_TIMEOUT: Duration = Duration::from_secs(30);
+/// Time for the old pod to be deleted: its process exits at once, the API object follows later.
+const SLEEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// What agimo logs on the way, in the order of the table: the words, and what they stand for.
-const STEPS: [(&str, &str); 8] = [
+/// The phases that agimo logs: the log message, and the row in the table.
+const PHASES: [(&str, &str); 8] = [
     ("scaled", "scale write accepted"),
     ("pod scheduled", "pod scheduled"),
     ("container started", "container started"),
@@ -38,101 +38,106 @@ const STEPS: [(&str, &str); 8] = [
     ("forwarded", "request forwarded"),
 ];
 
-/// How often.
+/// How often to measure.
 pub(crate) struct Plan {
     wakes: u32,
 }
 
-/// One cold start, in milliseconds since its request was sent. What was not seen is not a number: a slice
-/// that comes after the pod's own word is not waited for.
-struct Wake {
-    steps: [f64; STEPS.len()],
-    answered: f64,
+/// The times of one cold start, in milliseconds since its request was sent. NaN if agimo did not log the phase, for example
+/// because the pod was ready before its EndpointSlice.
+struct ColdStart {
+    phases: [f64; PHASES.len()],
+    first_byte: f64,
 }
 
-/// A running agimo that scales one Deployment, and its log.
-struct Stage {
+/// An agimo process that scales one Deployment, and its log.
+struct ScalingAgimo {
     address: SocketAddr,
     admin: SocketAddr,
     log: PathBuf,
-    _process: Running,
+    _process: RunningProgram,
 }
 
-/// Wakes a Deployment again and again, and adds the table and its bars.
-pub(crate) fn measure(scene: &Scene, plan: &Plan, report: &mut Report) -> io::Result<()> {
-    let Some(binary) = &scene.agimo else {
-        add_bars(None, report);
+/// Measures all cold starts and adds the table and its targets.
+pub(crate) fn measure(
+    environment: &Environment,
+    plan: &Plan,
+    report: &mut Report,
+) -> io::Result<()> {
+    let Some(binary) = &environment.agimo else {
+        add_targets(None, report);
         return Ok(());
     };
-    apply()?;
-    let stage = Stage::set(scene, binary)?;
-    let wakes = (0..plan.wakes).map(|_| stage.wake()).collect::<io::Result<Vec<Wake>>>()?;
-    let row = |name: &str, of: &dyn Fn(&Wake) -> f64| {
-        let mut figures: Vec<f64> =
-            wakes.iter().map(of).filter(|figure| !figure.is_nan()).collect();
-        figures.sort_by(f64::total_cmp);
-        let show =
-            |figure: Option<&f64>| figure.map_or("-".to_owned(), |figure| format!("{figure:.2}"));
+    apply_manifest()?;
+    let agimo = ScalingAgimo::start(environment, binary)?;
+    let starts = (0..plan.wakes)
+        .map(|_| agimo.measure_cold_start())
+        .collect::<io::Result<Vec<ColdStart>>>()?;
+    let row = |name: &str, time: &dyn Fn(&ColdStart) -> f64| {
+        let mut times: Vec<f64> = starts.iter().map(time).filter(|time| !time.is_nan()).collect();
+        times.sort_by(f64::total_cmp);
+        let format = |time: Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.2}"));
         vec![
             name.to_owned(),
-            figures.len().to_string(),
-            show(figures.first()),
-            if figures.is_empty() {
-                "-".to_owned()
-            } else {
-                format!("{:.2}", median(figures.iter().copied()))
-            },
-            show(figures.last()),
+            times.len().to_string(),
+            format(times.first().copied()),
+            format((!times.is_empty()).then(|| median(times.iter().copied()))),
+            format(times.last().copied()),
         ]
     };
-    let mut rows: Vec<_> = STEPS
+    let mut rows: Vec<_> = PHASES
         .iter()
         .enumerate()
-        .map(|(at, (_, name))| row(name, &move |wake: &Wake| wake.steps[at]))
+        .map(|(index, (_, name))| row(name, &move |start: &ColdStart| start.phases[index]))
         .collect();
-    rows.push(row("answered", &|wake| wake.answered));
-    rows.push(row("agimo's share: to the scale write", &Wake::to_write));
-    rows.push(row("agimo's share: readiness seen to forwarded", &Wake::to_forward));
-    rows.push(row("the cluster's share", &Wake::of_cluster));
+    rows.push(row("first byte of the response", &|start| start.first_byte));
+    rows.push(row("agimo: arrival to scale write", &ColdStart::arrival_to_scale_write));
+    rows.push(row("agimo: readiness seen to request forwarded", &ColdStart::ready_to_forwarded));
+    rows.push(row("cluster: the rest", &ColdStart::cluster_time));
     report.add(Table {
-        title: "Cold start in a cluster: milliseconds since the first request was sent".to_owned(),
-        columns: ["", "wakes", "best", "median", "worst"].map(str::to_owned).to_vec(),
+        title: "Cold start in a cluster: milliseconds since the request was sent".to_owned(),
+        columns: ["", "wakes", "min", "median", "max"].map(str::to_owned).to_vec(),
         rows,
         notes: vec![
-            "A Deployment at zero on one node (Kubernetes 1.37, everything of it and the load on the same two cores), a \
-             readiness probe every second. The write counts until the API server has answered, its own time included."
+            "A Deployment at zero replicas on one node, with a readiness probe every second. Kubernetes 1.37, agimo and the \
+             load generator share the same two cores. The scale write includes the response time of the API server."
                 .to_owned(),
-            "agimo's log gives the times, on its debug level, which costs it a little. The answer is the application's \
-             first, its own time included."
+            "The times are from the log of agimo at debug level, which adds a small cost. The first byte of the response \
+             includes the response time of the application."
                 .to_owned(),
-            "The request is released by the pod's Ready condition or by the EndpointSlice, whichever comes first; a slice \
-             that came second is counted where it was still looked at. `Readiness seen` is the first of the two."
+            "The Ready condition of the pod or the EndpointSlice releases the request, whichever agimo sees first; \
+             `readiness seen` is the first of the two. An EndpointSlice that is second is counted only if agimo still \
+             watches it for this wake."
                 .to_owned(),
         ],
     });
-    add_bars(Some(&wakes), report);
+    add_targets(Some(&starts), report);
     Ok(())
 }
 
-fn add_bars(wakes: Option<&[Wake]>, report: &mut Report) {
-    let worst =
-        |of: fn(&Wake) -> f64| move |wakes: &[Wake]| wakes.iter().map(of).fold(f64::MIN, f64::max);
-    let bar = |what: &str, figure, limit| Bar { what: what.to_owned(), figure, limit, unit: "ms" };
-    report.bar(bar(
-        "In a cluster: arrival to scale write, p99",
-        wakes.map(worst(Wake::to_write)),
-        10.0,
-    ));
-    let p50 = wakes.map(|wakes| median(wakes.iter().map(Wake::to_forward)));
-    report.bar(bar("In a cluster: readiness seen to request forwarded, p50", p50, 0.5));
-    report.bar(bar(
-        "In a cluster: readiness seen to request forwarded, p99",
-        wakes.map(worst(Wake::to_forward)),
+fn add_targets(starts: Option<&[ColdStart]>, report: &mut Report) {
+    // With fewer than 100 wakes, the 99th percentile is the maximum.
+    let p99 = |time: fn(&ColdStart) -> f64| {
+        starts.map(|starts| starts.iter().map(time).fold(f64::MIN, f64::max))
+    };
+    let p50 = |time: fn(&ColdStart) -> f64| starts.map(|starts| median(starts.iter().map(time)));
+    let mut add = |name: &str, measured, limit| {
+        report.add_target(Target { name: name.to_owned(), measured, limit, unit: "ms" });
+    };
+    add("Cluster: arrival to scale write, p99", p99(ColdStart::arrival_to_scale_write), 10.0);
+    add(
+        "Cluster: readiness seen to request forwarded, p50",
+        p50(ColdStart::ready_to_forwarded),
+        0.5,
+    );
+    add(
+        "Cluster: readiness seen to request forwarded, p99",
+        p99(ColdStart::ready_to_forwarded),
         2.0,
-    ));
+    );
 }
 
-fn apply() -> io::Result<()> {
+fn apply_manifest() -> io::Result<()> {
     let mut kubectl = Command::new("kubectl")
         .args(["apply", "-f", "-"])
         .stdin(Stdio::piped())
@@ -148,13 +153,13 @@ fn apply() -> io::Result<()> {
     if kubectl.wait()?.success() { Ok(()) } else { Err(io::Error::other("kubectl apply failed")) }
 }
 
-// === impl Stage ===
+// === impl ScalingAgimo ===
 
-impl Stage {
-    fn set(scene: &Scene, binary: &Path) -> io::Result<Self> {
-        let folder = scene.new_folder("cluster")?;
-        let (port, admin_port) = (scene.free_port()?, scene.free_port()?);
-        let file = folder.join("config.toml");
+impl ScalingAgimo {
+    fn start(environment: &Environment, binary: &Path) -> io::Result<Self> {
+        let directory = environment.new_directory("cluster")?;
+        let (port, admin_port) = (environment.free_port()?, environment.free_port()?);
+        let file = directory.join("config.toml");
         fs::write(&file, CONFIGURATION)?;
         let command = strings(&[
             &path_text(binary)?,
@@ -171,11 +176,11 @@ impl Stage {
             "--log",
             "text,debug",
         ]);
-        let log = folder.join("output.log");
+        let log = directory.join("output.log");
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, admin_port));
-        // The cluster needs both cores as much as agimo does.
-        let mut process = Running::start("agimo", None, &command, &log)?;
-        process.wait_until("ready", WAKE_LIMIT, || {
+        // Not pinned: the cluster needs both cores too.
+        let mut process = RunningProgram::start("agimo", None, &command, &log)?;
+        process.wait_until("ready", WAKE_TIMEOUT, || {
             fetch(admin, "localhost", "/readyz", Duration::from_secs(1))
                 .is_ok_and(|(status, _)| status == 200)
         })?;
@@ -183,36 +188,38 @@ impl Stage {
         Ok(Self { address, admin, log, _process: process })
     }
 
-    fn wake(&self) -> io::Result<Wake> {
-        self.until_asleep()?;
-        let before = fs::metadata(&self.log)?.len();
+    fn measure_cold_start(&self) -> io::Result<ColdStart> {
+        self.wait_until_asleep()?;
+        let log_length = fs::metadata(&self.log)?.len();
         let mut client = TcpStream::connect(self.address)?;
-        client.set_read_timeout(Some(WAKE_LIMIT))?;
-        let sent = now();
+        client.set_read_timeout(Some(WAKE_TIMEOUT))?;
+        let sent = unix_micros();
         client.write_all(
             format!("GET / HTTP/1.1\r\nHost: {HOST}\r\nConnection: close\r\n\r\n").as_bytes(),
         )?;
-        let mut first = [0; 12];
-        client.read_exact(&mut first)?;
-        let answered = now();
-        if &first != b"HTTP/1.1 200" {
+        let mut status_line = [0; 12];
+        client.read_exact(&mut status_line)?;
+        let received = unix_micros();
+        if &status_line != b"HTTP/1.1 200" {
             return Err(io::Error::other(format!(
-                "answered {:?}",
-                String::from_utf8_lossy(&first)
+                "expected status 200, received {:?}",
+                String::from_utf8_lossy(&status_line)
             )));
         }
-        // A line may come a moment after what it tells.
+        // agimo may write a log line shortly after the event.
         thread::sleep(Duration::from_millis(200));
         let log = fs::read_to_string(&self.log)?;
-        let log = log.get(usize::try_from(before).unwrap_or(0)..).unwrap_or_default();
-        let since = |at: u64| (at as f64 - sent as f64) / 1e3;
-        let steps = STEPS.map(|(words, _)| logged_at(log, words).map_or(f64::NAN, since));
-        Ok(Wake { steps, answered: since(answered) })
+        let log = log.get(usize::try_from(log_length).unwrap_or(0)..).unwrap_or_default();
+        let since_sent = |time: u64| (time as f64 - sent as f64) / 1e3;
+        let phases =
+            PHASES.map(|(message, _)| logged_at(log, message).map_or(f64::NAN, since_sent));
+        Ok(ColdStart { phases, first_byte: since_sent(received) })
     }
 
-    /// Scaled to zero, and the old pod gone: its end would disturb the next start.
-    fn until_asleep(&self) -> io::Result<()> {
-        let deadline = Instant::now() + SLEEP_LIMIT;
+    /// Waits until the Deployment is scaled to zero and the old pod is deleted, so that its termination does not affect the
+    /// next start.
+    fn wait_until_asleep(&self) -> io::Result<()> {
+        let deadline = Instant::now() + SLEEP_TIMEOUT;
         loop {
             let (_, services) =
                 fetch(self.admin, "localhost", "/services", Duration::from_secs(5))?;
@@ -223,33 +230,36 @@ impl Stage {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                return Err(io::Error::other("the Deployment was not put to sleep"));
+                return Err(io::Error::other("the Deployment was not scaled to zero"));
             }
             thread::sleep(Duration::from_millis(100));
         }
     }
 }
 
-// === impl Wake ===
+// === impl ColdStart ===
 
-impl Wake {
-    fn step(&self, words: &str) -> f64 {
-        STEPS.iter().position(|(known, _)| *known == words).map_or(f64::NAN, |at| self.steps[at])
+impl ColdStart {
+    fn phase(&self, message: &str) -> f64 {
+        PHASES
+            .iter()
+            .position(|(known, _)| *known == message)
+            .map_or(f64::NAN, |index| self.phases[index])
     }
 
-    /// From the request's arrival to the API server's answer to the write.
-    fn to_write(&self) -> f64 {
-        self.step("scaled")
+    /// From the arrival of the request to the response of the API server to the scale write.
+    fn arrival_to_scale_write(&self) -> f64 {
+        self.phase("scaled")
     }
 
-    /// From the moment that agimo knew that an endpoint is ready to the request written to it.
-    fn to_forward(&self) -> f64 {
-        // Whichever was not seen is not a number, and `min` takes the other.
-        self.step("forwarded") - self.step("pod ready").min(self.step("slice ready"))
+    /// From the moment that agimo sees a ready endpoint to the moment that the request is written to it.
+    fn ready_to_forwarded(&self) -> f64 {
+        // `f64::min` ignores NaN, so a phase that was not logged has no effect.
+        self.phase("forwarded") - self.phase("pod ready").min(self.phase("slice ready"))
     }
 
-    fn of_cluster(&self) -> f64 {
-        self.answered - self.to_write() - self.to_forward()
+    fn cluster_time(&self) -> f64 {
+        self.first_byte - self.arrival_to_scale_write() - self.ready_to_forwarded()
     }
 }
 
@@ -260,19 +270,20 @@ impl Plan {
     pub(crate) const QUICK: Self = Self { wakes: 5 };
 }
 
-/// Microseconds since 1970.
-fn now() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |at| at.as_micros() as u64)
+/// Microseconds since the Unix epoch.
+fn unix_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
-/// When the first line with these words was logged: a line begins with its time (RFC 3339).
-fn logged_at(log: &str, words: &str) -> Option<u64> {
+/// The time of the first log line with this message, in microseconds since the Unix epoch. A line starts with its time
+/// (RFC 3339).
+fn logged_at(log: &str, message: &str) -> Option<u64> {
     let line = log.lines().find(|line| {
-        let told = line.split_once(": ").map_or("", |(_, told)| told);
-        told.starts_with(words)
+        let logged = line.split_once(": ").map_or("", |(_, logged)| logged);
+        logged.starts_with(message)
     })?;
-    let at = humantime::parse_rfc3339(line.split_whitespace().next()?).ok()?;
-    Some(at.duration_since(UNIX_EPOCH).ok()?.as_micros() as u64)
+    let time = humantime::parse_rfc3339(line.split_whitespace().next()?).ok()?;
+    Some(time.duration_since(UNIX_EPOCH).ok()?.as_micros() as u64)
 }
 
 #[cfg(test)]
@@ -280,7 +291,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_step_is_timed_by_the_line_that_tells_it() {
+    fn a_phase_has_the_time_of_its_log_line() {
         let log = "1970-01-01T00:00:01.000002Z  INFO agimo::x: not scaled\n\
             1970-01-01T00:00:02.000003Z  INFO agimo::x: scaled workload=\"a\"\n";
         assert_eq!(logged_at(log, "scaled"), Some(2_000_003));
@@ -288,12 +299,12 @@ mod tests {
     }
 
     #[test]
-    fn readiness_counts_from_whichever_was_seen_first() {
-        let mut wake = Wake { steps: [f64::NAN; STEPS.len()], answered: 10.0 };
-        wake.steps[3] = 8.0;
-        wake.steps[7] = 9.0;
-        assert_eq!(wake.to_forward(), 1.0);
-        wake.steps[4] = 7.5;
-        assert_eq!(wake.to_forward(), 1.5);
+    fn readiness_is_the_first_of_pod_and_slice() {
+        let mut start = ColdStart { phases: [f64::NAN; PHASES.len()], first_byte: 10.0 };
+        start.phases[3] = 8.0;
+        start.phases[7] = 9.0;
+        assert_eq!(start.ready_to_forwarded(), 1.0);
+        start.phases[4] = 7.5;
+        assert_eq!(start.ready_to_forwarded(), 1.5);
     }
 }

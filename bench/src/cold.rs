@@ -1,5 +1,5 @@
-//! The cold path: from the moment agimo knows that the endpoint is ready to the answer at the client. The application's
-//! own start never counts.
+//! Measures the release of held requests: the time from the moment that agimo sees the ready endpoint to the first byte of
+//! the response at the client. The start time of the application is not included.
 
 use std::fs;
 use std::io;
@@ -7,105 +7,122 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::clients::Clients;
 use crate::configuration::AgimoSetup;
-use crate::contestants::Contestant;
-use crate::crowd::Crowd;
-use crate::exchange::{HOST, get};
-use crate::scene::Scene;
-use crate::table::{Bar, Report, Table, median};
+use crate::environment::Environment;
+use crate::http::{HOST, get};
+use crate::report::{Report, Table, Target, median};
+use crate::servers::Server;
 
-/// The line that agimo writes when it learns of a ready endpoint, and the field with the time.
-const READY_TARGET: &str = "agimo::activation";
-const READY_WORDS: &str = "endpoint ready";
+/// The log line that agimo writes when it sees a ready endpoint, and the field with the time.
+const READY_LOG_TARGET: &str = "agimo::activation";
+const READY_MESSAGE: &str = "endpoint ready";
 const READY_FIELD: &str = "at_unix_us=";
 
-const MANY: usize = 2_000;
+/// Number of held requests in the wakes with many requests.
+const MANY_REQUESTS: usize = 2_000;
 
-/// How often.
+/// How often to measure.
 pub(crate) struct Plan {
-    /// Wakes with one request held.
+    /// Number of wakes with one held request.
     single: u32,
-    /// Wakes with 2,000 requests held.
+    /// Number of wakes with 2,000 held requests.
     many: u32,
 }
 
-/// Milliseconds from ready to first byte.
-struct Wake {
+/// The latency of one wake: milliseconds from the ready endpoint to the first byte of a response.
+struct WakeLatency {
+    /// Of the first held request that gets a response.
     first: f64,
+    /// Of the last one.
     last: f64,
 }
 
-/// Wakes agimo again and again, each time started anew and so asleep, and adds the table and its bars.
-pub(crate) fn measure(scene: &Scene, plan: &Plan, report: &mut Report) -> io::Result<()> {
-    let Some(binary) = &scene.agimo else {
-        add_bars(None, None, report);
+/// Measures all wakes, each with a new agimo process, and adds the table and its targets.
+pub(crate) fn measure(
+    environment: &Environment,
+    plan: &Plan,
+    report: &mut Report,
+) -> io::Result<()> {
+    let Some(binary) = &environment.agimo else {
+        add_targets(None, None, report);
         return Ok(());
     };
     let wakes = |rounds, held| {
-        (0..rounds).map(|_| wake(scene, binary, held)).collect::<io::Result<Vec<Wake>>>()
+        (0..rounds)
+            .map(|_| measure_wake(environment, binary, held))
+            .collect::<io::Result<Vec<WakeLatency>>>()
     };
     let single = wakes(plan.single, 1)?;
-    let many = wakes(plan.many, MANY)?;
+    let many = wakes(plan.many, MANY_REQUESTS)?;
 
-    let row = |held: &str, wakes: &[Wake]| {
-        let worst = wakes.iter().map(|wake| wake.last).fold(f64::MIN, f64::max);
+    let row = |held: &str, wakes: &[WakeLatency]| {
+        let max = wakes.iter().map(|wake| wake.last).fold(f64::MIN, f64::max);
         vec![
             held.to_owned(),
             wakes.len().to_string(),
             format!("{:.2}", median(wakes.iter().map(|wake| wake.first))),
             format!("{:.2}", median(wakes.iter().map(|wake| wake.last))),
-            format!("{worst:.2}"),
+            format!("{max:.2}"),
         ]
     };
     report.add(Table {
-        title: "Cold path: from endpoint ready to first byte at the client".to_owned(),
-        columns: ["held", "wakes", "first, median ms", "last, median ms", "last, worst ms"].map(str::to_owned).to_vec(),
+        title: "Release of held requests: from endpoint ready to the first byte at the client"
+            .to_owned(),
+        columns: ["held requests", "wakes", "first, median ms", "last, median ms", "last, max ms"]
+            .map(str::to_owned)
+            .to_vec(),
         rows: vec![row("1", &single), row("2,000", &many)],
         notes: vec![
-            "agimo is started anew for every wake. `Ready` is the moment agimo logged; with fewer than 100 wakes the \
-             99th percentile is the worst."
+            "Each wake uses a new agimo process. The time of the ready endpoint is from agimo's log. With fewer than 100 \
+             wakes, the 99th percentile is the maximum."
                 .to_owned(),
         ],
     });
-    add_bars(Some(&single), Some(&many), report);
+    add_targets(Some(&single), Some(&many), report);
     Ok(())
 }
 
-fn add_bars(single: Option<&[Wake]>, many: Option<&[Wake]>, report: &mut Report) {
-    let p99 = |wakes: &[Wake]| {
+fn add_targets(single: Option<&[WakeLatency]>, many: Option<&[WakeLatency]>, report: &mut Report) {
+    let p99 = |wakes: &[WakeLatency]| {
         let mut last: Vec<f64> = wakes.iter().map(|wake| wake.last).collect();
         last.sort_by(f64::total_cmp);
         last.get((last.len() * 99 / 100).min(last.len().saturating_sub(1)))
             .copied()
             .unwrap_or(f64::NAN)
     };
-    let p50 = |wakes: &[Wake]| median(wakes.iter().map(|wake| wake.last));
-    let bar = |what: &str, figure, limit| Bar { what: what.to_owned(), figure, limit, unit: "ms" };
-    report.bar(bar("Ready to first byte, one held, p50", single.map(p50), 0.5));
-    report.bar(bar("Ready to first byte, one held, p99", single.map(p99), 2.0));
-    report.bar(bar("Ready to first byte, last of 2,000 held, worst", many.map(p99), 150.0));
+    let p50 = |wakes: &[WakeLatency]| median(wakes.iter().map(|wake| wake.last));
+    let target =
+        |name: &str, measured, limit| Target { name: name.to_owned(), measured, limit, unit: "ms" };
+    report.add_target(target("Ready to first byte, one held request, p50", single.map(p50), 0.5));
+    report.add_target(target("Ready to first byte, one held request, p99", single.map(p99), 2.0));
+    report.add_target(target(
+        "Ready to first byte, last of 2,000 held requests, max",
+        many.map(p99),
+        150.0,
+    ));
 }
 
-/// One wake with `held` requests waiting for it.
-fn wake(scene: &Scene, binary: &Path, held: usize) -> io::Result<Wake> {
-    let signal = scene.new_folder("signal")?.join("ready");
-    let setup = AgimoSetup { ready_at: Some(signal.clone()), ..AgimoSetup::default() };
-    let agimo = Contestant::agimo(scene, binary, "agimo", &setup)?;
-    let mut crowd = Crowd::new(agimo.address);
-    crowd.ask(held, &get(HOST, "/"))?;
+/// One wake with `held` held requests.
+fn measure_wake(environment: &Environment, binary: &Path, held: usize) -> io::Result<WakeLatency> {
+    let ready_file = environment.new_directory("signal")?.join("ready");
+    let setup = AgimoSetup { ready_file: Some(ready_file.clone()), ..AgimoSetup::default() };
+    let agimo = Server::agimo(environment, binary, "agimo", &setup)?;
+    let mut clients = Clients::new(agimo.address);
+    clients.send(held, &get(HOST, "/"))?;
     agimo.wait_until_held(HOST, held)?;
-    // What the reading of the gauge has stirred up settles first.
+    // Let the work caused by reading the metrics finish first.
     thread::sleep(Duration::from_millis(50));
-    let mut arrivals = crowd.first_bytes(|| fs::write(&signal, ""))?;
+    let mut arrivals = clients.first_byte_times(|| fs::write(&ready_file, ""))?;
     arrivals.sort_unstable();
     let ready = wait_for_ready_time(&agimo.log)?;
-    // Both clocks are the system's; a step backwards between them would show as a negative time, never as a fast one.
+    // Both times are from the system clock. A backward clock step results in a negative latency.
     let since_ready =
         |at: Option<&u64>| at.map_or(f64::NAN, |&at| (at as f64 - ready as f64) / 1e3);
-    Ok(Wake { first: since_ready(arrivals.first()), last: since_ready(arrivals.last()) })
+    Ok(WakeLatency { first: since_ready(arrivals.first()), last: since_ready(arrivals.last()) })
 }
 
-/// The time at which agimo says it knew; the line may come a moment after the answers.
+/// The logged time of the ready endpoint. agimo may write the line shortly after the responses.
 fn wait_for_ready_time(log: &Path) -> io::Result<u64> {
     let deadline = Instant::now() + Duration::from_secs(2);
     loop {
@@ -114,17 +131,17 @@ fn wait_for_ready_time(log: &Path) -> io::Result<u64> {
         }
         if Instant::now() > deadline {
             return Err(io::Error::other(format!(
-                "agimo logged no `{READY_WORDS}` with `{READY_FIELD}`"
+                "agimo logged no line `{READY_MESSAGE}` with the field `{READY_FIELD}`"
             )));
         }
         thread::sleep(Duration::from_millis(5));
     }
 }
 
-/// Microseconds since 1970 from the first line about a ready endpoint.
+/// The time in the first log line about a ready endpoint, in microseconds since the Unix epoch.
 fn ready_time(log: &str) -> Option<u64> {
     let line =
-        log.lines().find(|line| line.contains(READY_TARGET) && line.contains(READY_WORDS))?;
+        log.lines().find(|line| line.contains(READY_LOG_TARGET) && line.contains(READY_MESSAGE))?;
     let (_, value) = line.split_once(READY_FIELD)?;
     let digits = value.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(value.len());
     value[..digits].parse().ok()
@@ -142,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_ready_time_is_read_from_its_own_line() {
+    fn the_ready_time_is_read_from_the_endpoint_ready_line() {
         let log = "INFO agimo::process: started at_unix_us=1\n\
             INFO agimo::activation: endpoint ready host=bench.local at_unix_us=1700000000123456 after=3ms\n";
         assert_eq!(ready_time(log), Some(1_700_000_000_123_456));

@@ -1,30 +1,31 @@
-//! The contestants' configuration files, each as fast as its manual knows. Nothing is written or started here.
+//! Configuration files of the proxies, tuned as their documentation recommends. This module neither writes files nor
+//! starts programs.
 
 use std::fmt::Write as _;
 use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
-use crate::exchange::HOST;
-use crate::scene::Scene;
+use crate::environment::Environment;
+use crate::http::HOST;
 
-/// The host whose application never becomes ready (agimo only).
+/// A host whose application never becomes ready (agimo only).
 pub(crate) const HELD_HOST: &str = "held.local";
 
-/// How agimo is to be started.
+/// Options for one agimo process.
 #[derive(Clone, Debug)]
 pub(crate) struct AgimoSetup {
-    /// How many services are configured; the first is the one that is asked.
+    /// Number of configured services; requests go to the first.
     pub(crate) services: u32,
     pub(crate) access_log: bool,
     /// Adds a service whose application never becomes ready.
     pub(crate) with_held_host: bool,
-    /// The application listens only once this file exists.
-    pub(crate) ready_at: Option<PathBuf>,
+    /// The application starts to listen when this file exists.
+    pub(crate) ready_file: Option<PathBuf>,
 }
 
-/// HAProxy: one thread, keep-alive on both sides, every idle connection open to every request, headers as agimo sets
-/// them. No routing by host, which agimo has to do: nobody is to be slower here than it can be.
+/// HAProxy: one thread, keep-alive on both sides, unrestricted reuse of idle connections, the same headers as agimo.
+/// Unlike agimo, HAProxy does not route by host here, so that it runs as fast as possible.
 pub(crate) fn haproxy(port: u16, origin: SocketAddr) -> String {
     format!(
         "global
@@ -50,22 +51,22 @@ backend application
     )
 }
 
-/// nginx: one worker, keep-alive on both sides, headers as agimo sets them. Upgrades have a place of their own, so
-/// that plain requests do not pay for the `map` that they need.
-pub(crate) fn nginx(port: u16, origin: SocketAddr, folder: &str) -> String {
+/// nginx: one worker, keep-alive on both sides, the same headers as agimo. Upgrades have a separate location, so that
+/// other requests need no `map` for the Connection header.
+pub(crate) fn nginx(port: u16, origin: SocketAddr, directory: &str) -> String {
     format!(
         "daemon off;
 worker_processes 1;
 worker_rlimit_nofile 10000;
-pid {folder}/pid;
+pid {directory}/pid;
 events {{ worker_connections 9000; }}
 http {{
     access_log off;
-    client_body_temp_path {folder}/body;
-    proxy_temp_path {folder}/proxy;
-    fastcgi_temp_path {folder}/fastcgi;
-    uwsgi_temp_path {folder}/uwsgi;
-    scgi_temp_path {folder}/scgi;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
     keepalive_timeout 10m;
     keepalive_requests 10000000;
     proxy_read_timeout 10m;
@@ -101,25 +102,25 @@ http {{
     )
 }
 
-/// agimo: the asked service first, then the others.
-pub(crate) fn agimo(scene: &Scene, setup: &AgimoSetup) -> io::Result<String> {
-    let bench = own_path()?;
+/// agimo: the service that gets the requests first, then the others.
+pub(crate) fn agimo(environment: &Environment, setup: &AgimoSetup) -> io::Result<String> {
+    let bench = bench_binary()?;
     let mut origin = vec![bench.clone(), "origin".to_owned()];
-    // A child inherits the proxy's core; this takes it off again.
-    if let Some(core) = scene.load_core() {
+    // A child process inherits the core of the proxy; this moves it to the load core.
+    if let Some(core) = environment.load_core() {
         origin.extend(strings(&["--core", &core.to_string()]));
     }
     let mut text =
         "timeout = '120s'\nmax_held = 5000\nmax_held_total = 10000\nsleep_after = '1h'\n"
             .to_owned();
     let mut application = origin.clone();
-    if let Some(file) = &setup.ready_at {
+    if let Some(file) = &setup.ready_file {
         application.extend(strings(&["--ready-at", &path_text(file)?]));
     }
-    process_service(&mut text, HOST, &application, scene.free_port()?, "60s");
+    process_service(&mut text, HOST, &application, environment.free_port()?, "60s");
     if setup.with_held_host {
         origin.extend(strings(&["--ready-at", "/nonexistent/never"]));
-        process_service(&mut text, HELD_HOST, &origin, scene.free_port()?, "10m");
+        process_service(&mut text, HELD_HOST, &origin, environment.free_port()?, "10m");
     }
     for number in 1..setup.services {
         // Writing to a String cannot fail.
@@ -132,8 +133,8 @@ pub(crate) fn agimo(scene: &Scene, setup: &AgimoSetup) -> io::Result<String> {
     Ok(text)
 }
 
-/// This program, which is also the origin.
-pub(crate) fn own_path() -> io::Result<String> {
+/// The path of this program, which also runs the origin.
+pub(crate) fn bench_binary() -> io::Result<String> {
     path_text(&std::env::current_exe()?)
 }
 
@@ -142,8 +143,8 @@ pub(crate) fn path_text(path: &Path) -> io::Result<String> {
     text.ok_or_else(|| io::Error::other(format!("{} is not UTF-8", path.display())))
 }
 
-pub(crate) fn strings(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&word| word.to_owned()).collect()
+pub(crate) fn strings(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|&argument| argument.to_owned()).collect()
 }
 
 fn process_service(
@@ -153,7 +154,7 @@ fn process_service(
     port: u16,
     start_timeout: &str,
 ) {
-    // Debug formatting of these plain paths and words is also their TOML form.
+    // For these plain strings, Debug formatting is also valid TOML.
     let _ = write!(
         text,
         "[[services]]\nhost = \"{host}\"\ntype = \"process\"\ncommand = {command:?}\nport = {port}\n\
@@ -165,6 +166,6 @@ fn process_service(
 
 impl Default for AgimoSetup {
     fn default() -> Self {
-        Self { services: 1, access_log: false, with_held_host: false, ready_at: None }
+        Self { services: 1, access_log: false, with_held_host: false, ready_file: None }
     }
 }

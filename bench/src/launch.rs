@@ -1,4 +1,4 @@
-//! Starts other programs pinned to a core, and ends them with the benchmark. It knows no contestant.
+//! Starts other programs, pins them to a core, and stops them when the benchmark ends.
 
 use std::fs::{self, File};
 use std::io;
@@ -12,13 +12,13 @@ use clap::Args;
 use rustix::process::{Pid, Signal, kill_process_group, set_parent_process_death_signal};
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// How long a program may take to end after SIGTERM before it is killed.
-const STOP_GRACE: Duration = Duration::from_millis(500);
+/// Time between SIGTERM and SIGKILL when a program is stopped.
+const STOP_GRACE_PERIOD: Duration = Duration::from_millis(500);
 
-/// `bench launch`: what to become, and where.
+/// Options of `bench launch`.
 #[derive(Args)]
 pub(crate) struct LaunchOptions {
-    /// The only core the program may use
+    /// Pin the program to this core
     #[arg(long)]
     core: Option<usize>,
     /// The program and its arguments
@@ -26,15 +26,15 @@ pub(crate) struct LaunchOptions {
     command: Vec<String>,
 }
 
-/// A started program; dropping it ends the program and its process group.
-pub(crate) struct Running {
+/// A running program; dropping it stops the program and its process group.
+pub(crate) struct RunningProgram {
     name: String,
     child: Child,
     log: PathBuf,
 }
 
-/// Becomes the given program in the same process: pinned, and told SIGTERM when its parent dies.
-pub(crate) fn become_program(options: &LaunchOptions) -> io::Result<()> {
+/// Replaces this process with the given program, which is pinned and gets SIGTERM when its parent exits.
+pub(crate) fn exec_program(options: &LaunchOptions) -> io::Result<()> {
     set_parent_process_death_signal(Some(Signal::TERM))?;
     if let Some(core) = options.core {
         pin(core)?;
@@ -43,17 +43,17 @@ pub(crate) fn become_program(options: &LaunchOptions) -> io::Result<()> {
     Err(Command::new(program).args(arguments).exec())
 }
 
-/// Keeps the calling process on one core.
+/// Pins the calling process to one core.
 pub(crate) fn pin(core: usize) -> io::Result<()> {
     let mut cores = CpuSet::new();
     cores.set(core);
     Ok(sched_setaffinity(None, &cores)?)
 }
 
-// === impl Running ===
+// === impl RunningProgram ===
 
-impl Running {
-    /// Starts `command` on `core` with its output in `log`.
+impl RunningProgram {
+    /// Starts `command` on `core` and writes its output to `log`.
     pub(crate) fn start(
         name: &str,
         core: Option<usize>,
@@ -81,22 +81,22 @@ impl Running {
         self.child.id()
     }
 
-    /// Waits until `condition` holds; fails with the program's last words if it ends first or time runs out.
+    /// Waits until `condition` holds. If the program exits first or `limit` expires, the error contains the last lines of
+    /// its log.
     pub(crate) fn wait_until(
         &mut self,
-        what: &str,
+        expected_state: &str,
         limit: Duration,
         mut condition: impl FnMut() -> bool,
     ) -> io::Result<()> {
         let deadline = Instant::now() + limit;
         while !condition() {
-            let ended = self.child.try_wait()?;
-            if ended.is_some() || Instant::now() > deadline {
-                let state = ended
-                    .map_or("did not get there in time".to_owned(), |status| status.to_string());
-                let words = last_lines(&self.log);
+            let exit_status = self.child.try_wait()?;
+            if exit_status.is_some() || Instant::now() > deadline {
+                let state = exit_status.map_or("timed out".to_owned(), |status| status.to_string());
+                let log = last_lines(&self.log);
                 return Err(io::Error::other(format!(
-                    "{} not {what}: {state}\n{words}",
+                    "{} is not {expected_state}: {state}\n{log}",
                     self.name
                 )));
             }
@@ -106,17 +106,17 @@ impl Running {
     }
 }
 
-impl Drop for Running {
+impl Drop for RunningProgram {
     fn drop(&mut self) {
-        // Ids of running processes are positive and fit.
+        // Process IDs are positive and fit into i32.
         let group = i32::try_from(self.child.id()).ok().and_then(Pid::from_raw);
         let signal = |signal| group.map(|group| kill_process_group(group, signal));
         signal(Signal::TERM);
-        let deadline = Instant::now() + STOP_GRACE;
+        let deadline = Instant::now() + STOP_GRACE_PERIOD;
         while matches!(self.child.try_wait(), Ok(None)) && Instant::now() < deadline {
             thread::sleep(Duration::from_millis(2));
         }
-        // The group may hold more than its leader, and the leader may not have listened.
+        // Other processes of the group may still run, and the leader may have ignored SIGTERM.
         signal(Signal::KILL);
         let _ = self.child.wait();
     }

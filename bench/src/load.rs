@@ -1,5 +1,4 @@
-//! Warm load: a fixed number of keep-alive connections, each with one request under way, on one thread. It never opens
-//! more connections and never sends faster than it is answered.
+//! A closed-loop load generator: a fixed number of keep-alive connections on one thread, each with one request in flight.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,21 +8,21 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 use rustix::fd::OwnedFd;
 
-use crate::exchange::{answer, exchange};
+use crate::http::{parse_response, send_request};
 
-/// Without any answer for this long a round has failed.
-const SILENCE: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
+/// A round fails if no response arrives for this long.
+const RESPONSE_TIMEOUT: Timespec = Timespec { tv_sec: 10, tv_nsec: 0 };
 
-/// Open connections that take turns at being answered.
-pub(crate) struct Load {
+/// The open connections and the request that they send.
+pub(crate) struct LoadGenerator {
     epoll: OwnedFd,
     connections: Vec<Connection>,
     request: Vec<u8>,
 }
 
-/// What one round gave.
+/// The result of one round.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Round {
+pub(crate) struct RoundResult {
     pub(crate) requests: u64,
     pub(crate) elapsed: Duration,
     pub(crate) p50: Duration,
@@ -32,14 +31,15 @@ pub(crate) struct Round {
 
 struct Connection {
     stream: TcpStream,
-    sent: Instant,
+    sent_at: Instant,
+    /// The received part of an incomplete response.
     partial: Vec<u8>,
 }
 
-// === impl Load ===
+// === impl LoadGenerator ===
 
-impl Load {
-    /// Opens the connections and has one request answered on each, which also wakes a sleeping service.
+impl LoadGenerator {
+    /// Opens the connections and completes one request on each, which also wakes the service if it is asleep.
     pub(crate) fn open(address: SocketAddr, count: u32, request: Vec<u8>) -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
         let mut connections = Vec::new();
@@ -47,7 +47,7 @@ impl Load {
             let mut stream = TcpStream::connect(address)?;
             stream.set_nodelay(true)?;
             stream.set_read_timeout(Some(Duration::from_secs(60)))?;
-            expect_success(exchange(&mut stream, &request)?.status)?;
+            expect_success(send_request(&mut stream, &request)?.status)?;
             stream.set_nonblocking(true)?;
             epoll::add(
                 &epoll,
@@ -55,28 +55,28 @@ impl Load {
                 epoll::EventData::new_u64(u64::from(index)),
                 epoll::EventFlags::IN,
             )?;
-            connections.push(Connection { stream, sent: Instant::now(), partial: Vec::new() });
+            connections.push(Connection { stream, sent_at: Instant::now(), partial: Vec::new() });
         }
         Ok(Self { epoll, connections, request })
     }
 
-    /// Keeps every connection busy for `length`, then waits for the answers still under way; they count too.
-    pub(crate) fn run(&mut self, length: Duration) -> io::Result<Round> {
-        let begun = Instant::now();
-        let end = begun + length;
+    /// Sends requests on every connection for `duration`, then waits for the responses in flight, which count too.
+    pub(crate) fn run(&mut self, duration: Duration) -> io::Result<RoundResult> {
+        let start = Instant::now();
+        let end = start + duration;
         for connection in &mut self.connections {
             connection.send(&self.request)?;
         }
-        let mut under_way = self.connections.len();
+        let mut in_flight = self.connections.len();
         let mut latencies: Vec<u32> = Vec::with_capacity(1 << 17);
         let mut events = Vec::with_capacity(self.connections.len());
         let mut buffer = vec![0; 16 * 1024];
-        while under_way > 0 {
+        while in_flight > 0 {
             events.clear();
-            epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&SILENCE))?;
+            epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&RESPONSE_TIMEOUT))?;
             if events.is_empty() {
                 return Err(io::Error::other(format!(
-                    "{under_way} requests without an answer for 10 s"
+                    "no response for 10 s with {in_flight} requests in flight"
                 )));
             }
             for event in &events {
@@ -87,17 +87,17 @@ impl Load {
                 }
                 let now = Instant::now();
                 latencies
-                    .push(u32::try_from((now - connection.sent).as_nanos()).unwrap_or(u32::MAX));
+                    .push(u32::try_from((now - connection.sent_at).as_nanos()).unwrap_or(u32::MAX));
                 if now < end {
                     connection.send(&self.request)?;
                 } else {
-                    under_way -= 1;
+                    in_flight -= 1;
                 }
             }
         }
-        let elapsed = begun.elapsed();
+        let elapsed = start.elapsed();
         latencies.sort_unstable();
-        Ok(Round {
+        Ok(RoundResult {
             requests: latencies.len() as u64,
             elapsed,
             p50: percentile(&latencies, 50),
@@ -106,10 +106,10 @@ impl Load {
     }
 }
 
-// === impl Round ===
+// === impl RoundResult ===
 
-impl Round {
-    pub(crate) fn per_second(&self) -> f64 {
+impl RoundResult {
+    pub(crate) fn requests_per_second(&self) -> f64 {
         self.requests as f64 / self.elapsed.as_secs_f64()
     }
 }
@@ -118,29 +118,33 @@ impl Round {
 
 impl Connection {
     fn send(&mut self, request: &[u8]) -> io::Result<()> {
-        self.sent = Instant::now();
-        // A small request on a connection with nothing under way always fits the socket's buffer.
+        self.sent_at = Instant::now();
+        // A small request on an idle connection always fits into the socket buffer.
         self.stream.write_all(request)
     }
 
-    /// Reads once; true when the answer is whole.
+    /// Reads once; true if the response is complete.
     fn on_readable(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         let count = match self.stream.read(buffer) {
-            Ok(0) => return Err(io::Error::other("the proxy closed a busy connection")),
+            Ok(0) => {
+                return Err(io::Error::other(
+                    "the proxy closed a connection with a request in flight",
+                ));
+            }
             Ok(count) => count,
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(false),
             Err(error) => return Err(error),
         };
         let complete = if self.partial.is_empty() {
-            answer(&buffer[..count])?
+            parse_response(&buffer[..count])?
         } else {
             self.partial.extend_from_slice(&buffer[..count]);
-            answer(&self.partial)?
+            parse_response(&self.partial)?
         };
         match complete {
-            Some(answer) => {
+            Some(response) => {
                 self.partial.clear();
-                expect_success(answer.status)?;
+                expect_success(response.status)?;
                 Ok(true)
             }
             None => {
@@ -157,11 +161,11 @@ pub(crate) fn expect_success(status: u16) -> io::Result<()> {
     if status == 200 {
         Ok(())
     } else {
-        Err(io::Error::other(format!("answered {status} instead of 200")))
+        Err(io::Error::other(format!("expected status 200, received {status}")))
     }
 }
 
-/// The value below which `percent` of the sorted latencies (nanoseconds) lie.
+/// The percentile of the sorted latencies, which are in nanoseconds.
 fn percentile(sorted: &[u32], percent: usize) -> Duration {
     let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
     Duration::from_nanos(sorted.get(index).copied().unwrap_or(0).into())

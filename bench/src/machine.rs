@@ -1,22 +1,22 @@
-//! Describes what the figures were measured on, without naming the machine.
+//! Describes the hardware and software of a measurement, without the name of the machine.
 
 use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use crate::meter::kibibytes;
-use crate::scene::Scene;
+use crate::environment::Environment;
+use crate::process_stats::kibibytes;
 
-/// Processor, memory, kernel, the programs' versions and who ran on which core, a line each.
-pub(crate) fn describe(scene: &Scene) -> Vec<String> {
+/// Processor, memory, kernel, program versions and the assignment of cores, one line each.
+pub(crate) fn describe(environment: &Environment) -> Vec<String> {
     let cpus = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let of_cpus = |name: &'static str| cpus.lines().filter(move |line| line.starts_with(name));
-    let model = of_cpus("model name")
+    let cpu_lines = |name: &'static str| cpus.lines().filter(move |line| line.starts_with(name));
+    let model = cpu_lines("model name")
         .next()
         .and_then(|line| line.split_once(": "))
         .map_or("unknown", |(_, model)| model);
-    let count = of_cpus("processor").count();
-    let hypervisor = if of_cpus("flags").any(|flags| flags.contains(" hypervisor")) {
+    let count = cpu_lines("processor").count();
+    let hypervisor = if cpu_lines("flags").any(|flags| flags.contains(" hypervisor")) {
         ", in a virtual machine"
     } else {
         ""
@@ -32,22 +32,22 @@ pub(crate) fn describe(scene: &Scene) -> Vec<String> {
         ),
         format!("HAProxy: {}", version(Path::new("haproxy"), &["-v"])),
         format!("nginx: {}", version(Path::new("nginx"), &["-v"])),
-        match &scene.agimo {
+        match &environment.agimo {
             Some(binary) => format!("agimo: {}", version(binary, &["version"])),
             None => "agimo: not measured (no --agimo)".to_owned(),
         },
     ];
-    lines.push(match scene.cores {
+    lines.push(match environment.cores {
         Some(cores) => format!(
-            "The proxy alone on core {}, load and origin together on core {}; loopback only",
+            "The proxy runs alone on core {}; load generator and origin share core {}; loopback only",
             cores.proxy, cores.load
         ),
-        None => "Only one core: proxy, load and origin share it; loopback only".to_owned(),
+        None => "One core, shared by proxy, load generator and origin; loopback only".to_owned(),
     });
     lines
 }
 
-/// The first line that the program prints about its version, on whichever stream.
+/// The first line of the version output of a program, from standard output or standard error.
 fn version(program: &Path, arguments: &[&str]) -> String {
     let Ok(output) = Command::new(program).args(arguments).output() else {
         return "not installed".to_owned();

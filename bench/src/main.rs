@@ -1,5 +1,5 @@
-//! The benchmark: agimo beside HAProxy, nginx and no proxy at all, on loopback. It never judges by its exit code; the
-//! bars it prints do.
+//! The benchmark compares agimo with HAProxy, nginx and direct requests, on loopback. A missed target is printed and does
+//! not change the exit code.
 
 use std::fs;
 use std::io;
@@ -10,54 +10,54 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::environment::Environment;
 use crate::origin::OriginOptions;
-use crate::scene::Scene;
-use crate::table::Report;
+use crate::report::Report;
 
+mod clients;
 mod cluster;
 mod cold;
 mod configuration;
-mod contestants;
-mod crowd;
-mod exchange;
+mod environment;
+mod http;
 mod launch;
 mod load;
 mod machine;
 mod memory;
-mod meter;
 mod origin;
-mod scene;
-mod table;
+mod process_stats;
+mod report;
+mod servers;
 mod warm;
 
-/// Measures agimo beside HAProxy, nginx and no proxy, on loopback only.
+/// Measures agimo, HAProxy, nginx and direct requests to the application, on loopback only.
 #[derive(Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct CommandLine {
     #[command(subcommand)]
-    role: Option<Role>,
+    helper: Option<HelperProcess>,
     #[command(flatten)]
     options: Options,
 }
 
 #[derive(Args)]
 struct Options {
-    /// The agimo binary (a release build); without it agimo's columns stay empty
+    /// The agimo binary (a release build); without it, agimo is not measured
     #[arg(long, value_name = "PATH")]
     agimo: Option<PathBuf>,
-    /// Counted rounds of the warm table (default 21; 3 with --quick)
+    /// Number of counted rounds with warm requests (default 21; 3 with --quick)
     #[arg(long)]
     rounds: Option<NonZeroU16>,
-    /// Length of one warm round in seconds (default 1; 0.5 with --quick)
+    /// Duration of one round with warm requests, in seconds (default 1; 0.5 with --quick)
     #[arg(long, value_parser = seconds)]
     seconds: Option<Duration>,
-    /// A look in under a minute: fewer and shorter rounds, the figures are only indicative
+    /// Run for less than a minute: fewer and shorter rounds, the results are only indicative
     #[arg(long)]
     quick: bool,
-    /// Only one section; `cluster` only where one is around, as `cargo xtask bench --cluster` has it
+    /// Run only this section; `cluster` needs a cluster, use `cargo xtask bench --cluster` for it
     #[arg(long)]
     only: Option<Section>,
-    /// Also write the tables and the machine's description to this file
+    /// Also write the results and the description of the machine to this file
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
 }
@@ -70,25 +70,27 @@ enum Section {
     Cluster,
 }
 
-/// What the benchmark starts of itself.
+/// Helper processes that the benchmark starts from its own binary.
 #[derive(Subcommand)]
-enum Role {
-    /// The application behind the proxies
+enum HelperProcess {
+    /// Run the application behind the proxies
     Origin(OriginOptions),
-    /// Become another program, pinned to a core and ended when the benchmark ends
+    /// Replace this process with another program, pinned to a core and stopped when the benchmark ends
     #[command(hide = true)]
     Launch(launch::LaunchOptions),
-    /// Remove a folder once standard input ends
+    /// Remove a directory when standard input is closed
     #[command(hide = true)]
-    Sweep { folder: PathBuf },
+    Sweep { directory: PathBuf },
 }
 
 fn main() -> ExitCode {
-    let CommandLine { role, options } = CommandLine::parse();
-    let outcome = match role {
-        Some(Role::Origin(origin)) => origin::serve(&origin),
-        Some(Role::Launch(command)) => launch::become_program(&command),
-        Some(Role::Sweep { folder }) => scene::sweep(&folder),
+    let CommandLine { helper, options } = CommandLine::parse();
+    let outcome = match helper {
+        Some(HelperProcess::Origin(origin)) => origin::serve(&origin),
+        Some(HelperProcess::Launch(command)) => launch::exec_program(&command),
+        Some(HelperProcess::Sweep { directory }) => {
+            environment::remove_directory_at_exit(&directory)
+        }
         None => measure(&options),
     };
     match outcome {
@@ -101,34 +103,34 @@ fn main() -> ExitCode {
 }
 
 fn measure(options: &Options) -> io::Result<()> {
-    let scene = Scene::open(options.agimo.as_deref())?;
-    let mut report = Report::new(machine::describe(&scene));
-    let wanted = |section| options.only.is_none_or(|only| only == section);
-    // Only where it is asked for: the others measure on loopback, beside nothing else.
+    let environment = Environment::prepare(options.agimo.as_deref())?;
+    let mut report = Report::new(machine::describe(&environment));
+    let selected = |section| options.only.is_none_or(|only| only == section);
+    // Only on request: the other sections must run on a machine without other load.
     if options.only == Some(Section::Cluster) {
         let plan = if options.quick { cluster::Plan::QUICK } else { cluster::Plan::FULL };
-        cluster::measure(&scene, &plan, &mut report)?;
+        cluster::measure(&environment, &plan, &mut report)?;
     }
 
-    if wanted(Section::Warm) {
-        // Many short rounds: the machine's own unrest then falls on every contestant alike.
+    if selected(Section::Warm) {
+        // Many short rounds: other load on the machine then affects all servers equally.
         let rounds = if options.quick { 3 } else { 21 };
-        let length = Duration::from_millis(if options.quick { 500 } else { 1_000 });
+        let duration = Duration::from_millis(if options.quick { 500 } else { 1_000 });
         let plan = warm::Plan {
             rounds: options.rounds.map_or(rounds, NonZeroU16::get),
-            length: options.seconds.unwrap_or(length),
+            duration: options.seconds.unwrap_or(duration),
         };
-        warm::measure(&scene, &plan, &mut report)?;
+        warm::measure(&environment, &plan, &mut report)?;
     }
-    if wanted(Section::Memory) {
-        memory::measure(&scene, &mut report)?;
+    if selected(Section::Memory) {
+        memory::measure(&environment, &mut report)?;
     }
-    if wanted(Section::Cold) {
+    if selected(Section::Cold) {
         let plan = if options.quick { cold::Plan::QUICK } else { cold::Plan::FULL };
-        cold::measure(&scene, &plan, &mut report)?;
+        cold::measure(&environment, &plan, &mut report)?;
     }
 
-    report.print_bars();
+    report.print_targets();
     if let Some(file) = &options.markdown {
         fs::write(file, report.markdown())?;
         println!("written to {}", file.display());
@@ -136,7 +138,7 @@ fn measure(options: &Options) -> io::Result<()> {
     Ok(())
 }
 
-/// Parses a round's length; a minute is the most, so that every load stays bounded.
+/// Parses the duration of a round. The maximum is one minute, so that the load stays bounded.
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "not a number".to_owned())?;
     if (0.1..=60.0).contains(&seconds) {

@@ -1,26 +1,25 @@
-//! What waiting costs in memory: held requests, requests in flight, idle connections, open tunnels. CPU is not looked
-//! at.
+//! Measures the memory per waiting connection: held requests, in-flight requests, idle connections, open tunnels.
 
 use std::io;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::clients::Clients;
 use crate::configuration::{AgimoSetup, HELD_HOST};
-use crate::contestants::Contestant;
-use crate::crowd::Crowd;
-use crate::exchange::{HOST, NEVER, get, upgrade};
-use crate::meter::Memory;
-use crate::scene::Scene;
-use crate::table::{Bar, Report, Table};
+use crate::environment::Environment;
+use crate::http::{HOST, NO_RESPONSE_PATH, get, websocket_handshake};
+use crate::process_stats::Memory;
+use crate::report::{Report, Table, Target};
+use crate::servers::Server;
 
-/// Already waiting when the first reading is taken, so that one-time growth does not count.
-const BEFORE: usize = 200;
+/// Connections before the first measurement, so that one-time allocations do not count.
+const INITIAL_CONNECTIONS: usize = 200;
 
-/// Added between the two readings.
-const ADDED: usize = 2_000;
+/// Connections added between the two measurements.
+const ADDED_CONNECTIONS: usize = 2_000;
 
-/// HAProxy's cost of an idle WebSocket when the bar was set.
-const MARK_KIB: f64 = 4.7;
+/// Memory of HAProxy per idle WebSocket at the time when the target was set.
+const HAPROXY_WEBSOCKET_KIB: f64 = 4.7;
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Proxy {
@@ -29,44 +28,44 @@ enum Proxy {
     Nginx,
 }
 
-/// What the connections wait for.
+/// The state of the connections whose memory is measured.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Wait {
-    /// An application that never becomes ready.
+enum ConnectionState {
+    /// The request is held: the application never becomes ready.
     Held,
-    /// An answer that never comes.
+    /// The request is in flight: the application sends no response.
     InFlight,
-    /// The client's next request.
-    NextRequest,
-    /// Either side of an open WebSocket.
+    /// A keep-alive connection without a request.
+    Idle,
+    /// An open WebSocket without traffic.
     Tunnel,
 }
 
-/// Growth of memory per connection, in KiB.
+/// Memory growth per connection, in KiB.
 #[derive(Clone, Copy)]
 struct Growth {
     rss: f64,
     pss: f64,
 }
 
-/// Measures each wait through each proxy, every time in a fresh process, and adds the table and its bars.
-pub(crate) fn measure(scene: &Scene, report: &mut Report) -> io::Result<()> {
-    let origin = Contestant::origin(scene)?;
-    let mut rows = vec![idle_row(scene, &origin)?];
+/// Measures each connection state through each proxy, every time in a new process, and adds the table and its targets.
+pub(crate) fn measure(environment: &Environment, report: &mut Report) -> io::Result<()> {
+    let origin = Server::origin(environment)?;
+    let mut rows = vec![idle_process_row(environment, &origin)?];
     let mut held = None;
     let mut tunnels = Vec::new();
-    for wait in Wait::ALL {
-        let mut row = vec![wait.title().to_owned()];
+    for state in ConnectionState::ALL {
+        let mut row = vec![state.title().to_owned()];
         for proxy in Proxy::ALL {
-            let growth = growth(scene, &origin, proxy, wait)?;
+            let growth = measure_growth(environment, &origin, proxy, state)?;
             row.push(
                 growth.map_or("-".to_owned(), |growth| {
                     format!("{:.1} ({:.1})", growth.rss, growth.pss)
                 }),
             );
-            match (wait, proxy) {
-                (Wait::Held, Proxy::Agimo) => held = growth.map(|growth| growth.rss),
-                (Wait::Tunnel, _) => tunnels.push(growth.map(|growth| growth.rss)),
+            match (state, proxy) {
+                (ConnectionState::Held, Proxy::Agimo) => held = growth.map(|growth| growth.rss),
+                (ConnectionState::Tunnel, _) => tunnels.push(growth.map(|growth| growth.rss)),
                 _ => {}
             }
         }
@@ -77,50 +76,39 @@ pub(crate) fn measure(scene: &Scene, report: &mut Report) -> io::Result<()> {
         columns: ["RSS (PSS)", "agimo", "HAProxy", "nginx"].map(str::to_owned).to_vec(),
         rows,
         notes: vec![format!(
-            "KiB of growth each, from /proc/PID/smaps_rollup: {ADDED} more beside {BEFORE} that were there already, a \
-             fresh process for every figure. nginx is its master and worker together; it sets \
-             memory aside for 9,000 connections when it starts."
+            "Memory growth per connection, from /proc/PID/smaps_rollup: {ADDED_CONNECTIONS} connections added to \
+             {INITIAL_CONNECTIONS} existing ones, with a new process for each value. The values for nginx are the sum of \
+             master and worker; nginx allocates memory for 9,000 connections when it starts."
         )],
     });
-    add_bars(held, &tunnels, report);
+    add_targets(held, &tunnels, report);
     Ok(())
 }
 
-fn add_bars(held: Option<f64>, tunnels: &[Option<f64>], report: &mut Report) {
-    report.bar(Bar {
-        what: "RSS per held request".to_owned(),
-        figure: held,
-        limit: 14.0,
-        unit: "KiB",
-    });
-    report.bar(Bar {
-        what: "RSS per held request, the aim".to_owned(),
-        figure: held,
-        limit: 8.0,
-        unit: "KiB",
-    });
+fn add_targets(held: Option<f64>, tunnels: &[Option<f64>], report: &mut Report) {
+    let mut add = |name: &str, measured, limit| {
+        report.add_target(Target { name: name.to_owned(), measured, limit, unit: "KiB" });
+    };
+    add("RSS per held request", held, 14.0);
+    add("RSS per held request, stretch target", held, 8.0);
     let tunnel = |proxy: Proxy| tunnels.get(proxy as usize).copied().flatten();
-    report.bar(Bar {
-        what: "RSS per idle WebSocket, HAProxy's beside it".to_owned(),
-        figure: tunnel(Proxy::Agimo),
-        limit: tunnel(Proxy::Haproxy).unwrap_or(MARK_KIB),
-        unit: "KiB",
-    });
-    report.bar(Bar {
-        what: "RSS per idle WebSocket, HAProxy's when the bar was set".to_owned(),
-        figure: tunnel(Proxy::Agimo),
-        limit: MARK_KIB,
-        unit: "KiB",
-    });
+    let agimo = tunnel(Proxy::Agimo);
+    let haproxy = tunnel(Proxy::Haproxy).unwrap_or(HAPROXY_WEBSOCKET_KIB);
+    add("RSS per idle WebSocket, at most HAProxy's in this run", agimo, haproxy);
+    add(
+        "RSS per idle WebSocket, at most HAProxy's when the target was set",
+        agimo,
+        HAPROXY_WEBSOCKET_KIB,
+    );
 }
 
 /// Memory of each process after its start, before any request.
-fn idle_row(scene: &Scene, origin: &Contestant) -> io::Result<Vec<String>> {
+fn idle_process_row(environment: &Environment, origin: &Server) -> io::Result<Vec<String>> {
     let mut row = vec!["idle process after start, MiB".to_owned()];
     for proxy in Proxy::ALL {
-        row.push(match proxy.start(scene, origin, false)? {
-            Some(contestant) => {
-                let memory = settled(&contestant)?;
+        row.push(match proxy.start(environment, origin, false)? {
+            Some(server) => {
+                let memory = stable_memory(&server)?;
                 let mebibytes = |bytes| bytes as f64 / f64::from(1 << 20);
                 format!("{:.1} ({:.1})", mebibytes(memory.rss), mebibytes(memory.pss))
             }
@@ -130,39 +118,45 @@ fn idle_row(scene: &Scene, origin: &Contestant) -> io::Result<Vec<String>> {
     Ok(row)
 }
 
-fn growth(
-    scene: &Scene,
-    origin: &Contestant,
+/// `None` if the proxy cannot hold requests or is not measured.
+fn measure_growth(
+    environment: &Environment,
+    origin: &Server,
     proxy: Proxy,
-    wait: Wait,
+    state: ConnectionState,
 ) -> io::Result<Option<Growth>> {
-    if wait == Wait::Held && proxy != Proxy::Agimo {
+    if state == ConnectionState::Held && proxy != Proxy::Agimo {
         return Ok(None);
     }
-    let Some(contestant) = proxy.start(scene, origin, wait == Wait::Held)? else {
+    let Some(server) = proxy.start(environment, origin, state == ConnectionState::Held)? else {
         return Ok(None);
     };
-    let mut crowd = Crowd::new(contestant.address);
-    // The first request wakes agimo's application.
-    Crowd::new(contestant.address).converse(1, &get(HOST, "/"), 200)?;
-    wait.enter(&mut crowd, &contestant, BEFORE)?;
-    let before = settled(&contestant)?;
-    wait.enter(&mut crowd, &contestant, ADDED)?;
-    let after = settled(&contestant)?;
-    if wait == Wait::Tunnel {
-        crowd.check_tunnels()?;
+    let mut clients = Clients::new(server.address);
+    // The first request wakes the application behind agimo.
+    Clients::new(server.address).send_and_expect(1, &get(HOST, "/"), 200)?;
+    state.enter(&mut clients, &server, INITIAL_CONNECTIONS)?;
+    let before = stable_memory(&server)?;
+    state.enter(&mut clients, &server, ADDED_CONNECTIONS)?;
+    let after = stable_memory(&server)?;
+    if state == ConnectionState::Tunnel {
+        clients.check_tunnels()?;
     }
-    let each = |after: u64, before: u64| (after as f64 - before as f64) / 1024.0 / ADDED as f64;
-    Ok(Some(Growth { rss: each(after.rss, before.rss), pss: each(after.pss, before.pss) }))
+    let per_connection = |after: u64, before: u64| {
+        (after as f64 - before as f64) / 1024.0 / ADDED_CONNECTIONS as f64
+    };
+    Ok(Some(Growth {
+        rss: per_connection(after.rss, before.rss),
+        pss: per_connection(after.pss, before.pss),
+    }))
 }
 
-/// Memory once it has stopped changing, or after three seconds.
-fn settled(contestant: &Contestant) -> io::Result<Memory> {
+/// Memory when it no longer changes, or after three seconds.
+fn stable_memory(server: &Server) -> io::Result<Memory> {
     let deadline = Instant::now() + Duration::from_secs(3);
-    let mut last = contestant.meter.memory()?;
+    let mut last = server.stats.memory()?;
     loop {
         thread::sleep(Duration::from_millis(250));
-        let now = contestant.meter.memory()?;
+        let now = server.stats.memory()?;
         if now.rss == last.rss || Instant::now() > deadline {
             return Ok(now);
         }
@@ -176,49 +170,49 @@ impl Proxy {
     /// In the order of the columns.
     const ALL: [Self; 3] = [Self::Agimo, Self::Haproxy, Self::Nginx];
 
-    /// Nothing for agimo when its binary was not given.
+    /// `None` for agimo if its binary was not given.
     fn start(
         self,
-        scene: &Scene,
-        origin: &Contestant,
+        environment: &Environment,
+        origin: &Server,
         with_held_host: bool,
-    ) -> io::Result<Option<Contestant>> {
+    ) -> io::Result<Option<Server>> {
         match self {
             Self::Agimo => {
                 let setup = AgimoSetup { with_held_host, ..AgimoSetup::default() };
-                let binary = scene.agimo.as_ref();
-                binary.map(|binary| Contestant::agimo(scene, binary, "agimo", &setup)).transpose()
+                let binary = environment.agimo.as_ref();
+                binary.map(|binary| Server::agimo(environment, binary, "agimo", &setup)).transpose()
             }
-            Self::Haproxy => Contestant::haproxy(scene, origin).map(Some),
-            Self::Nginx => Contestant::nginx(scene, origin).map(Some),
+            Self::Haproxy => Server::haproxy(environment, origin).map(Some),
+            Self::Nginx => Server::nginx(environment, origin).map(Some),
         }
     }
 }
 
-// === impl Wait ===
+// === impl ConnectionState ===
 
-impl Wait {
-    const ALL: [Self; 4] = [Self::Held, Self::InFlight, Self::NextRequest, Self::Tunnel];
+impl ConnectionState {
+    const ALL: [Self; 4] = [Self::Held, Self::InFlight, Self::Idle, Self::Tunnel];
 
     fn title(self) -> &'static str {
         match self {
-            Self::Held => "held request, application not ready, KiB",
-            Self::InFlight => "request in flight, application silent, KiB",
-            Self::NextRequest => "idle keep-alive connection, KiB",
+            Self::Held => "held request, KiB",
+            Self::InFlight => "in-flight request without response, KiB",
+            Self::Idle => "idle keep-alive connection, KiB",
             Self::Tunnel => "idle WebSocket, KiB",
         }
     }
 
-    /// Brings `count` more connections into this state.
-    fn enter(self, crowd: &mut Crowd, contestant: &Contestant, count: usize) -> io::Result<()> {
+    /// Opens `count` more connections and brings them into this state.
+    fn enter(self, clients: &mut Clients, server: &Server, count: usize) -> io::Result<()> {
         match self {
             Self::Held => {
-                crowd.ask(count, &get(HELD_HOST, "/"))?;
-                contestant.wait_until_held(HELD_HOST, crowd.len())
+                clients.send(count, &get(HELD_HOST, "/"))?;
+                server.wait_until_held(HELD_HOST, clients.len())
             }
-            Self::InFlight => crowd.ask(count, &get(HOST, NEVER)),
-            Self::NextRequest => crowd.converse(count, &get(HOST, "/"), 200),
-            Self::Tunnel => crowd.converse(count, &upgrade(HOST), 101),
+            Self::InFlight => clients.send(count, &get(HOST, NO_RESPONSE_PATH)),
+            Self::Idle => clients.send_and_expect(count, &get(HOST, "/"), 200),
+            Self::Tunnel => clients.send_and_expect(count, &websocket_handshake(HOST), 101),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! The application behind the proxies: as little work per request as HTTP/1.1 allows. It trusts what it reads.
+//! The application behind the proxies: a minimal HTTP/1.1 server that does as little work per request as possible. It does
+//! not validate requests.
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -17,34 +18,34 @@ use rustix::process::getppid;
 
 use crate::launch::pin;
 
-/// What every GET is answered with.
+/// The response to every GET except for the two special paths.
 const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\nhello, world!\n";
 
-/// The accept value belongs to the key of RFC 6455 section 1.3, the only one that the benchmark sends.
-const SWITCHING: &[u8] =
+/// The accept value for the key of RFC 6455 section 1.3, the only key that the benchmark sends.
+const SWITCHING_PROTOCOLS: &[u8] =
     b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
     Sec-WebSocket-Accept: s3pPLMBiTxaQ9kYGzzhZRbK+xOo=\r\n\r\n";
 
-/// All held requests may arrive at once; none may wait a second for a repeated SYN.
+/// All held requests can arrive at the same time. With a shorter backlog, some would wait a second for a SYN retransmission.
 const BACKLOG: i32 = 4096;
 
-/// How often an origin looks whether whoever started it is still there.
-const ORPHAN_CHECK: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
+/// Interval at which the origin checks that its parent process still runs.
+const PARENT_CHECK_INTERVAL: Timespec = Timespec { tv_sec: 1, tv_nsec: 0 };
 
-/// How often a sleeping origin looks for the file that wakes it.
-const READY_CHECK: Duration = Duration::from_millis(1);
+/// Interval at which the origin checks for the file of `--ready-at`.
+const READY_FILE_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// `bench origin`: where to listen, and when.
+/// Options of `bench origin`.
 #[derive(Args)]
 pub(crate) struct OriginOptions {
-    /// The port on 127.0.0.1
+    /// Port on 127.0.0.1
     #[arg(long, env = "PORT")]
     port: u16,
-    /// The only core to use
+    /// Pin the process to this core
     #[arg(long)]
     core: Option<usize>,
-    /// Listen only once this file exists
+    /// Start to listen when this file exists
     #[arg(long, value_name = "FILE")]
     ready_at: Option<PathBuf>,
 }
@@ -55,22 +56,22 @@ struct Connection {
 }
 
 enum State {
-    /// Part of a request head, empty between requests.
-    Head(Vec<u8>),
-    /// Bytes go back as they came.
+    /// Reading a request head; holds the received part, empty between requests.
+    ReadingHead(Vec<u8>),
+    /// Sends all received bytes back.
     Tunnel,
-    /// A request that is never answered.
-    Silent,
+    /// Sends no response to the request.
+    NoResponse,
 }
 
 struct Origin {
     epoll: OwnedFd,
     listener: TcpListener,
-    /// By file descriptor, which is also the event's tag.
+    /// Indexed by file descriptor, which is also the data of the epoll event.
     connections: Vec<Option<Connection>>,
 }
 
-/// Serves until whoever started this process is gone.
+/// Serves until the parent process exits.
 pub(crate) fn serve(options: &OriginOptions) -> io::Result<()> {
     if let Some(core) = options.core {
         pin(core)?;
@@ -81,7 +82,7 @@ pub(crate) fn serve(options: &OriginOptions) -> io::Result<()> {
             if getppid() != parent {
                 return Ok(());
             }
-            thread::sleep(READY_CHECK);
+            thread::sleep(READY_FILE_CHECK_INTERVAL);
         }
     }
     let mut origin = Origin::listen(options.port)?;
@@ -89,9 +90,9 @@ pub(crate) fn serve(options: &OriginOptions) -> io::Result<()> {
     let mut buffer = vec![0; 16 * 1024];
     while getppid() == parent {
         events.clear();
-        epoll::wait(&origin.epoll, spare_capacity(&mut events), Some(&ORPHAN_CHECK))?;
+        epoll::wait(&origin.epoll, spare_capacity(&mut events), Some(&PARENT_CHECK_INTERVAL))?;
         for event in &events {
-            // Tags are file descriptors, which are small.
+            // The event data are file descriptors, which are small numbers.
             let tag = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
             origin.on_readable(tag, &mut buffer)?;
         }
@@ -140,7 +141,7 @@ impl Origin {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
-                // A client that left in between is no reason to stop.
+                // The client closed the connection before it was accepted.
                 Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
                 Err(error) => return Err(error),
             };
@@ -151,7 +152,8 @@ impl Origin {
             if self.connections.len() <= tag {
                 self.connections.resize_with(tag + 1, || None);
             }
-            self.connections[tag] = Some(Connection { stream, state: State::Head(Vec::new()) });
+            self.connections[tag] =
+                Some(Connection { stream, state: State::ReadingHead(Vec::new()) });
         }
     }
 }
@@ -159,7 +161,7 @@ impl Origin {
 // === impl Connection ===
 
 impl Connection {
-    /// Reads once and answers; false when the connection is over.
+    /// Reads once and sends the response; false if the connection is closed.
     fn on_readable(&mut self, buffer: &mut [u8]) -> io::Result<bool> {
         let count = match self.stream.read(buffer) {
             Ok(0) => return Ok(false),
@@ -169,31 +171,31 @@ impl Connection {
         };
         let received = &buffer[..count];
         match &mut self.state {
-            State::Silent => {}
+            State::NoResponse => {}
             State::Tunnel => self.stream.write_all(received)?,
-            State::Head(partial) => {
-                // The usual case, a whole head in one read, is answered without a copy.
+            State::ReadingHead(partial) => {
+                // In the usual case one read returns the complete head, and no copy is needed.
                 if !partial.is_empty() || !received.ends_with(b"\r\n\r\n") {
                     partial.extend_from_slice(received);
                     if !partial.ends_with(b"\r\n\r\n") {
                         return Ok(true);
                     }
-                    let whole = std::mem::take(partial);
-                    self.reply(&whole)?;
+                    let head = std::mem::take(partial);
+                    self.respond(&head)?;
                 } else {
-                    self.reply(received)?;
+                    self.respond(received)?;
                 }
             }
         }
         Ok(true)
     }
 
-    fn reply(&mut self, head: &[u8]) -> io::Result<()> {
+    fn respond(&mut self, head: &[u8]) -> io::Result<()> {
         if head.starts_with(b"GET /socket ") {
             self.state = State::Tunnel;
-            self.stream.write_all(SWITCHING)
+            self.stream.write_all(SWITCHING_PROTOCOLS)
         } else if head.starts_with(b"GET /never ") {
-            self.state = State::Silent;
+            self.state = State::NoResponse;
             Ok(())
         } else {
             self.stream.write_all(RESPONSE)

@@ -1,108 +1,116 @@
-//! The warm table: every contestant in short rounds, in rotated order, so that a slow moment of the machine meets all.
+//! Measures requests to a ready endpoint through each server, in short rounds with rotated order, so that other load on the
+//! machine affects all servers equally.
 
 use std::fs::File;
 use std::io;
 use std::time::Duration;
 
 use crate::configuration::AgimoSetup;
-use crate::contestants::Contestant;
-use crate::exchange::{HOST, get};
-use crate::load::{Load, Round};
-use crate::meter::{Cpu, Memory};
-use crate::scene::Scene;
-use crate::table::{Bar, Report, Table, median};
+use crate::environment::Environment;
+use crate::http::{HOST, get};
+use crate::load::{LoadGenerator, RoundResult};
+use crate::process_stats::{CpuTime, Memory};
+use crate::report::{Report, Table, Target, median};
+use crate::servers::Server;
 
 const CONNECTIONS: u32 = 64;
 
-/// Load before a round that is not counted: upstream connections are opened and caches filled in it.
-const RUN_UP: Duration = Duration::from_millis(200);
+/// Load before each round that is not counted: the server opens upstream connections and fills caches.
+const WARM_UP: Duration = Duration::from_millis(200);
 
 const DIRECT: &str = "direct";
 const HAPROXY: &str = "HAProxy";
 const NGINX: &str = "nginx";
 const AGIMO: &str = "agimo";
-const TEN: &str = "agimo, 10 services";
-const MANY: &str = "agimo, 10,000 services";
+const AGIMO_10_SERVICES: &str = "agimo, 10 services";
+const AGIMO_10_000_SERVICES: &str = "agimo, 10,000 services";
 
-/// How long and how often.
+/// Number and duration of the rounds.
 pub(crate) struct Plan {
     pub(crate) rounds: u16,
-    pub(crate) length: Duration,
+    pub(crate) duration: Duration,
 }
 
-/// One contestant and its counted rounds.
-struct Lane {
-    contestant: Contestant,
-    samples: Vec<Sample>,
+/// A server and the results of its counted rounds.
+struct ServerResults {
+    server: Server,
+    rounds: Vec<MeasuredRound>,
     memory: Memory,
 }
 
-struct Sample {
-    round: Round,
-    cpu: Cpu,
+/// The load results and the CPU time of one round.
+struct MeasuredRound {
+    load: RoundResult,
+    cpu: CpuTime,
 }
 
-/// Runs the rounds and adds the table and its bars.
-pub(crate) fn measure(scene: &Scene, plan: &Plan, report: &mut Report) -> io::Result<()> {
-    let mut lanes = start_all(scene)?;
-    let count = lanes.len();
-    // Round 0 warms up.
+/// Runs the rounds and adds the table and its targets.
+pub(crate) fn measure(
+    environment: &Environment,
+    plan: &Plan,
+    report: &mut Report,
+) -> io::Result<()> {
+    let mut servers = start_all(environment)?;
+    let count = servers.len();
+    // Round 0 is a warm-up and is not counted.
     for round in 0..=usize::from(plan.rounds) {
-        for turn in 0..count {
-            let lane = &mut lanes[(round + turn) % count];
-            let sample = lane.run(plan.length)?;
+        for offset in 0..count {
+            let results = &mut servers[(round + offset) % count];
+            let measured = results.run_round(plan.duration)?;
             if round > 0 {
-                lane.samples.push(sample);
+                results.rounds.push(measured);
             }
         }
     }
-    for lane in &mut lanes {
-        lane.memory = lane.contestant.meter.memory()?;
+    for results in &mut servers {
+        results.memory = results.server.stats.memory()?;
     }
-    report.add(table(&lanes, plan));
-    add_bars(&lanes, report);
+    report.add(table(&servers, plan));
+    add_targets(&servers, report);
     Ok(())
 }
 
-fn start_all(scene: &Scene) -> io::Result<Vec<Lane>> {
-    let origin = Contestant::origin(scene)?;
-    let haproxy = Contestant::haproxy(scene, &origin)?;
-    let nginx = Contestant::nginx(scene, &origin)?;
-    let mut contestants = vec![origin, haproxy, nginx];
-    if let Some(binary) = &scene.agimo {
+fn start_all(environment: &Environment) -> io::Result<Vec<ServerResults>> {
+    let origin = Server::origin(environment)?;
+    let haproxy = Server::haproxy(environment, &origin)?;
+    let nginx = Server::nginx(environment, &origin)?;
+    let mut servers = vec![origin, haproxy, nginx];
+    if let Some(binary) = &environment.agimo {
         let setups = [
             (AGIMO, AgimoSetup::default()),
             ("agimo --access-log", AgimoSetup { access_log: true, ..AgimoSetup::default() }),
-            (TEN, AgimoSetup { services: 10, ..AgimoSetup::default() }),
-            (MANY, AgimoSetup { services: 10_000, ..AgimoSetup::default() }),
+            (AGIMO_10_SERVICES, AgimoSetup { services: 10, ..AgimoSetup::default() }),
+            (AGIMO_10_000_SERVICES, AgimoSetup { services: 10_000, ..AgimoSetup::default() }),
         ];
         for (name, setup) in setups {
-            contestants.push(Contestant::agimo(scene, binary, name, &setup)?);
+            servers.push(Server::agimo(environment, binary, name, &setup)?);
         }
     }
-    let lane = |contestant| Lane { contestant, samples: Vec::new(), memory: Memory::default() };
-    Ok(contestants.into_iter().map(lane).collect())
+    let without_results =
+        |server| ServerResults { server, rounds: Vec::new(), memory: Memory::default() };
+    Ok(servers.into_iter().map(without_results).collect())
 }
 
 fn micros(time: Duration) -> f64 {
     time.as_secs_f64() * 1e6
 }
 
-fn table(lanes: &[Lane], plan: &Plan) -> Table {
-    let row = |lane: &Lane| {
-        let ratio = |other| match ratio(lanes, &lane.contestant.name, other, Sample::cpu_us) {
-            Some(ratio) if lane.contestant.name != DIRECT => format!("{ratio:.2}"),
+fn table(servers: &[ServerResults], plan: &Plan) -> Table {
+    let row = |results: &ServerResults| {
+        let ratio = |other| match ratio(servers, &results.server.name, other, MeasuredRound::cpu_us)
+        {
+            Some(ratio) if results.server.name != DIRECT => format!("{ratio:.2}"),
             _ => "-".to_owned(),
         };
         vec![
-            lane.contestant.name.clone(),
-            format!("{:.0}", lane.median(|sample| sample.round.per_second())),
-            format!("{:.2}", lane.median(Sample::cpu_us)),
-            format!("{:.0}", lane.median(|sample| micros(sample.round.p50))),
-            format!("{:.0}", lane.median(|sample| micros(sample.round.p99))),
-            format!("{:.0} %", lane.median(Sample::busy) * 100.0),
-            format!("{:.0} %", lane.median(Sample::waited) * 100.0),
-            format!("{:.1}", lane.memory.rss as f64 / f64::from(1 << 20)),
+            results.server.name.clone(),
+            format!("{:.0}", results.median(|round| round.load.requests_per_second())),
+            format!("{:.2}", results.median(MeasuredRound::cpu_us)),
+            format!("{:.0}", results.median(|round| micros(round.load.p50))),
+            format!("{:.0}", results.median(|round| micros(round.load.p99))),
+            format!("{:.0} %", results.median(MeasuredRound::cpu_use) * 100.0),
+            format!("{:.0} %", results.median(MeasuredRound::cpu_wait) * 100.0),
+            format!("{:.1}", results.memory.rss as f64 / f64::from(1 << 20)),
             ratio(HAPROXY),
             ratio(NGINX),
         ]
@@ -113,8 +121,8 @@ fn table(lanes: &[Lane], plan: &Plan) -> Table {
         "CPU us/request",
         "p50 us",
         "p99 us",
-        "busy",
-        "waited",
+        "CPU use",
+        "CPU wait",
         "RSS MiB",
         "CPU / HAProxy's",
         "CPU / nginx's",
@@ -122,7 +130,7 @@ fn table(lanes: &[Lane], plan: &Plan) -> Table {
     Table {
         title: "Warm requests".to_owned(),
         columns: columns.map(str::to_owned).to_vec(),
-        rows: lanes.iter().map(row).collect(),
+        rows: servers.iter().map(row).collect(),
         notes: notes(plan),
     }
 }
@@ -130,88 +138,97 @@ fn table(lanes: &[Lane], plan: &Plan) -> Table {
 fn notes(plan: &Plan) -> Vec<String> {
     vec![
             format!(
-                "Medians of {} rounds of {:.1} s in rotated order after one that warms up; {CONNECTIONS} keep-alive \
-                 connections, a 14-byte body, one proxy thread.",
+                "Medians of {} rounds of {:.1} s in rotated order, after one warm-up round; {CONNECTIONS} keep-alive \
+                 connections, 14-byte response bodies, one proxy thread.",
                 plan.rounds,
-                plan.length.as_secs_f64()
+                plan.duration.as_secs_f64()
             ),
-            "CPU and `busy` (share of one core) are the proxy's, user and kernel, from /proc/PID/task/*/schedstat \
-             (nanoseconds); on the line `direct` they are the origin's. Ratios are of the same round, then the median."
+            "CPU time per request and CPU use (share of one core) are those of the proxy, user and kernel, from \
+             /proc/PID/task/*/schedstat; in the row `direct`, those of the origin. Each ratio is the median of the \
+             ratios per round."
                 .to_owned(),
-            "`waited` is the share of the time in which other work on the machine had the proxy's core; beyond a few \
-             per cent the figures are disturbed (the origin always shares its core with the load)."
+            "CPU wait is the share of the time in which the proxy was runnable but another process used its core; above \
+             a few per cent the results are not reliable. The origin always shares its core with the load generator."
                 .to_owned(),
-            "HAProxy and nginx pass everything to one application; agimo also routes by host.".to_owned(),
+            "HAProxy and nginx forward all requests to one application; agimo also routes by host.".to_owned(),
     ]
 }
 
-fn add_bars(lanes: &[Lane], report: &mut Report) {
+fn add_targets(servers: &[ServerResults], report: &mut Report) {
     for other in [HAPROXY, NGINX] {
-        report.bar(Bar {
-            what: format!("CPU per request, agimo / {other}"),
-            figure: ratio(lanes, AGIMO, other, Sample::cpu_us),
+        report.add_target(Target {
+            name: format!("CPU per request, agimo / {other}"),
+            measured: ratio(servers, AGIMO, other, MeasuredRound::cpu_us),
             limit: 1.00,
             unit: "",
         });
     }
-    // Only getting worse with more services is a fault; a gain within the noise is not.
-    report.bar(Bar {
-        what: "CPU per request, 10,000 services / 10".to_owned(),
-        figure: ratio(lanes, MANY, TEN, Sample::cpu_us),
+    // These two only check that 10,000 services are not slower than 10.
+    report.add_target(Target {
+        name: "CPU per request, 10,000 services / 10".to_owned(),
+        measured: ratio(servers, AGIMO_10_000_SERVICES, AGIMO_10_SERVICES, MeasuredRound::cpu_us),
         limit: 1.03,
         unit: "",
     });
-    report.bar(Bar {
-        what: "Requests/s, 10 services / 10,000".to_owned(),
-        figure: ratio(lanes, TEN, MANY, |sample| sample.round.per_second()),
+    report.add_target(Target {
+        name: "Requests/s, 10 services / 10,000".to_owned(),
+        measured: ratio(servers, AGIMO_10_SERVICES, AGIMO_10_000_SERVICES, |round| {
+            round.load.requests_per_second()
+        }),
         limit: 1.03,
         unit: "",
     });
 }
 
-/// The median of the ratios of two contestants in the same round; nothing if one is missing.
-fn ratio(lanes: &[Lane], of: &str, to: &str, figure: impl Fn(&Sample) -> f64) -> Option<f64> {
-    let lane = |name: &str| lanes.iter().find(|lane| lane.contestant.name == name);
-    let pairs = lane(of)?.samples.iter().zip(&lane(to)?.samples);
-    Some(median(pairs.map(|(of, to)| figure(of) / figure(to))))
+/// The median of the per-round ratios of a value of two servers; `None` if one of them was not measured.
+fn ratio(
+    servers: &[ServerResults],
+    numerator: &str,
+    denominator: &str,
+    value: impl Fn(&MeasuredRound) -> f64,
+) -> Option<f64> {
+    let rounds =
+        |name: &str| Some(&servers.iter().find(|results| results.server.name == name)?.rounds);
+    let pairs = rounds(numerator)?.iter().zip(rounds(denominator)?);
+    Some(median(pairs.map(|(numerator, denominator)| value(numerator) / value(denominator))))
 }
 
-// === impl Lane ===
+// === impl ServerResults ===
 
-impl Lane {
-    fn run(&mut self, length: Duration) -> io::Result<Sample> {
-        let named = |error| io::Error::other(format!("{}: {error}", self.contestant.name));
-        let mut load =
-            Load::open(self.contestant.address, CONNECTIONS, get(HOST, "/")).map_err(named)?;
-        load.run(RUN_UP).map_err(named)?;
-        let before = self.contestant.meter.cpu()?;
-        let round = load.run(length).map_err(named)?;
-        let cpu = self.contestant.meter.cpu()?.since(before);
-        // An access log grows by megabytes a round and has been paid for already.
-        File::options().write(true).open(&self.contestant.log)?.set_len(0)?;
-        Ok(Sample { round, cpu })
+impl ServerResults {
+    fn run_round(&mut self, duration: Duration) -> io::Result<MeasuredRound> {
+        let with_name = |error| io::Error::other(format!("{}: {error}", self.server.name));
+        let mut load = LoadGenerator::open(self.server.address, CONNECTIONS, get(HOST, "/"))
+            .map_err(with_name)?;
+        load.run(WARM_UP).map_err(with_name)?;
+        let before = self.server.stats.cpu()?;
+        let result = load.run(duration).map_err(with_name)?;
+        let cpu = self.server.stats.cpu()?.since(before);
+        // The access log grows by megabytes per round; its cost is already measured.
+        File::options().write(true).open(&self.server.log)?.set_len(0)?;
+        Ok(MeasuredRound { load: result, cpu })
     }
 
-    fn median(&self, figure: impl Fn(&Sample) -> f64) -> f64 {
-        median(self.samples.iter().map(figure))
+    fn median(&self, value: impl Fn(&MeasuredRound) -> f64) -> f64 {
+        median(self.rounds.iter().map(value))
     }
 }
 
-// === impl Sample ===
+// === impl MeasuredRound ===
 
-impl Sample {
-    /// CPU microseconds per request.
+impl MeasuredRound {
+    /// CPU time per request in microseconds.
     fn cpu_us(&self) -> f64 {
-        self.cpu.used_ns as f64 / 1e3 / self.round.requests as f64
+        self.cpu.used_ns as f64 / 1e3 / self.load.requests as f64
     }
 
-    /// Share of one core that was used.
-    fn busy(&self) -> f64 {
-        self.cpu.used_ns as f64 / self.round.elapsed.as_nanos() as f64
+    /// Share of one core that the server used.
+    fn cpu_use(&self) -> f64 {
+        self.cpu.used_ns as f64 / self.load.elapsed.as_nanos() as f64
     }
 
-    /// Share of the time in which something else had the core that it needed.
-    fn waited(&self) -> f64 {
-        self.cpu.waited_ns as f64 / self.round.elapsed.as_nanos() as f64
+    /// Share of the time in which the server was runnable but waited for its core.
+    fn cpu_wait(&self) -> f64 {
+        self.cpu.waited_ns as f64 / self.load.elapsed.as_nanos() as f64
     }
 }

@@ -1,53 +1,54 @@
-//! Requests and responses as bytes: what the load sends, and where an answer ends. It knows only what the origin sends.
+//! Requests and responses as bytes: builds the requests of the benchmark and finds the end of a response. It supports only
+//! the responses that the origin sends.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
-/// The host that every contestant serves.
+/// The host that all servers serve.
 pub(crate) const HOST: &str = "bench.local";
 
-/// The path on which the origin never answers.
-pub(crate) const NEVER: &str = "/never";
+/// The path for which the origin sends no response.
+pub(crate) const NO_RESPONSE_PATH: &str = "/never";
 
-/// The path on which the origin accepts a WebSocket.
-pub(crate) const SOCKET: &str = "/socket";
+/// The path for which the origin accepts a WebSocket.
+pub(crate) const WEBSOCKET_PATH: &str = "/socket";
 
-/// The example of RFC 6455 section 1.3; with one fixed key the origin needs no hash.
-pub(crate) const SOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+/// The example key of RFC 6455 section 1.3. With a fixed key, the origin need not compute a hash.
+pub(crate) const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
-/// What one answer said.
+/// A complete response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Answer {
+pub(crate) struct Response {
     pub(crate) status: u16,
-    /// Bytes of head and body.
+    /// Length of head and body in bytes.
     pub(crate) length: usize,
 }
 
-/// A plain GET as a small client would send it.
+/// A GET request with the headers of a small client.
 pub(crate) fn get(host: &str, path: &str) -> Vec<u8> {
     format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n")
         .into_bytes()
 }
 
 /// The opening handshake of a WebSocket.
-pub(crate) fn upgrade(host: &str) -> Vec<u8> {
+pub(crate) fn websocket_handshake(host: &str) -> Vec<u8> {
     format!(
-        "GET {SOCKET} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {SOCKET_KEY}\r\n\r\n"
+        "GET {WEBSOCKET_PATH} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WEBSOCKET_KEY}\r\n\r\n"
     )
     .into_bytes()
 }
 
-/// The answer at the start of `bytes`, or nothing while it is incomplete.
+/// Parses the response at the start of `bytes`; `None` while it is incomplete.
 ///
-/// Needs a `Content-Length` unless the status allows no body; anything else is an error.
-pub(crate) fn answer(bytes: &[u8]) -> io::Result<Option<Answer>> {
+/// A response other than 101 without `Content-Length` is an error.
+pub(crate) fn parse_response(bytes: &[u8]) -> io::Result<Option<Response>> {
     let mut fields = [httparse::EMPTY_HEADER; 32];
     let mut head = httparse::Response::new(&mut fields);
     let parsed = head
         .parse(bytes)
-        .map_err(|error| io::Error::other(format!("bad response head: {error}")))?;
+        .map_err(|error| io::Error::other(format!("invalid response head: {error}")))?;
     let httparse::Status::Complete(head_length) = parsed else {
         return Ok(None);
     };
@@ -62,11 +63,11 @@ pub(crate) fn answer(bytes: &[u8]) -> io::Result<Option<Answer>> {
             .ok_or_else(|| io::Error::other(format!("response {status} without Content-Length")))?
     };
     let length = head_length + body;
-    Ok((bytes.len() >= length).then_some(Answer { status, length }))
+    Ok((bytes.len() >= length).then_some(Response { status, length }))
 }
 
-/// Sends `request` on a blocking stream and reads the whole answer.
-pub(crate) fn exchange(stream: &mut TcpStream, request: &[u8]) -> io::Result<Answer> {
+/// Sends `request` on a blocking stream and reads the complete response.
+pub(crate) fn send_request(stream: &mut TcpStream, request: &[u8]) -> io::Result<Response> {
     stream.write_all(request)?;
     let mut received = Vec::with_capacity(1024);
     let mut buffer = [0; 4096];
@@ -76,13 +77,13 @@ pub(crate) fn exchange(stream: &mut TcpStream, request: &[u8]) -> io::Result<Ans
             return Err(io::ErrorKind::UnexpectedEof.into());
         }
         received.extend_from_slice(&buffer[..count]);
-        if let Some(answer) = answer(&received)? {
-            return Ok(answer);
+        if let Some(response) = parse_response(&received)? {
+            return Ok(response);
         }
     }
 }
 
-/// One GET on a connection of its own: the status and everything after the head.
+/// Sends one GET on a new connection; returns the status and everything after the head.
 pub(crate) fn fetch(
     address: SocketAddr,
     host: &str,
@@ -107,22 +108,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_ends_with_its_body() {
+    fn a_response_is_complete_with_its_body() {
         let whole = b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello";
-        assert_eq!(answer(whole).unwrap(), Some(Answer { status: 200, length: whole.len() }));
+        assert_eq!(
+            parse_response(whole).unwrap(),
+            Some(Response { status: 200, length: whole.len() })
+        );
         for end in 0..whole.len() {
-            assert_eq!(answer(&whole[..end]).unwrap(), None);
+            assert_eq!(parse_response(&whole[..end]).unwrap(), None);
         }
     }
 
     #[test]
-    fn a_handshake_has_no_body() {
+    fn a_101_response_has_no_body() {
         let head = b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\r\n";
-        assert_eq!(answer(head).unwrap(), Some(Answer { status: 101, length: head.len() }));
+        assert_eq!(
+            parse_response(head).unwrap(),
+            Some(Response { status: 101, length: head.len() })
+        );
     }
 
     #[test]
-    fn an_answer_of_unknown_length_is_refused() {
-        assert!(answer(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
+    fn a_response_without_content_length_is_an_error() {
+        assert!(parse_response(b"HTTP/1.1 200 OK\r\n\r\n").is_err());
     }
 }

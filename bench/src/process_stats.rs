@@ -1,66 +1,67 @@
-//! Reads what a process has used from /proc: CPU and memory. It never touches the process.
+//! Reads the CPU time and memory of processes from /proc.
 
 use std::fs;
 use std::io;
 
-/// The processes that make up one contestant; their sums are its figures.
+/// The processes of one server; the statistics are their sums.
 #[derive(Clone, Debug)]
-pub(crate) struct Meter {
+pub(crate) struct ProcessStats {
     pids: Vec<u32>,
 }
 
-/// CPU time of a contestant in nanoseconds.
+/// CPU time of a server.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Cpu {
+pub(crate) struct CpuTime {
+    /// Time on a CPU, in nanoseconds.
     pub(crate) used_ns: u64,
-    /// Time in which it could have run but something else had its core.
+    /// Time in which it was runnable but waited for a CPU, in nanoseconds.
     pub(crate) waited_ns: u64,
 }
 
-/// Memory of a contestant in bytes.
+/// Memory of a server, in bytes.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Memory {
     /// Resident set size.
     pub(crate) rss: u64,
-    /// Proportional set size: shared pages count by their share.
+    /// Proportional set size: each shared page is divided by the number of processes that share it.
     pub(crate) pss: u64,
 }
 
-// === impl Meter ===
+// === impl ProcessStats ===
 
-impl Meter {
-    /// One process alone, without the children that it may start.
-    pub(crate) fn process(pid: u32) -> Self {
+impl ProcessStats {
+    /// One process without its children.
+    pub(crate) fn of_process(pid: u32) -> Self {
         Self { pids: vec![pid] }
     }
 
-    /// A process and the children that it has now (a master and its worker).
-    pub(crate) fn family(pid: u32) -> io::Result<Self> {
+    /// A process and its current children (a master and its worker).
+    pub(crate) fn of_process_and_children(pid: u32) -> io::Result<Self> {
         let mut pids = vec![pid];
         for entry in fs::read_dir("/proc")? {
             let Some(other) = entry?.file_name().to_str().and_then(|name| name.parse().ok()) else {
                 continue;
             };
-            if parent(other) == Some(pid) {
+            if parent_of(other) == Some(pid) {
                 pids.push(other);
             }
         }
         Ok(Self { pids })
     }
 
-    /// How many processes are counted.
-    pub(crate) fn processes(&self) -> usize {
+    /// Number of processes.
+    pub(crate) fn process_count(&self) -> usize {
         self.pids.len()
     }
 
-    /// CPU time so far, user and kernel, all threads; an error when the kernel does not say.
+    /// CPU time so far, user and kernel, of all threads. Fails if the kernel does not provide it.
     ///
-    /// From `schedstat`, which counts in nanoseconds; `stat` counts in ticks of 10 ms.
-    pub(crate) fn cpu(&self) -> io::Result<Cpu> {
-        let mut total = Cpu::default();
+    /// Reads `schedstat`, which has nanosecond resolution; `stat` has ticks of 10 ms.
+    pub(crate) fn cpu(&self) -> io::Result<CpuTime> {
+        let mut total = CpuTime::default();
         for pid in &self.pids {
             for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
-                // A thread may end between the listing and the reading; its time is then lost.
+                // A thread may exit between listing and reading; its time is then not counted.
                 let line = fs::read_to_string(thread?.path().join("schedstat")).unwrap_or_default();
                 let mut fields = line.split(' ').filter_map(|field| field.parse::<u64>().ok());
                 total.used_ns += fields.next().unwrap_or(0);
@@ -73,7 +74,7 @@ impl Meter {
         Ok(total)
     }
 
-    /// Memory now, counted page by page (`smaps_rollup`; `status` is allowed to lag behind).
+    /// Current memory, from `smaps_rollup`, which is exact; the values in `status` may be out of date.
     pub(crate) fn memory(&self) -> io::Result<Memory> {
         let mut total = Memory::default();
         for pid in &self.pids {
@@ -85,9 +86,9 @@ impl Meter {
     }
 }
 
-// === impl Cpu ===
+// === impl CpuTime ===
 
-impl Cpu {
+impl CpuTime {
     pub(crate) fn since(self, before: Self) -> Self {
         Self {
             used_ns: self.used_ns.saturating_sub(before.used_ns),
@@ -102,7 +103,7 @@ pub(crate) fn kibibytes(text: &str, name: &str) -> Option<u64> {
     line.split_whitespace().nth(1)?.parse().ok()
 }
 
-fn parent(pid: u32) -> Option<u32> {
+fn parent_of(pid: u32) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find(|line| line.starts_with("PPid:"))?;
     line.split_whitespace().nth(1)?.parse().ok()

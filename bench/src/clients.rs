@@ -1,5 +1,4 @@
-//! Many connections that mostly wait: held requests, idle connections, open tunnels. Its size is given once and never
-//! grows on its own.
+//! Many client connections that mostly wait: held requests, idle keep-alive connections, open tunnels.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -8,21 +7,21 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
-use crate::exchange::exchange;
+use crate::http::send_request;
 use crate::load::expect_success;
 
-/// Longest wait for any one answer.
-const ANSWER_LIMIT: Duration = Duration::from_secs(30);
+/// Longest wait for one response.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// Connections to one contestant, in the order in which they were opened.
-pub(crate) struct Crowd {
+/// Client connections to one server, in the order in which they were opened.
+pub(crate) struct Clients {
     address: SocketAddr,
     streams: Vec<TcpStream>,
 }
 
-// === impl Crowd ===
+// === impl Clients ===
 
-impl Crowd {
+impl Clients {
     pub(crate) fn new(address: SocketAddr) -> Self {
         Self { address, streams: Vec::new() }
     }
@@ -31,8 +30,8 @@ impl Crowd {
         self.streams.len()
     }
 
-    /// Opens `count` more, sends `request` on each and does not wait for an answer.
-    pub(crate) fn ask(&mut self, count: usize, request: &[u8]) -> io::Result<()> {
+    /// Opens `count` more connections and sends `request` on each without waiting for a response.
+    pub(crate) fn send(&mut self, count: usize, request: &[u8]) -> io::Result<()> {
         for _ in 0..count {
             let mut stream = self.connect()?;
             stream.write_all(request)?;
@@ -41,15 +40,20 @@ impl Crowd {
         Ok(())
     }
 
-    /// Opens `count` more and has one `request` answered with `status` on each, one after the other.
-    pub(crate) fn converse(&mut self, count: usize, request: &[u8], status: u16) -> io::Result<()> {
+    /// Opens `count` more connections and sends `request` on each, one after the other; each response must have `status`.
+    pub(crate) fn send_and_expect(
+        &mut self,
+        count: usize,
+        request: &[u8],
+        status: u16,
+    ) -> io::Result<()> {
         for _ in 0..count {
             let mut stream = self.connect()?;
-            let answer = exchange(&mut stream, request)?;
-            if answer.status != status {
+            let response = send_request(&mut stream, request)?;
+            if response.status != status {
                 return Err(io::Error::other(format!(
-                    "answered {} instead of {status}",
-                    answer.status
+                    "expected status {status}, received {}",
+                    response.status
                 )));
             }
             self.streams.push(stream);
@@ -57,21 +61,22 @@ impl Crowd {
         Ok(())
     }
 
-    /// Sends a few bytes through every tunnel and expects them back.
+    /// Sends a few bytes through every tunnel and checks that they come back.
     pub(crate) fn check_tunnels(&mut self) -> io::Result<()> {
         for stream in &mut self.streams {
             stream.write_all(b"tick")?;
             let mut echo = [0; 4];
             stream.read_exact(&mut echo)?;
             if &echo != b"tick" {
-                return Err(io::Error::other("a tunnel changed what went through it"));
+                return Err(io::Error::other("a tunnel changed the bytes sent through it"));
             }
         }
         Ok(())
     }
 
-    /// Runs `release`, then waits for every answer: when the first byte of each was there, in microseconds since 1970.
-    pub(crate) fn first_bytes(
+    /// Calls `release`, then waits for the first byte of every response. Returns the arrival times in microseconds since
+    /// the Unix epoch.
+    pub(crate) fn first_byte_times(
         &mut self,
         release: impl FnOnce() -> io::Result<()>,
     ) -> io::Result<Vec<u64>> {
@@ -86,7 +91,7 @@ impl Crowd {
             )?;
         }
         release()?;
-        let limit = Timespec { tv_sec: ANSWER_LIMIT.as_secs().cast_signed(), tv_nsec: 0 };
+        let limit = Timespec { tv_sec: RESPONSE_TIMEOUT.as_secs().cast_signed(), tv_nsec: 0 };
         let mut arrivals = Vec::with_capacity(self.streams.len());
         let mut events = Vec::with_capacity(256);
         let mut buffer = [0; 4096];
@@ -95,7 +100,7 @@ impl Crowd {
             epoll::wait(&epoll, spare_capacity(&mut events), Some(&limit))?;
             if events.is_empty() {
                 let missing = self.streams.len() - arrivals.len();
-                return Err(io::Error::other(format!("{missing} held requests were not answered")));
+                return Err(io::Error::other(format!("{missing} held requests got no response")));
             }
             for event in &events {
                 let index = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
@@ -116,9 +121,9 @@ impl Crowd {
     }
 
     fn connect(&self) -> io::Result<TcpStream> {
-        let stream = TcpStream::connect_timeout(&self.address, ANSWER_LIMIT)?;
+        let stream = TcpStream::connect_timeout(&self.address, RESPONSE_TIMEOUT)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(ANSWER_LIMIT))?;
+        stream.set_read_timeout(Some(RESPONSE_TIMEOUT))?;
         Ok(stream)
     }
 }
