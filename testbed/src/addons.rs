@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 
 use crate::build::{Built, Extent, build};
 use crate::cluster;
-use crate::command::{self, Outcome};
 use crate::files;
 use crate::folder::Folder;
 use crate::image::{self, Use};
@@ -24,7 +23,7 @@ const PATIENCE: &str = "120s";
 const TARGETS: &str = "\"2\"]";
 
 /// Puts manifests, images and Helm where they are found inside, unless they are there.
-fn furnish(folder: &Folder, built: &Built) -> Outcome {
+fn furnish(folder: &Folder, built: &Built) -> Result<(), String> {
     let manifests = folder.manifests();
     if manifests.exists() {
         return Ok(());
@@ -40,16 +39,16 @@ fn furnish(folder: &Folder, built: &Built) -> Outcome {
 }
 
 /// Builds what is not built yet and installs all of them into a cluster, from outside.
-pub fn install_into(folder: &Folder) -> Outcome {
+pub fn install_into(folder: &Folder) -> Result<(), String> {
     furnish(folder, &build(Extent::WithAddOns)?)?;
     let this = std::env::current_exe().map_err(|error| format!("finding testbed: {error}"))?;
     let inside = [this.into_os_string(), OsString::from("install-addons")];
-    command::run(&mut cluster::entering(folder, &inside)?)
+    subprocess::run(&mut cluster::entering(folder, &inside)?)
 }
 
 /// Installs them into the cluster around this process and waits until every one of them works; a second call only
 /// waits.
-pub fn install() -> Outcome {
+pub fn install() -> Result<(), String> {
     let folder = Folder::around_us()?;
     let started = Instant::now();
     let say = |what: &str| println!("  {:>5.1} s  {what}", started.elapsed().as_secs_f64());
@@ -73,13 +72,13 @@ pub fn install() -> Outcome {
         let mut wait = kubectl(&folder);
         wait.args(["wait", "--for=condition=Available", "--timeout", PATIENCE]);
         wait.args(["--namespace", namespace, what]).stdout(Stdio::null());
-        let child = wait.spawn().map_err(|error| format!("kubectl did not start: {error}"))?;
+        let child = subprocess::spawn(&mut wait)?;
         waits.push((wait, child));
     }
     for (command, mut child) in waits {
         let status = child.wait().map_err(|error| format!("waiting for kubectl: {error}"))?;
         if !status.success() {
-            return Err(format!("`{}` ended with {status}", command::typed(&command)));
+            return Err(format!("`{}` ended with {status}", subprocess::command_line(&command)));
         }
     }
     say("KEDA, Prometheus and kube-state-metrics are available");
@@ -89,18 +88,18 @@ pub fn install() -> Outcome {
 }
 
 /// On the server's side: KEDA's definitions are too large for the annotation of the other way.
-fn apply(folder: &Folder, option: &str, what: &Path) -> Outcome {
+fn apply(folder: &Folder, option: &str, what: &Path) -> Result<(), String> {
     let mut apply = kubectl(folder);
     apply.args(["apply", "--server-side", "--force-conflicts", option]).arg(what);
-    command::capture(&mut apply).map(drop)
+    subprocess::capture(&mut apply).map(drop)
 }
 
-fn until_scraped(folder: &Folder) -> Outcome {
+fn until_scraped(folder: &Folder) -> Result<(), String> {
     const QUERY: &str = "/api/v1/namespaces/monitoring/services/prometheus:9090/proxy/api/v1/query?query=\
         count(up%7Bnamespace%3D%22monitoring%22%7D==1)";
     let deadline = Instant::now() + Duration::from_secs(60);
     loop {
-        let answer = command::capture(kubectl(folder).args(["get", "--raw", QUERY]));
+        let answer = subprocess::capture(kubectl(folder).args(["get", "--raw", QUERY]));
         if answer.as_ref().is_ok_and(|answer| answer.contains(TARGETS)) {
             return Ok(());
         }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
-use crate::command::Outcome;
 use crate::files;
 use cache::Cache;
 use recipe::{RECIPES, Recipe, Serves};
@@ -40,7 +39,7 @@ impl Built {
     }
 
     /// Makes `into` a folder of links by which the node calls its programs; plugins of the network in `cni` below it.
-    pub(crate) fn link_programs(&self, into: &Path) -> Outcome {
+    pub(crate) fn link_programs(&self, into: &Path) -> Result<(), String> {
         files::create_folder(&into.join("cni"))?;
         for recipe in RECIPES {
             let Some(folder) = self.folders.get(recipe.name) else { continue };
@@ -86,7 +85,7 @@ pub fn build(extent: Extent) -> Result<Built, String> {
     Ok(Built { folders })
 }
 
-fn make(recipe: &Recipe, folder: &Path, log: &Path) -> Outcome {
+fn make(recipe: &Recipe, folder: &Path, log: &Path) -> Result<(), String> {
     go::build(recipe, folder, log)?;
     for program in recipe.programs {
         if !folder.join(program.binary).is_file() {

@@ -14,7 +14,6 @@ use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
 use crate::build::Built;
-use crate::command::{self, Outcome};
 use crate::files;
 use crate::folder::Folder;
 use crate::image::{self, Use};
@@ -84,7 +83,7 @@ impl Cluster {
     }
 
     /// Waits for the node's end, which only an accident brings.
-    pub fn keep(mut self) -> Outcome {
+    pub fn keep(mut self) -> Result<(), String> {
         let status = self.node.wait().map_err(|error| format!("waiting for the node: {error}"))?;
         Err(format!("the node ended with {status}"))
     }
@@ -92,7 +91,7 @@ impl Cluster {
     fn launch(
         folder: &Folder,
         lock: File,
-        furnish: impl FnOnce(&Folder) -> Outcome,
+        furnish: impl FnOnce(&Folder) -> Result<(), String>,
     ) -> Result<Cluster, String> {
         let this = std::env::current_exe().map_err(|error| format!("finding testbed: {error}"))?;
         // The janitor first: from here on, whatever fails is cleared away.
@@ -138,7 +137,7 @@ impl Drop for Cluster {
 
 /// Becomes `unshare` and by that the parent of the node, tied to the life of the keeper. Called by `Cluster::launch` in
 /// a process of its own, because only the process itself can tie and move itself.
-pub fn launch(folder: &Folder, keeper: &str) -> Outcome {
+pub fn launch(folder: &Folder, keeper: &str) -> Result<(), String> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| format!("prctl: {e}"))?;
     if getppid().map(Pid::as_raw_pid).map(|id| id.to_string()).as_deref() != Some(keeper) {
         return Err("the keeper is gone already".to_owned());
@@ -148,11 +147,12 @@ pub fn launch(folder: &Folder, keeper: &str) -> Outcome {
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]);
     unshare.args(["--propagation", "private", "--"]).arg(this).arg("node").arg(folder.name());
-    Err(format!("`{}` did not start: {}", command::typed(&unshare), unshare.exec()))
+    let error = unshare.exec();
+    Err(subprocess::start_error(&unshare, &error))
 }
 
 /// Ends the cluster of this name and waits until nothing of it is left.
-pub fn down(folder: &Folder) -> Outcome {
+pub fn down(folder: &Folder) -> Result<(), String> {
     must_be_root()?;
     if is_free(folder)? {
         if folder.path().exists() {
@@ -180,7 +180,7 @@ pub fn is_up(folder: &Folder) -> bool {
     folder.up().exists() && is_free(folder).is_ok_and(|free| !free)
 }
 
-fn must_be_root() -> Outcome {
+fn must_be_root() -> Result<(), String> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
@@ -224,7 +224,7 @@ fn open_lock(folder: &Folder) -> Result<File, String> {
 }
 
 /// Everything that the node finds in its folder.
-fn furnish(folder: &Folder, built: &Built, wanted: &Wanted<'_>) -> Outcome {
+fn furnish(folder: &Folder, built: &Built, wanted: &Wanted<'_>) -> Result<(), String> {
     files::create_folder(&folder.logs())?;
     files::create_folder(&folder.images())?;
     built.link_programs(&folder.programs())?;

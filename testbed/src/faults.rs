@@ -10,7 +10,6 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::command::{self, Outcome};
 use crate::files;
 use crate::folder::Folder;
 use crate::node::parts::NAMES;
@@ -46,38 +45,38 @@ pub fn alone() -> Result<Claim, String> {
 
 /// From now on no packet reaches this address or comes from it, as when a cable is pulled: nobody is told. The
 /// kubelet's probes, which come from the node, are cut off too.
-pub fn cut(pod: Ipv4Addr) -> Outcome {
+pub fn cut(pod: Ipv4Addr) -> Result<(), String> {
     nft(&format!("{}add element inet {TABLE} cut {{ {pod} }}\n", tables()))
 }
 
 /// Mends what `cut` did.
-pub fn restore(pod: Ipv4Addr) -> Outcome {
+pub fn restore(pod: Ipv4Addr) -> Result<(), String> {
     nft(&format!("delete element inet {TABLE} cut {{ {pod} }}\n"))
 }
 
 /// Cuts the way between two pods and leaves all others, the kubelet's included.
-pub fn cut_between(one: Ipv4Addr, other: Ipv4Addr) -> Outcome {
+pub fn cut_between(one: Ipv4Addr, other: Ipv4Addr) -> Result<(), String> {
     nft(&format!("{}add element inet {TABLE} apart {}\n", tables(), both_ways(one, other)))
 }
 
 /// Mends what `cut_between` did.
-pub fn restore_between(one: Ipv4Addr, other: Ipv4Addr) -> Outcome {
+pub fn restore_between(one: Ipv4Addr, other: Ipv4Addr) -> Result<(), String> {
     nft(&format!("delete element inet {TABLE} apart {}\n", both_ways(one, other)))
 }
 
 /// Holds every packet to this pod back for so long. Needs the kernel's netem; zero ends it.
-pub fn delay(pod: Ipv4Addr, by: Duration) -> Outcome {
-    let route = command::capture(Command::new("ip").args(["route", "get", &pod.to_string()]))?;
+pub fn delay(pod: Ipv4Addr, by: Duration) -> Result<(), String> {
+    let route = subprocess::capture(Command::new("ip").args(["route", "get", &pod.to_string()]))?;
     let mut words = route.split_whitespace().skip_while(|&word| word != "dev");
     let link = words.nth(1).ok_or_else(|| format!("no link leads to {pod}: {route}"))?;
     if by.is_zero() {
-        return command::capture(Command::new("tc").args(["qdisc", "del", "dev", link, "root"]))
+        return subprocess::capture(Command::new("tc").args(["qdisc", "del", "dev", link, "root"]))
             .map(drop);
     }
     let delay = format!("{}us", by.as_micros());
     let mut tc = Command::new("tc");
     tc.args(["qdisc", "replace", "dev", link, "root", "netem", "delay", &delay]);
-    match command::capture(&mut tc) {
+    match subprocess::capture(&mut tc) {
         Err(error) if error.contains("kind is unknown") => {
             Err("this kernel has no netem (CONFIG_NET_SCH_NETEM), so nothing can be delayed"
                 .to_owned())
@@ -102,14 +101,14 @@ impl Part {
     }
 
     /// Ends it at once, as a crash does. The node starts it again a fifth of a second later.
-    pub fn kill(&self) -> Outcome {
+    pub fn kill(&self) -> Result<(), String> {
         let id = self.running()?;
         self.signal(id, Signal::KILL)?;
         self.until("end", PATIENCE, || !is_alive(id))
     }
 
     /// Ends it and keeps it down.
-    pub fn stop(&self) -> Outcome {
+    pub fn stop(&self) -> Result<(), String> {
         files::write(&self.file("down"), "")?;
         let Some(id) = self.process() else { return Ok(()) };
         self.signal(id, Signal::TERM)?;
@@ -120,7 +119,7 @@ impl Part {
     }
 
     /// Has it started again; whether it is of use yet is another question.
-    pub fn start(&self) -> Outcome {
+    pub fn start(&self) -> Result<(), String> {
         if self.file("down").exists() {
             fs::remove_file(self.file("down")).map_err(files::naming(&self.file("down")))?;
         }
@@ -128,11 +127,11 @@ impl Part {
     }
 
     /// Stops it in its tracks: its connections stay open and nothing answers.
-    pub fn pause(&self) -> Outcome {
+    pub fn pause(&self) -> Result<(), String> {
         self.signal(self.running()?, Signal::STOP)
     }
 
-    pub fn resume(&self) -> Outcome {
+    pub fn resume(&self) -> Result<(), String> {
         self.signal(self.running()?, Signal::CONT)
     }
 
@@ -148,11 +147,16 @@ impl Part {
         self.process().ok_or_else(|| format!("{} does not run", self.name))
     }
 
-    fn signal(&self, id: Pid, signal: Signal) -> Outcome {
+    fn signal(&self, id: Pid, signal: Signal) -> Result<(), String> {
         kill_process(id, signal).map_err(|error| format!("{signal:?} to {}: {error}", self.name))
     }
 
-    fn until(&self, what: &str, patience: Duration, holds: impl Fn() -> bool) -> Outcome {
+    fn until(
+        &self,
+        what: &str,
+        patience: Duration,
+        holds: impl Fn() -> bool,
+    ) -> Result<(), String> {
         let deadline = Instant::now() + patience;
         while !holds() {
             if Instant::now() > deadline {
@@ -203,6 +207,6 @@ fn both_ways(one: Ipv4Addr, other: Ipv4Addr) -> String {
     format!("{{ {one} . {other}, {other} . {one} }}")
 }
 
-fn nft(commands: &str) -> Outcome {
-    command::feed(Command::new("nft").args(["-f", "-"]), commands)
+fn nft(commands: &str) -> Result<(), String> {
+    subprocess::run_with_input(Command::new("nft").args(["-f", "-"]), commands)
 }

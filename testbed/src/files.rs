@@ -4,8 +4,6 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use crate::command::Outcome;
-
 pub(crate) fn read(path: &Path) -> Result<String, String> {
     fs::read_to_string(path).map_err(naming(path))
 }
@@ -15,7 +13,7 @@ pub(crate) fn read_bytes(path: &Path) -> Result<Vec<u8>, String> {
 }
 
 /// Writes a file as a whole: a reader sees what was there before or all of this.
-pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Outcome {
+pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Result<(), String> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(".new");
     let new = path.with_file_name(name);
@@ -24,16 +22,16 @@ pub(crate) fn write(path: &Path, content: impl AsRef<[u8]>) -> Outcome {
 }
 
 /// The folder and those above it.
-pub(crate) fn create_folder(path: &Path) -> Outcome {
+pub(crate) fn create_folder(path: &Path) -> Result<(), String> {
     fs::create_dir_all(path).map_err(naming(path))
 }
 
-pub(crate) fn link(original: &Path, link: &Path) -> Outcome {
+pub(crate) fn link(original: &Path, link: &Path) -> Result<(), String> {
     std::os::unix::fs::symlink(original, link).map_err(naming(link))
 }
 
 /// Copies a folder with all that is in it; links are followed, and everything becomes writable for its owner.
-pub(crate) fn copy_folder(from: &Path, to: &Path) -> Outcome {
+pub(crate) fn copy_folder(from: &Path, to: &Path) -> Result<(), String> {
     create_folder(to)?;
     for entry in fs::read_dir(from).map_err(naming(from))? {
         let entry = entry.map_err(naming(from))?;

@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use crate::build::Built;
 use crate::build::cache::{Cache, hash};
-use crate::command::Outcome;
 use crate::files;
 
 mod dockerfile;
@@ -111,7 +110,7 @@ const IMAGES: &[OfRecipe] = &[
 ];
 
 /// Links the archives of everything that the test bed builds into `folder`, writing what the cache does not hold.
-pub(crate) fn provide(built: &Built, when: Use, folder: &Path) -> Outcome {
+pub(crate) fn provide(built: &Built, when: Use, folder: &Path) -> Result<(), String> {
     let cache = Cache::open()?;
     let _lock = cache.lock("images")?;
     for image in IMAGES.iter().filter(|image| image.when == when) {
@@ -136,7 +135,7 @@ pub(crate) fn provide(built: &Built, when: Use, folder: &Path) -> Outcome {
 }
 
 /// Writes the image of an agimo that was just built into `folder`.
-pub(crate) fn provide_agimo(binary: &Path, folder: &Path) -> Outcome {
+pub(crate) fn provide_agimo(binary: &Path, folder: &Path) -> Result<(), String> {
     dockerfile::build(binary, AGIMO, &folder.join("agimo.tar"))
 }
 

@@ -9,5 +9,4 @@ pub mod folder;
 pub mod image;
 pub mod node;
 
-mod command;
 mod files;

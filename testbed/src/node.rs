@@ -3,7 +3,6 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::command::Outcome;
 use crate::files;
 use crate::folder::Folder;
 
@@ -27,7 +26,7 @@ pub(crate) const POD_NETWORK: &str = "10.244.0.0/24";
 pub(crate) const SERVICE_NETWORK: &str = "10.96.0.0/16";
 
 /// Makes this process, the first in its PID namespace, into the node. It comes back only with an error.
-pub fn run(folder: &Folder) -> Outcome {
+pub fn run(folder: &Folder) -> Result<(), String> {
     let result = live(folder);
     if let Err(reason) = &result {
         files::write(&folder.failed(), reason)?;
@@ -35,7 +34,7 @@ pub fn run(folder: &Folder) -> Outcome {
     result
 }
 
-fn live(folder: &Folder) -> Outcome {
+fn live(folder: &Folder) -> Result<(), String> {
     if std::process::id() != 1 {
         return Err(
             "the node has to be the first process of a PID namespace: `testbed up`".to_owned()

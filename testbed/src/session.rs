@@ -95,7 +95,7 @@ pub(super) fn with(folder: &Folder, arguments: &Arguments) -> Ended {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).arg(program).args(words);
         command.env("AGIMO_TESTBED_NAME", folder.name());
-        command.status().map_err(|error| format!("setpriv did not start: {error}"))
+        command.status().map_err(|error| subprocess::start_error(&command, &error))
     });
     let succeeded = status.as_ref().is_ok_and(|status| status.success());
     if let (false, Some(kept)) = (succeeded, &arguments.keep_logs) {

@@ -97,9 +97,16 @@ fn rooms_import_only_from_rooms_above_them() {
 #[test]
 fn files_have_an_opening_line_a_telling_name_and_a_readable_length() {
     let mut files = Vec::new();
-    for folder in
-        ["src", "tests", "bench/src", "testbed/src", "xtask/src", "fuzz/src", "fuzz/fuzz_targets"]
-    {
+    for folder in [
+        "src",
+        "tests",
+        "bench/src",
+        "subprocess/src",
+        "testbed/src",
+        "xtask/src",
+        "fuzz/src",
+        "fuzz/fuzz_targets",
+    ] {
         let found = rust_files(folder);
         assert!(!found.is_empty(), "no source in {folder}");
         files.extend(found);

@@ -2,19 +2,18 @@
 
 use std::path::PathBuf;
 
-use crate::run::{self, Outcome};
-use crate::{cluster, packages};
+use crate::{cluster, packages, workspace};
 
 /// Asks for the cold starts in a cluster, for which one is started.
 const ON_A_CLUSTER: &str = "--cluster";
 
-pub(crate) fn bench(arguments: &[String]) -> Outcome {
+pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
     // Two builds, so that agimo is measured with the features its users get and not with those of bench besides.
     let agimo = built("agimo")?;
     let bench = built("bench")?;
     let (on_a_cluster, arguments): (Vec<_>, Vec<_>) =
         arguments.iter().partition(|argument| *argument == ON_A_CLUSTER);
-    let mut command = run::program(&bench.to_string_lossy());
+    let mut command = workspace::program(&bench.to_string_lossy());
     if !on_a_cluster.is_empty() {
         cluster::can_run_here()?;
         packages::install_missing(&[packages::OF_CLUSTERS])?;
@@ -26,10 +25,10 @@ pub(crate) fn bench(arguments: &[String]) -> Outcome {
         command.arg(bench).args(["--only", "cluster"]);
     }
     command.arg("--agimo").arg(agimo).args(arguments);
-    run::run(&mut command)
+    subprocess::run(&mut command)
 }
 
 fn built(package: &str) -> Result<PathBuf, String> {
-    let mut build = run::cargo(&["build", "--release", "--locked", "--package", package]);
-    run::built(&mut build, package)
+    let mut build = workspace::cargo(&["build", "--release", "--locked", "--package", package]);
+    workspace::build_executable(&mut build, package)
 }

@@ -5,8 +5,7 @@ use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 
-use crate::packages;
-use crate::run::{self, Outcome};
+use crate::{packages, workspace};
 
 const DEFAULT_NAME: &str = "dev";
 
@@ -28,7 +27,7 @@ enum What {
     Shell,
 }
 
-pub(crate) fn cluster(arguments: &[String]) -> Outcome {
+pub(crate) fn cluster(arguments: &[String]) -> Result<(), String> {
     let request = parse(arguments)?;
     let mut command = testbed()?;
     match request.what {
@@ -56,24 +55,24 @@ pub(crate) fn cluster(arguments: &[String]) -> Outcome {
             command.args(["enter", &request.name, "--"]).arg(shell);
         }
     }
-    run::run(&mut command)
+    subprocess::run(&mut command)
 }
 
 /// The test bed's program, built if need be.
 pub(crate) fn testbed() -> Result<Command, String> {
-    let mut build = run::cargo(&["build", "--quiet", "--locked", "--package", "testbed"]);
-    Ok(run::program(&run::built(&mut build, "testbed")?.to_string_lossy()))
+    let mut build = workspace::cargo(&["build", "--quiet", "--locked", "--package", "testbed"]);
+    Ok(workspace::program(&workspace::build_executable(&mut build, "testbed")?.to_string_lossy()))
 }
 
 /// Says at once what would otherwise fail after half an hour.
-pub(crate) fn can_run_here() -> Outcome {
+pub(crate) fn can_run_here() -> Result<(), String> {
     const INSTEAD: &str = "or leave the tests on a cluster out with --no-cluster";
-    if run::capture(run::program("id").arg("-u"))?.trim() != "0" {
+    if subprocess::capture(workspace::program("id").arg("-u"))?.trim() != "0" {
         return Err(format!(
             "a cluster needs root for its namespaces and cgroups: become root, {INSTEAD}"
         ));
     }
-    if !run::is_installed("go") {
+    if !workspace::is_installed("go") {
         return Err(format!(
             "there is no `go` in PATH, and a cluster is built from source: install Go 1.26.6 or later from \
              https://go.dev/dl, {INSTEAD}"
@@ -84,7 +83,10 @@ pub(crate) fn can_run_here() -> Outcome {
 
 /// The agimo that a cluster gets as an image.
 pub(crate) fn agimo() -> Result<PathBuf, String> {
-    run::built(&mut run::cargo(&["build", "--locked", "--package", "agimo"]), "agimo")
+    workspace::build_executable(
+        &mut workspace::cargo(&["build", "--locked", "--package", "agimo"]),
+        "agimo",
+    )
 }
 
 fn parse(arguments: &[String]) -> Result<Request, String> {

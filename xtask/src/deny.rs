@@ -5,21 +5,23 @@ use std::env;
 use std::path::PathBuf;
 use std::time::Instant;
 
-use crate::run::{self, Outcome};
+use crate::workspace;
 
 const VERSION: &str = "0.20.2";
 /// The platform that `deny.toml` judges; its crates must be at hand for the check to work offline.
 const PLATFORM: &str = "x86_64-unknown-linux-gnu";
 
 /// Checks the whole workspace, after installing cargo-deny where it is missing.
-pub(crate) fn check() -> Outcome {
+pub(crate) fn check() -> Result<(), String> {
     let tool = installed()?;
-    run::run(&mut run::cargo(&["fetch", "--quiet", "--locked", "--target", PLATFORM]))?;
+    subprocess::run(&mut workspace::cargo(&[
+        "fetch", "--quiet", "--locked", "--target", PLATFORM,
+    ]))?;
     // cargo-deny takes the name of the cargo subcommand as its first argument only when cargo calls it.
-    let mut command = run::program(&tool.to_string_lossy());
+    let mut command = workspace::program(&tool.to_string_lossy());
     command.args(["--workspace", "--locked", "--offline", "--log-level", "warn"]);
     command.args(["check", "licenses", "bans", "sources"]);
-    run::run(&mut command)
+    subprocess::run(&mut command)
 }
 
 /// The path of the tool, kept outside the clone so that the next clone finds it.
@@ -33,12 +35,12 @@ fn installed() -> Result<PathBuf, String> {
     let started = Instant::now();
     let package = format!("cargo-deny@{VERSION}");
     let mut command =
-        run::cargo(&["install", "--quiet", "--locked", "--debug", &package, "--root"]);
+        workspace::cargo(&["install", "--quiet", "--locked", "--debug", &package, "--root"]);
     // Its release profile optimises across all crates; unoptimised, a minute on two cores, and it still checks in a second.
     command.arg(&folder).env("CARGO_PROFILE_DEV_DEBUG", "0");
     // cargo install builds in a temporary folder unless told otherwise.
     command.env_remove("CARGO_TARGET_DIR");
-    run::run(&mut command)?;
+    subprocess::run(&mut command)?;
     println!("built in {:.0} s", started.elapsed().as_secs_f64());
     Ok(tool)
 }

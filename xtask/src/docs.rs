@@ -2,8 +2,9 @@
 //! business.
 
 use std::fs;
+use std::process::Stdio;
 
-use crate::run::{self, Outcome};
+use crate::workspace;
 
 /// What `agimo` is asked for, and the file its answer becomes.
 const GENERATED: [(&[&str], &str); 2] = [
@@ -11,15 +12,17 @@ const GENERATED: [(&[&str], &str); 2] = [
     (&["schema", "--markdown"], "docs/configuration.md"),
 ];
 
-pub(crate) fn docs(arguments: &[String]) -> Outcome {
+pub(crate) fn docs(arguments: &[String]) -> Result<(), String> {
     if let Some(argument) = arguments.first() {
         return Err(format!("docs takes no argument, and yet there is `{argument}`"));
     }
     for (question, file) in GENERATED {
-        let mut command = run::cargo(&["run", "--quiet", "--locked", "--package", "agimo", "--"]);
+        let mut command =
+            workspace::cargo(&["run", "--quiet", "--locked", "--package", "agimo", "--"]);
         // The answer is complete before the file is touched.
-        let answer = run::capture(command.args(question))?;
-        fs::write(run::root().join(file), answer).map_err(|error| format!("{file}: {error}"))?;
+        let answer = subprocess::capture(command.args(question).stderr(Stdio::inherit()))?;
+        fs::write(workspace::root().join(file), answer)
+            .map_err(|error| format!("{file}: {error}"))?;
         println!("wrote {file}");
     }
     Ok(())

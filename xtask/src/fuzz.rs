@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use crate::run::{self, Outcome};
+use crate::workspace;
 
 const TARGETS: [&str; 3] = ["config", "head", "prometheus"];
 const DEFAULT_SECONDS: u32 = 60;
@@ -15,12 +15,12 @@ struct Request {
     seconds: u32,
 }
 
-pub(crate) fn fuzz(arguments: &[String]) -> Outcome {
+pub(crate) fn fuzz(arguments: &[String]) -> Result<(), String> {
     let request = parse(arguments)?;
-    if !run::succeeds(run::program("cargo").args(["+nightly", "--version"])) {
+    if !subprocess::succeeds(workspace::program("cargo").args(["+nightly", "--version"])) {
         return Err("fuzzing needs a nightly compiler: rustup toolchain install nightly".to_owned());
     }
-    if !run::succeeds(run::program("cargo").args(["+nightly", "fuzz", "--version"])) {
+    if !subprocess::succeeds(workspace::program("cargo").args(["+nightly", "fuzz", "--version"])) {
         return Err("fuzzing needs cargo-fuzz: cargo install --locked cargo-fuzz".to_owned());
     }
     for target in request.targets {
@@ -30,19 +30,19 @@ pub(crate) fn fuzz(arguments: &[String]) -> Outcome {
     Ok(())
 }
 
-fn fuzz_one(target: &str, seconds: u32) -> Outcome {
-    let found = run::target().join("fuzz-corpus").join(target);
+fn fuzz_one(target: &str, seconds: u32) -> Result<(), String> {
+    let found = workspace::target_folder().join("fuzz-corpus").join(target);
     fs::create_dir_all(&found).map_err(|error| format!("{}: {error}", found.display()))?;
-    let mut command = run::program("cargo");
+    let mut command = workspace::program("cargo");
     command.args(["+nightly", "fuzz", "run", target]);
     // libFuzzer writes new inputs to the first folder and only reads the others.
-    command.arg(&found).arg(run::root().join("fuzz/corpus").join(target));
+    command.arg(&found).arg(workspace::root().join("fuzz/corpus").join(target));
     command.arg("--").arg(format!("-max_total_time={seconds}"));
     // The release profile's link-time optimisation would cost minutes and find nothing more.
     command
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
-    run::run(&mut command)
+    subprocess::run(&mut command)
 }
 
 fn parse(arguments: &[String]) -> Result<Request, String> {

@@ -9,15 +9,15 @@ mod deny;
 mod docs;
 mod fuzz;
 mod packages;
-mod run;
 mod test;
+mod workspace;
 
 /// A command as the list shows it and as the dispatcher calls it.
 struct Subcommand {
     name: &'static str,
     arguments: &'static str,
     summary: &'static str,
-    call: fn(&[String]) -> run::Outcome,
+    call: fn(&[String]) -> Result<(), String>,
 }
 
 const SUBCOMMANDS: &[Subcommand] = &[

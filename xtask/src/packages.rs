@@ -3,7 +3,7 @@
 
 use std::process::Command;
 
-use crate::run::{self, Outcome};
+use crate::workspace;
 
 /// Installs without starting what it installs: Debian's nginx would take port 80, its prometheus port 9090.
 const INSTALL_SCRIPT: &str = "xtask/src/packages/install.sh";
@@ -51,16 +51,16 @@ pub(crate) const OF_CLUSTERS: &[Needed] = &[
 ];
 
 /// Makes sure that every one of these programs is there.
-pub(crate) fn install_missing(needed: &[&'static [Needed]]) -> Outcome {
+pub(crate) fn install_missing(needed: &[&'static [Needed]]) -> Result<(), String> {
     let needed = needed.concat();
-    let missing = missing(&needed, run::is_installed);
+    let missing = missing(&needed, workspace::is_installed);
     if missing.is_empty() {
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().map(|needed| needed.package).collect();
     println!("missing, to be installed by apt: {}", packages.join(" "));
-    run::run(&mut installer(&packages)?)?;
-    match self::missing(&needed, run::is_installed).first() {
+    subprocess::run(&mut installer(&packages)?)?;
+    match self::missing(&needed, workspace::is_installed).first() {
         None => Ok(()),
         Some(Needed { program, package }) => Err(format!(
             "apt installed {package}, and yet there is no `{program}` in PATH or /usr/sbin"
@@ -69,11 +69,11 @@ pub(crate) fn install_missing(needed: &[&'static [Needed]]) -> Outcome {
 }
 
 /// The parts of the toolchain that formatting and lints need.
-pub(crate) fn install_components() -> Outcome {
+pub(crate) fn install_components() -> Result<(), String> {
     for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
-        if !run::succeeds(&mut run::cargo(&[subcommand, "--version"])) {
+        if !subprocess::succeeds(&mut workspace::cargo(&[subcommand, "--version"])) {
             println!("missing in the toolchain, to be installed by rustup: {component}");
-            run::run(run::program("rustup").args(["component", "add", component]))?;
+            subprocess::run(workspace::program("rustup").args(["component", "add", component]))?;
         }
     }
     Ok(())
@@ -86,14 +86,14 @@ fn missing(needed: &[Needed], is_installed: impl Fn(&str) -> bool) -> Vec<&Neede
 /// The command that installs, as root or through a sudo that asks no password; an error says what to type instead.
 fn installer(packages: &[&str]) -> Result<Command, String> {
     let by_hand = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
-    if !run::is_installed("apt-get") {
+    if !workspace::is_installed("apt-get") {
         return Err(format!("this machine has no apt-get; install what `{by_hand}` would install"));
     }
-    let is_root = run::capture(run::program("id").arg("-u"))?.trim() == "0";
+    let is_root = subprocess::capture(workspace::program("id").arg("-u"))?.trim() == "0";
     let mut command = if is_root {
-        run::program("sh")
-    } else if run::succeeds(run::program("sudo").args(["-n", "true"])) {
-        let mut sudo = run::program("sudo");
+        workspace::program("sh")
+    } else if subprocess::succeeds(workspace::program("sudo").args(["-n", "true"])) {
+        let mut sudo = workspace::program("sudo");
         sudo.args(["-n", "sh"]);
         sudo
     } else {

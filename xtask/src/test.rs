@@ -4,13 +4,12 @@
 use std::process::Command;
 use std::time::Instant;
 
-use crate::run::{self, Outcome};
-use crate::{cluster, deny, packages};
+use crate::{cluster, deny, packages, workspace};
 
 /// One thing that must hold.
 struct Step {
     title: &'static str,
-    check: fn(filters: &[String]) -> Outcome,
+    check: fn(filters: &[String]) -> Result<(), String>,
 }
 
 /// What the arguments ask for.
@@ -50,7 +49,7 @@ const STATIC_CHECKS: &[Step] = &[
     Step { title: "rustfmt and clippy", check: |_| packages::install_components() },
     Step {
         title: "formatting",
-        check: |_| run::run(&mut run::cargo(&["fmt", "--all", "--check"])),
+        check: |_| subprocess::run(&mut workspace::cargo(&["fmt", "--all", "--check"])),
     },
     Step { title: "lints", check: |_| lints() },
     Step {
@@ -59,7 +58,7 @@ const STATIC_CHECKS: &[Step] = &[
     },
     Step {
         title: "examples in the documentation",
-        check: |_| run::run(&mut tests(&["--workspace", "--doc"], &[])),
+        check: |_| subprocess::run(&mut tests(&["--workspace", "--doc"], &[])),
     },
 ];
 
@@ -67,24 +66,26 @@ const STATIC_CHECKS: &[Step] = &[
 const TESTS: &[Step] = &[
     Step {
         title: "unit and property tests, fuzz seeds",
-        check: |filters| run::run(&mut tests(&["--workspace", "--lib", "--bins"], filters)),
+        check: |filters| subprocess::run(&mut tests(&["--workspace", "--lib", "--bins"], filters)),
     },
     Step {
         title: "integration tests",
-        check: |filters| run::run(&mut tests(&["--package", "agimo", "--test", "it"], filters)),
+        check: |filters| {
+            subprocess::run(&mut tests(&["--package", "agimo", "--test", "it"], filters))
+        },
     },
 ];
 
 const CLUSTER_TESTS: &[Step] = &[
     Step {
         title: "the test bed (built once from source, about half an hour on two cores)",
-        check: |_| run::run(cluster::testbed()?.arg("build")),
+        check: |_| subprocess::run(cluster::testbed()?.arg("build")),
     },
     Step { title: "tests on a Kubernetes cluster", check: on_a_cluster },
 ];
 
 /// With filters only the tests that match, and those on a cluster only when asked for; else everything.
-pub(crate) fn test(arguments: &[String]) -> Outcome {
+pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
     let request = parse(arguments)?;
     let mut steps: Vec<&Step> = PREPARATION.iter().collect();
     if request.on_cluster == OnCluster::Yes {
@@ -136,25 +137,25 @@ fn parse(arguments: &[String]) -> Result<Request, String> {
     }
 }
 
-fn lints() -> Outcome {
+fn lints() -> Result<(), String> {
     let mut command =
-        run::cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--locked"]);
-    run::run(command.args(["--", "-D", "warnings"]))
+        workspace::cargo(&["clippy", "--quiet", "--workspace", "--all-targets", "--locked"]);
+    subprocess::run(command.args(["--", "-D", "warnings"]))
 }
 
 fn tests(selection: &[&str], filters: &[String]) -> Command {
-    let mut command = run::cargo(&["test", "--quiet", "--locked"]);
+    let mut command = workspace::cargo(&["test", "--quiet", "--locked"]);
     command.args(selection).arg("--").args(filters).env("RUST_BACKTRACE", "1");
     command
 }
 
 /// Everything is compiled outside, where the network is; only the test binary goes in, as cargo's runner takes it there.
-fn on_a_cluster(filters: &[String]) -> Outcome {
+fn on_a_cluster(filters: &[String]) -> Result<(), String> {
     const TARGET: [&str; 4] = ["--package", "agimo", "--test", "cluster"];
-    run::run(run::cargo(&["test", "--quiet", "--locked", "--no-run"]).args(TARGET))?;
+    subprocess::run(workspace::cargo(&["test", "--quiet", "--locked", "--no-run"]).args(TARGET))?;
     let agimo = cluster::agimo()?;
     let name = format!("test-{}", std::process::id());
-    let logs = run::target().join("cluster-logs");
+    let logs = workspace::target_folder().join("cluster-logs");
 
     let testbed = cluster::testbed()?;
     let runner = testbed.get_program().to_string_lossy().into_owned();
@@ -163,12 +164,12 @@ fn on_a_cluster(filters: &[String]) -> Outcome {
     tests.args(["--test-threads", TESTS_AT_ONCE]);
 
     // Tied to our life: a run that is killed leaves no cluster.
-    let mut command = run::program("setpriv");
+    let mut command = workspace::program("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(testbed.get_program());
     command.args(["with", &name, "--addons", "--agimo"]).arg(agimo);
     command.arg("--keep-logs").arg(logs).arg("--");
     command.arg(tests.get_program()).args(["--config", &runner]).args(tests.get_args());
-    run::run(command.env("RUST_BACKTRACE", "1"))
+    subprocess::run(command.env("RUST_BACKTRACE", "1"))
 }
 
 #[cfg(test)]

@@ -9,7 +9,6 @@ use std::time::{Duration, SystemTime};
 use rustix::fs::{FlockOperation, flock};
 use sha2::{Digest, Sha256};
 
-use crate::command::Outcome;
 use crate::files;
 
 /// Entries whose pins nobody has asked for during this time are removed when a new one of the same name is made.
@@ -66,7 +65,11 @@ impl Cache {
     }
 
     /// Makes an entry in a folder beside it and gives it its name when it is complete.
-    pub(crate) fn fill(&self, entry: &Path, make: impl FnOnce(&Path) -> Outcome) -> Outcome {
+    pub(crate) fn fill(
+        &self,
+        entry: &Path,
+        make: impl FnOnce(&Path) -> Result<(), String>,
+    ) -> Result<(), String> {
         let unfinished = entry.with_extension("unfinished");
         if unfinished.exists() {
             fs::remove_dir_all(&unfinished).map_err(files::naming(&unfinished))?;
@@ -78,13 +81,13 @@ impl Cache {
     }
 
     /// Notes that an entry is still wanted.
-    pub(crate) fn used(&self, entry: &Path) -> Outcome {
+    pub(crate) fn used(&self, entry: &Path) -> Result<(), String> {
         let now = FileTimes::new().set_modified(SystemTime::now());
         File::open(entry).and_then(|folder| folder.set_times(now)).map_err(files::naming(entry))
     }
 
     /// Older entries of the same name, other pins.
-    fn remove_unused(&self, entry: &Path) -> Outcome {
+    fn remove_unused(&self, entry: &Path) -> Result<(), String> {
         let name_of = |path: &Path| {
             let whole = path.file_name()?.to_str()?;
             whole.rsplit_once('-').map(|(name, _)| name.to_owned())

@@ -7,7 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::recipe::Recipe;
-use crate::command::{self, Outcome};
 use crate::files;
 
 /// How often a long build says that it is still at work.
@@ -20,14 +19,14 @@ const MISSING: &str = "there is no `go` in PATH: the test bed is built from sour
 
 /// The compiler that will build, as it names itself.
 pub(super) fn version() -> Result<String, String> {
-    if !command::succeeds(Command::new("go").arg("version")) {
+    if !subprocess::succeeds(Command::new("go").arg("version")) {
         return Err(MISSING.to_owned());
     }
-    Ok(command::capture(Command::new("go").args(["env", "GOVERSION"]))?.trim().to_owned())
+    Ok(subprocess::capture(Command::new("go").args(["env", "GOVERSION"]))?.trim().to_owned())
 }
 
 /// Builds a recipe's binaries into a folder.
-pub(super) fn build(recipe: &Recipe, into: &Path, log: &Path) -> Outcome {
+pub(super) fn build(recipe: &Recipe, into: &Path, log: &Path) -> Result<(), String> {
     // A compiler that outlived us would write beside the next one.
     let mut go = Command::new("setpriv");
     go.args(["--pdeathsig", "TERM", "go"]);
@@ -45,7 +44,7 @@ pub(super) fn build(recipe: &Recipe, into: &Path, log: &Path) -> Outcome {
 pub(super) fn module_folder(recipe: &Recipe, module: &str) -> Result<PathBuf, String> {
     let mut go = Command::new("go");
     pinned(&mut go, recipe);
-    let folder = command::capture(go.args(["list", "-m", "-f", "{{.Dir}}", module]))?;
+    let folder = subprocess::capture(go.args(["list", "-m", "-f", "{{.Dir}}", module]))?;
     Ok(PathBuf::from(folder.trim()))
 }
 
@@ -58,13 +57,11 @@ fn pinned(command: &mut Command, recipe: &Recipe) {
 }
 
 /// Runs with its output in a file, saying now and then that it still runs.
-fn watched(command: &mut Command, what: &str, log: &Path) -> Outcome {
+fn watched(command: &mut Command, what: &str, log: &Path) -> Result<(), String> {
     let output = File::create(log).map_err(files::naming(log))?;
     let errors = output.try_clone().map_err(files::naming(log))?;
     command.stdin(Stdio::null()).stdout(output).stderr(errors);
-    let mut child = command
-        .spawn()
-        .map_err(|error| format!("`{}` did not start: {error}", command::typed(command)))?;
+    let mut child = subprocess::spawn(command)?;
     let started = Instant::now();
     let mut said = started;
     loop {

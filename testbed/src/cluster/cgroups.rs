@@ -6,7 +6,6 @@ use std::path::{Path, PathBuf};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::command::Outcome;
 use crate::files;
 
 const ROOT: &str = "/sys/fs/cgroup";
@@ -58,7 +57,7 @@ impl Cgroups {
     }
 
     /// Moves this process into them, and with it all that it will start.
-    pub(super) fn join(&self) -> Outcome {
+    pub(super) fn join(&self) -> Result<(), String> {
         for hierarchy in &self.hierarchies {
             // 0 is the process that writes.
             set(&hierarchy.join(&self.name).join(SYSTEM).join("cgroup.procs"), "0")?;
@@ -67,7 +66,7 @@ impl Cgroups {
     }
 
     /// Removes them as soon as their last process is gone.
-    pub(super) fn remove(&self) -> Outcome {
+    pub(super) fn remove(&self) -> Result<(), String> {
         let deadline = Instant::now() + PATIENCE;
         let mut own: Vec<PathBuf> = self.hierarchies.iter().map(|h| h.join(&self.name)).collect();
         // runc makes groups there too on machines that have both versions.
@@ -93,7 +92,7 @@ fn version_1_mounts(mounts: &str) -> Vec<PathBuf> {
         .collect()
 }
 
-fn hand_controllers_down(root: &Path, own: &Path) -> Outcome {
+fn hand_controllers_down(root: &Path, own: &Path) -> Result<(), String> {
     let known = files::read(&root.join("cgroup.controllers"))?;
     for controller in
         CONTROLLERS.iter().filter(|wanted| known.split_whitespace().any(|k| k == **wanted))
@@ -105,7 +104,7 @@ fn hand_controllers_down(root: &Path, own: &Path) -> Outcome {
 }
 
 /// A new cpuset of version 1 is empty, and nothing can run in it.
-fn inherit_cpuset(parent: &Path, own: &Path) -> Outcome {
+fn inherit_cpuset(parent: &Path, own: &Path) -> Result<(), String> {
     for name in ["cpuset.cpus", "cpuset.mems"] {
         set(&own.join(name), files::read(&parent.join(name))?.trim())?;
     }
@@ -122,7 +121,7 @@ fn remove_with_children(group: &Path) {
     let _ = fs::remove_dir(group);
 }
 
-fn set(file: &Path, value: &str) -> Outcome {
+fn set(file: &Path, value: &str) -> Result<(), String> {
     fs::write(file, value)
         .map_err(|error| format!("writing `{value}` to {}: {error}", file.display()))
 }

@@ -4,15 +4,15 @@ use std::ffi::OsString;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
-use crate::command::{self, Outcome};
 use crate::files;
 use crate::folder::{Folder, VARIABLE};
 use crate::node::search_path;
 
 /// Becomes the command, inside. It comes back only with an error.
-pub fn enter(folder: &Folder, command: &[OsString]) -> Outcome {
+pub fn enter(folder: &Folder, command: &[OsString]) -> Result<(), String> {
     let mut entered = entering(folder, command)?;
-    Err(format!("`{}` did not start: {}", command::typed(&entered), entered.exec()))
+    let error = entered.exec();
+    Err(subprocess::start_error(&entered, &error))
 }
 
 /// A command that will run inside and end with the cluster.

@@ -8,14 +8,13 @@ use std::time::{Duration, Instant};
 
 use super::cgroup_of;
 use super::cgroups::Cgroups;
-use crate::command::Outcome;
 use crate::files;
 use crate::folder::Folder;
 
 const PATIENCE: Duration = Duration::from_secs(15);
 
 /// Waits until standard input ends, which is when the keeper does, then sweeps.
-pub fn clean_up(folder: &Folder) -> Outcome {
+pub fn clean_up(folder: &Folder) -> Result<(), String> {
     let mut nothing = Vec::new();
     io::stdin()
         .read_to_end(&mut nothing)
@@ -24,7 +23,7 @@ pub fn clean_up(folder: &Folder) -> Outcome {
 }
 
 /// Removes cgroups and folder. The mounts were the namespace's and are gone with it.
-pub(super) fn sweep(folder: &Folder) -> Outcome {
+pub(super) fn sweep(folder: &Folder) -> Result<(), String> {
     Cgroups::of(&cgroup_of(folder))?.remove()?;
     let deadline = Instant::now() + PATIENCE;
     loop {

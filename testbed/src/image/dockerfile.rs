@@ -8,14 +8,13 @@ use std::process::Command;
 
 use rustix::mount::mount_bind;
 
-use crate::command::{self, Outcome};
 use crate::files;
 
 /// The stage that copies a binary which is there already.
 const STAGE: &str = "prebuilt";
 
 /// Writes the image of this binary, under this name, to `archive`.
-pub(super) fn build(binary: &Path, reference: &str, archive: &Path) -> Outcome {
+pub(super) fn build(binary: &Path, reference: &str, archive: &Path) -> Result<(), String> {
     let scratch = archive.with_extension("scratch");
     files::create_folder(&scratch.join("context"))?;
     files::create_folder(&scratch.join("var-lib"))?;
@@ -24,12 +23,12 @@ pub(super) fn build(binary: &Path, reference: &str, archive: &Path) -> Outcome {
     let mut alone = Command::new("unshare");
     alone.args(["--mount", "--propagation", "private", "--"]).arg(this).arg("build-image");
     // The first word is where a command's cluster usually stands.
-    command::capture(alone.arg(reference).arg("--").arg(&scratch).arg(archive))?;
+    subprocess::capture(alone.arg(reference).arg("--").arg(&scratch).arg(archive))?;
     fs::remove_dir_all(&scratch).map_err(files::naming(&scratch))
 }
 
 /// What `build` starts in a mount namespace of its own: buildah writes to /var/lib/containers whatever `--root` says.
-pub fn build_alone(reference: &str, paths: &[OsString]) -> Outcome {
+pub fn build_alone(reference: &str, paths: &[OsString]) -> Result<(), String> {
     let [scratch, archive] = paths else {
         return Err("build-image needs two paths".to_owned());
     };
@@ -40,11 +39,11 @@ pub fn build_alone(reference: &str, paths: &[OsString]) -> Outcome {
     let mut build = buildah();
     build.args(["build", "--isolation", "chroot", "--timestamp", "0", "--target", STAGE]);
     build.args(["--tag", reference, "--file"]).arg(dockerfile).arg(scratch.join("context"));
-    command::capture(&mut build)?;
+    subprocess::capture(&mut build)?;
     let mut target = OsString::from("oci-archive:");
     target.push(archive);
     target.push(format!(":{reference}"));
-    command::capture(buildah().args(["push", reference]).arg(target)).map(drop)
+    subprocess::capture(buildah().args(["push", reference]).arg(target)).map(drop)
 }
 
 fn buildah() -> Command {

@@ -9,14 +9,13 @@ use sha2::{Digest, Sha256};
 
 use super::Image;
 use super::tar::Archive;
-use crate::command::Outcome;
 use crate::files;
 
 /// Mount points that programs and container runtimes expect.
 const FOLDERS: [&str; 5] = ["dev", "etc", "proc", "sys", "tmp"];
 
 /// Writes the archive as a whole or not at all.
-pub(super) fn write(image: &Image, to: &Path) -> Outcome {
+pub(super) fn write(image: &Image, to: &Path) -> Result<(), String> {
     let binary = files::read_bytes(&image.binary)?;
     let unfinished = to.with_extension("unfinished");
     let file = File::create(&unfinished).map_err(files::naming(&unfinished))?;

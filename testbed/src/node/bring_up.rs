@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::parts::{self, Starts};
 use super::{ADDRESS, NAME};
-use crate::command::{self, Outcome};
 use crate::files;
 use crate::folder::Folder;
 use crate::image::NEXT_AGIMO;
@@ -19,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const LOOK: Duration = Duration::from_millis(50);
 
 /// Brings the cluster up and leaves the file `up` or `failed`.
-pub fn bring_up(folder: &Folder) -> Outcome {
+pub fn bring_up(folder: &Folder) -> Result<(), String> {
     let result = steps(folder);
     match &result {
         Ok(()) => files::write(&folder.up(), "")?,
@@ -28,14 +27,14 @@ pub fn bring_up(folder: &Folder) -> Outcome {
     result
 }
 
-fn steps(folder: &Folder) -> Outcome {
+fn steps(folder: &Folder) -> Result<(), String> {
     let started = Instant::now();
     let say = |what: &str| println!("  {:>5.1} s  {what}", started.elapsed().as_secs_f64());
-    until("containerd to answer", folder, || command::succeeds(ctr().arg("version")))?;
+    until("containerd to answer", folder, || subprocess::succeeds(ctr().arg("version")))?;
     say("containerd answers");
     let imports = start_imports(folder)?;
     until("the API server to be ready", folder, || {
-        command::succeeds(kubectl(folder).args(["get", "--raw", "/readyz"]))
+        subprocess::succeeds(kubectl(folder).args(["get", "--raw", "/readyz"]))
     })?;
     say("API ready");
     for part in parts::of(folder).iter().filter(|part| part.starts == Starts::WithTheApi) {
@@ -48,7 +47,7 @@ fn steps(folder: &Folder) -> Outcome {
     say("node Ready");
     until("the node to be free of taints", folder, || says(folder, "{.spec.taints}", ""))?;
     until("the default service account", folder, || {
-        command::succeeds(kubectl(folder).args(["get", "serviceaccount", "default"]))
+        subprocess::succeeds(kubectl(folder).args(["get", "serviceaccount", "default"]))
     })?;
     say("pods can be scheduled");
     for (archive, mut import) in imports {
@@ -62,11 +61,11 @@ fn steps(folder: &Folder) -> Outcome {
         }
     }
     if folder.images().join("agimo.tar").exists() {
-        command::capture(ctr().args(["images", "tag"]).args(NEXT_AGIMO))?;
+        subprocess::capture(ctr().args(["images", "tag"]).args(NEXT_AGIMO))?;
     }
     say("images imported");
     until("the cluster's DNS", folder, || {
-        command::succeeds(
+        subprocess::succeeds(
             Command::new("getent").args(["hosts", "kubernetes.default.svc.cluster.local"]),
         )
     })?;
@@ -86,17 +85,14 @@ fn start_imports(folder: &Folder) -> Result<Vec<(PathBuf, Child)>, String> {
         import.args(["images", "import", "--local"]).arg(&archive).stdout(Stdio::null());
         // Beside its errors, ctr warns of cgroup v1 each time.
         import.stderr(output.try_clone().map_err(files::naming(&log))?);
-        let child = import
-            .spawn()
-            .map_err(|error| format!("`{}` did not start: {error}", command::typed(&import)))?;
-        imports.push((archive, child));
+        imports.push((archive, subprocess::spawn(&mut import)?));
     }
     Ok(imports)
 }
 
 /// Puts an image archive into the node's store.
-pub(crate) fn import(archive: &std::path::Path) -> Outcome {
-    command::capture(ctr().args(["images", "import", "--local"]).arg(archive)).map(drop)
+pub(crate) fn import(archive: &std::path::Path) -> Result<(), String> {
+    subprocess::capture(ctr().args(["images", "import", "--local"]).arg(archive)).map(drop)
 }
 
 /// kubectl as the cluster's administrator.
@@ -117,11 +113,11 @@ fn ctr() -> Command {
 
 fn says(folder: &Folder, path: &str, wanted: &str) -> bool {
     let output = format!("jsonpath={path}");
-    let asked = command::capture(kubectl(folder).args(["get", "node", NAME, "-o", &output]));
+    let asked = subprocess::capture(kubectl(folder).args(["get", "node", NAME, "-o", &output]));
     asked.is_ok_and(|answer| answer.trim() == wanted)
 }
 
-fn until(what: &str, folder: &Folder, mut holds: impl FnMut() -> bool) -> Outcome {
+fn until(what: &str, folder: &Folder, mut holds: impl FnMut() -> bool) -> Result<(), String> {
     let deadline = Instant::now() + PATIENCE;
     while !holds() {
         if Instant::now() > deadline {

@@ -3,7 +3,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use crate::command::{self, Outcome};
 use crate::files;
 use crate::folder::Folder;
 
@@ -16,20 +15,20 @@ pub(super) const FRONT_PROXY_AUTHORITY: &str = "front-proxy-ca";
 /// The certificate by which the API server shows itself to them.
 pub(super) const FRONT_PROXY: &str = "front-proxy";
 
-pub(super) fn write(folder: &Folder) -> Outcome {
+pub(super) fn write(folder: &Folder) -> Result<(), String> {
     let into = folder.state("certificates");
     files::create_folder(&into)?;
     let mut key = openssl(&into);
     // Not `genpkey`: the API server reads an elliptic key only in the older form (RFC 5915).
     key.args(["ecparam", "-name", "prime256v1", "-genkey", "-noout", "-out", SERVICE_ACCOUNTS]);
-    command::capture(&mut key)?;
+    subprocess::capture(&mut key)?;
 
     let (authority_key, authority) =
         (format!("{FRONT_PROXY_AUTHORITY}.key"), format!("{FRONT_PROXY_AUTHORITY}.crt"));
     let mut request = openssl(&into);
     request.args(["req", "-x509", "-nodes", "-days", "30"]).args(CURVE);
     request.args(["-subj", "/CN=front-proxy-ca", "-keyout", &authority_key, "-out", &authority]);
-    command::capture(&mut request)?;
+    subprocess::capture(&mut request)?;
 
     let mut request = openssl(&into);
     request.args(["req", "-x509", "-nodes", "-days", "30"]).args(CURVE);
@@ -38,7 +37,7 @@ pub(super) fn write(folder: &Folder) -> Outcome {
     request.args(["-addext", "basicConstraints=CA:FALSE"]);
     request.arg("-keyout").arg(format!("{FRONT_PROXY}.key"));
     request.arg("-out").arg(format!("{FRONT_PROXY}.crt"));
-    command::capture(&mut request)?;
+    subprocess::capture(&mut request)?;
     Ok(())
 }
 

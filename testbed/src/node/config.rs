@@ -1,6 +1,5 @@
 //! Fills the templates in `node/` in: every `{{name}}` has a value, and every value is written once.
 
-use crate::command::Outcome;
 use crate::files;
 use crate::folder::Folder;
 use crate::image::PAUSE;
@@ -22,7 +21,7 @@ const KUBECONFIG: &str = include_str!("../../node/kubeconfig.yaml");
 const RESOLV_CONF: &str = include_str!("../../node/resolv.conf");
 
 /// Writes every file that a part of the node reads.
-pub(super) fn write(folder: &Folder) -> Outcome {
+pub(super) fn write(folder: &Folder) -> Result<(), String> {
     let values = values(folder);
     let config = folder.config();
     files::create_folder(&config.join("cni"))?;

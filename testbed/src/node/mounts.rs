@@ -6,7 +6,6 @@ use std::path::Path;
 
 use rustix::mount::{MountFlags, mount, mount_bind};
 
-use crate::command::Outcome;
 use crate::files;
 use crate::folder::Folder;
 
@@ -23,7 +22,7 @@ const SETTINGS: [(&str, &str); 6] = [
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
 /// Mounts everything; only the node's first process calls this, once.
-pub(super) fn set_up(folder: &Folder) -> Outcome {
+pub(super) fn set_up(folder: &Folder) -> Result<(), String> {
     // Where it leads before /run is hidden: on many machines it is a link into it.
     let resolv_conf = fs::canonicalize(RESOLV_CONF).unwrap_or_else(|_| RESOLV_CONF.into());
     file_system("proc", Path::new("/proc"))?;
@@ -48,7 +47,7 @@ pub(super) fn set_up(folder: &Folder) -> Outcome {
 
 /// What runs in the node beside the pods asks the cluster's DNS: without it every look-up would wait for a server that
 /// cannot be reached from here.
-fn resolver(folder: &Folder, path: &Path) -> Outcome {
+fn resolver(folder: &Folder, path: &Path) -> Result<(), String> {
     let own = folder.config().join("resolv.conf");
     files::create_folder(&folder.config())?;
     // Filled by `config::write`; the mount stays on this very file.
@@ -62,12 +61,12 @@ fn resolver(folder: &Folder, path: &Path) -> Outcome {
     over(&own, path)
 }
 
-fn file_system(kind: &str, on: &Path) -> Outcome {
+fn file_system(kind: &str, on: &Path) -> Result<(), String> {
     mount(kind, on, kind, MountFlags::empty(), None)
         .map_err(|error| format!("mounting {kind} on {}: {error}", on.display()))
 }
 
-fn over(own: &Path, path: &Path) -> Outcome {
+fn over(own: &Path, path: &Path) -> Result<(), String> {
     mount_bind(own, path)
         .map_err(|error| format!("mounting {} over {}: {error}", own.display(), path.display()))
 }

@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::Command;
 
 use super::ADDRESS;
-use crate::command::{self, Outcome};
 use crate::files;
 
 /// A pair of links whose ends both stay here: many kernels have no dummy link. The default route is needed for
@@ -20,8 +19,8 @@ fn commands() -> String {
     )
 }
 
-pub(super) fn set_up() -> Outcome {
-    command::feed(Command::new("ip").args(["-batch", "-"]), &commands())?;
+pub(super) fn set_up() -> Result<(), String> {
+    subprocess::run_with_input(Command::new("ip").args(["-batch", "-"]), &commands())?;
     let forwarding = Path::new("/proc/sys/net/ipv4/ip_forward");
     std::fs::write(forwarding, "1").map_err(files::naming(forwarding))
 }

@@ -10,7 +10,6 @@ use rustix::process::{Pid, WaitOptions, wait};
 
 use super::parts::{self, Part, Starts};
 use super::search_path;
-use crate::command::Outcome;
 use crate::files;
 use crate::folder::{Folder, VARIABLE};
 
@@ -28,7 +27,7 @@ struct Supervised {
 }
 
 /// Runs for ever; the end of the bring-up with an error is in its own file.
-pub(super) fn supervise(folder: &Folder) -> Outcome {
+pub(super) fn supervise(folder: &Folder) -> Result<(), String> {
     let mut parts: Vec<Supervised> = Vec::new();
     for part in parts::of(folder) {
         files::create_folder(&folder.part(part.name))?;
@@ -52,7 +51,7 @@ pub(super) fn supervise(folder: &Folder) -> Outcome {
 }
 
 /// Its own process, so that here only parts have to be waited for.
-fn start_bring_up(folder: &Folder) -> Outcome {
+fn start_bring_up(folder: &Folder) -> Result<(), String> {
     let this = std::env::current_exe().map_err(|error| format!("finding testbed: {error}"))?;
     let mut command = Command::new(this);
     command.arg("bring-up").env(VARIABLE, folder.path()).env("PATH", search_path(folder)?);
@@ -63,7 +62,7 @@ fn start_bring_up(folder: &Folder) -> Outcome {
 // === impl Supervised ===
 
 impl Supervised {
-    fn start_if_due(&mut self, folder: &Folder) -> Outcome {
+    fn start_if_due(&mut self, folder: &Folder) -> Result<(), String> {
         let own = folder.part(self.part.name);
         if self.id.is_some() || Instant::now() < self.not_before || own.join("down").exists() {
             return Ok(());
@@ -88,7 +87,7 @@ impl Supervised {
     }
 
     /// If it is this one that died, it is to start again.
-    fn bury(&mut self, folder: &Folder, dead: Pid) -> Outcome {
+    fn bury(&mut self, folder: &Folder, dead: Pid) -> Result<(), String> {
         if self.id.is_none_or(|id| i64::from(id) != i64::from(dead.as_raw_pid())) {
             return Ok(());
         }

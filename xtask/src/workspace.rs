@@ -1,12 +1,9 @@
-//! Starts other programs in the root of the clone and says in words how they failed. It never goes through a shell.
+//! The root of the clone, and commands that run in it: cargo, and programs in `PATH` or the system folders.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-
-/// What a command ends with: nothing to say, or the one line that says why it failed.
-pub(crate) type Outcome = Result<(), String>;
 
 /// Where Debian puts servers; absent from the `PATH` of ordinary users.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -18,14 +15,16 @@ pub(crate) fn root() -> PathBuf {
 }
 
 /// The program or test of this name that a `cargo build` or `cargo test --no-run` makes, wherever it puts it.
-pub(crate) fn built(command: &mut Command, name: &str) -> Result<PathBuf, String> {
-    // Warnings and errors still reach the terminal, rendered.
-    let messages = capture(command.args(["--message-format", "json-render-diagnostics"]))?;
-    executable(&messages, name).ok_or_else(|| format!("`{}` made no `{name}`", typed(command)))
+pub(crate) fn build_executable(command: &mut Command, name: &str) -> Result<PathBuf, String> {
+    // Cargo writes rendered warnings and errors to standard error: they still reach the terminal.
+    command.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
+    let messages = subprocess::capture(command)?;
+    executable_path(&messages, name)
+        .ok_or_else(|| format!("`{}` built no `{name}`", subprocess::command_line(command)))
 }
 
 /// Where cargo puts what it builds.
-pub(crate) fn target() -> PathBuf {
+pub(crate) fn target_folder() -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {
         Some(folder) => root().join(folder),
         None => root().join("target"),
@@ -46,52 +45,13 @@ pub(crate) fn program(name: &str) -> Command {
     command
 }
 
-/// Runs to the end with our own output; a failure names the command as it could be typed.
-pub(crate) fn run(command: &mut Command) -> Outcome {
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("`{}` ended with {status}", typed(command))),
-        Err(error) => Err(format!("`{}` did not start: {error}", typed(command))),
-    }
-}
-
-/// Runs to the end and returns what it wrote to its standard output.
-pub(crate) fn capture(command: &mut Command) -> Result<String, String> {
-    let output = command
-        .stderr(Stdio::inherit())
-        .output()
-        .map_err(|error| format!("`{}` did not start: {error}", typed(command)))?;
-    if !output.status.success() {
-        return Err(format!("`{}` ended with {}", typed(command), output.status));
-    }
-    String::from_utf8(output.stdout)
-        .map_err(|_| format!("`{}` wrote something that is not UTF-8", typed(command)))
-}
-
-/// Whether it starts and succeeds; its output is of no interest.
-pub(crate) fn succeeds(command: &mut Command) -> bool {
-    command
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
-}
-
 /// Whether a program of this name is in `PATH` or the system folders.
 pub(crate) fn is_installed(name: &str) -> bool {
     env::split_paths(&search_path()).any(|folder| folder.join(name).is_file())
 }
 
-/// The command as one would type it, without its environment.
-pub(crate) fn typed(command: &Command) -> String {
-    let mut words = vec![command.get_program().to_string_lossy().into_owned()];
-    words.extend(command.get_args().map(|word| word.to_string_lossy().into_owned()));
-    words.join(" ")
-}
-
 /// Reads cargo's messages, one JSON object a line, without a parser: a path with quotes or backslashes in it is not found.
-fn executable(messages: &str, name: &str) -> Option<PathBuf> {
+fn executable_path(messages: &str, name: &str) -> Option<PathBuf> {
     let artifacts = messages.lines().filter(|line| line.contains("compiler-artifact"));
     let mut paths = artifacts.filter_map(|line| {
         let (_, rest) = line.split_once("\"executable\":\"")?;
@@ -117,29 +77,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_names_the_command_and_its_status() {
-        let error = run(program("sh").args(["-c", "exit 3"])).unwrap_err();
-        assert_eq!(error, "`sh -c exit 3` ended with exit status: 3");
-        let error = run(&mut program("no-such-program")).unwrap_err();
-        assert!(error.starts_with("`no-such-program` did not start"), "{error}");
-    }
-
-    #[test]
     fn what_cargo_made_is_found_by_its_name() {
         let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\n\
             {\"reason\":\"compiler-artifact\",\"executable\":\"/t/debug/agimo\",\"fresh\":true}\n\
             {\"reason\":\"compiler-artifact\",\"executable\":\"/t/debug/deps/cluster-0f\"}\n";
-        assert_eq!(executable(messages, "agimo"), Some(PathBuf::from("/t/debug/agimo")));
+        assert_eq!(executable_path(messages, "agimo"), Some(PathBuf::from("/t/debug/agimo")));
         assert_eq!(
-            executable(messages, "cluster"),
+            executable_path(messages, "cluster"),
             Some(PathBuf::from("/t/debug/deps/cluster-0f"))
         );
-        assert_eq!(executable(messages, "bench"), None);
+        assert_eq!(executable_path(messages, "bench"), None);
     }
 
     #[test]
     fn the_root_is_where_the_workspace_is() {
         assert!(root().join("xtask/Cargo.toml").is_file());
-        assert_eq!(capture(&mut program("pwd")).unwrap().trim(), root().to_string_lossy());
+        assert_eq!(
+            subprocess::capture(&mut program("pwd")).unwrap().trim(),
+            root().to_string_lossy()
+        );
     }
 }
