@@ -31,7 +31,7 @@ pub(super) fn build(recipe: &Recipe, into: &Path, log: &Path) -> Result<(), Stri
     let mut go = Command::new("setpriv");
     go.args(["--pdeathsig", "TERM", "go"]);
     pinned(&mut go, recipe);
-    go.args(["build", "-trimpath"]).arg(format!("-ldflags={}", recipe.linker_flags()));
+    go.args(["build", "-trimpath"]).arg(format!("-ldflags={}", recipe.linker_flags()?));
     if !recipe.tags.is_empty() {
         go.args(["-tags", recipe.tags]);
     }

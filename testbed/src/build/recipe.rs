@@ -13,8 +13,8 @@ pub(super) struct Recipe {
     /// What `go build` is given: this module's own package, or the tools that its `go.mod` lists.
     pub(super) package: &'static str,
     pub(super) tags: &'static str,
-    /// Beyond `-s -w`.
-    pub(super) linker: &'static str,
+    /// The Kubernetes module whose version, as `go.mod` requires it, the binary reports as its own.
+    pub(super) reports_version_of: Option<&'static str>,
     pub(super) programs: &'static [Program],
     /// The module whose `config/` is kept beside the binaries.
     pub(super) manifests_of: Option<&'static str>,
@@ -39,18 +39,13 @@ pub(super) struct Program {
 const OWN: &str = ".";
 const TOOLS: &str = "tool";
 
-/// Without these, clients read `v0.0.0-master` and refuse what is newer.
-const KUBERNETES_VERSION: &str = "-X k8s.io/component-base/version.gitVersion=v1.37.2 \
-    -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37 \
-    -X k8s.io/component-base/version.gitTreeState=clean";
-
 /// In the order in which they are built: the small ones first, so that a missing compiler or network shows at once.
 pub(super) const RECIPES: &[Recipe] = &[
     Recipe {
         name: "pause",
         package: OWN,
         tags: "",
-        linker: "",
+        reports_version_of: None,
         programs: &[],
         manifests_of: None,
         serves: Serves::EveryCluster,
@@ -60,7 +55,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         name: "sample",
         package: OWN,
         tags: "",
-        linker: "",
+        reports_version_of: None,
         programs: &[],
         manifests_of: None,
         serves: Serves::EveryCluster,
@@ -70,7 +65,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         name: "cni",
         package: TOOLS,
         tags: "",
-        linker: "",
+        reports_version_of: None,
         programs: &[
             program("host-local", "cni/host-local"),
             program("loopback", "cni/loopback"),
@@ -84,7 +79,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         name: "containerd",
         package: TOOLS,
         tags: "no_btrfs no_devmapper no_zfs",
-        linker: "",
+        reports_version_of: None,
         programs: &[
             program("containerd", "containerd"),
             program("containerd-shim-runc-v2", "containerd-shim-runc-v2"),
@@ -98,7 +93,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         name: "kubernetes",
         package: OWN,
         tags: "",
-        linker: KUBERNETES_VERSION,
+        reports_version_of: Some("k8s.io/kubernetes"),
         programs: &[
             program("kubernetes", "etcd"),
             program("kubernetes", "kube-apiserver"),
@@ -116,7 +111,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         name: "coredns",
         package: OWN,
         tags: "",
-        linker: "",
+        reports_version_of: None,
         programs: &[program("coredns", "coredns")],
         manifests_of: None,
         serves: Serves::EveryCluster,
@@ -126,7 +121,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         name: "prometheus",
         package: TOOLS,
         tags: "remove_all_sd,enable_kubernetes_sd",
-        linker: "",
+        reports_version_of: None,
         programs: &[],
         manifests_of: None,
         serves: Serves::AddOns,
@@ -136,7 +131,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         name: "keda",
         package: TOOLS,
         tags: "",
-        linker: "",
+        reports_version_of: None,
         programs: &[],
         manifests_of: Some("github.com/kedacore/keda/v2"),
         serves: Serves::AddOns,
@@ -146,7 +141,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         name: "kube-state-metrics",
         package: TOOLS,
         tags: "",
-        linker: "",
+        reports_version_of: None,
         programs: &[],
         manifests_of: None,
         serves: Serves::AddOns,
@@ -156,7 +151,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         name: "helm",
         package: TOOLS,
         tags: "",
-        linker: "",
+        reports_version_of: None,
         programs: &[program("helm", "helm")],
         manifests_of: None,
         serves: Serves::AddOns,
@@ -176,8 +171,18 @@ impl Recipe {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(self.name)
     }
 
-    pub(super) fn linker_flags(&self) -> String {
-        format!("-s -w {}", self.linker).trim().to_owned()
+    /// The value of `go build -ldflags`.
+    pub(super) fn linker_flags(&self) -> Result<String, String> {
+        let mut flags = "-s -w".to_owned();
+        if let Some(module) = self.reports_version_of {
+            let go_mod = self.sources().join("go.mod");
+            let version = required_version(&files::read(&go_mod)?, module).and_then(version_flags);
+            let version = version.ok_or_else(|| {
+                format!("{} requires no release v1.2.3 of {module}", go_mod.display())
+            })?;
+            flags.push_str(&version);
+        }
+        Ok(flags)
     }
 
     /// The hash of everything that decides what comes out: sources, pins, flags, compiler.
@@ -197,16 +202,64 @@ impl Recipe {
             let content = files::read_bytes(&sources.join(&name))?;
             pinned.push((name, content));
         }
-        let flags = format!("{} {} {}", self.package, self.tags, self.linker_flags());
+        let flags = format!("{} {} {}", self.package, self.tags, self.linker_flags()?);
         pinned.push(("flags".to_owned(), flags.into_bytes()));
         pinned.push(("compiler".to_owned(), compiler.as_bytes().to_vec()));
         Ok(hash(pinned.iter().map(|(name, content)| (name.as_str(), content.as_slice()))))
     }
 }
 
+/// The version of a module that the text of a `go.mod` requires (Go Modules Reference, "require directive").
+fn required_version<'a>(go_mod: &'a str, module: &str) -> Option<&'a str> {
+    go_mod.lines().find_map(|line| {
+        let line = line.split("//").next().unwrap_or_default().trim();
+        let words: Vec<&str> = line.strip_prefix("require ").unwrap_or(line).split(' ').collect();
+        match words[..] {
+            [path, version] if path == module => Some(version),
+            _ => None,
+        }
+    })
+}
+
+/// Sets the version that Kubernetes' programs report. Without it they report `v0.0.0-master`, which fails every check
+/// for a minimum version.
+fn version_flags(version: &str) -> Option<String> {
+    const PACKAGE: &str = "k8s.io/component-base/version";
+    let mut numbers = version.strip_prefix('v')?.split('.');
+    let (major, minor) = (numbers.next()?, numbers.next()?);
+    numbers.next()?;
+    Some(format!(
+        " -X {PACKAGE}.gitVersion={version} -X {PACKAGE}.gitMajor={major} -X {PACKAGE}.gitMinor={minor} \
+         -X {PACKAGE}.gitTreeState=clean"
+    ))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reported_version_is_the_required_one() {
+        let go_mod = "require k8s.io/single v1.2.3\n\nrequire (\n\tk8s.io/kubernetes v1.37.2\n\
+            \tk8s.io/other v0.1.0 // indirect\n)\n\nreplace k8s.io/replaced => k8s.io/replaced v0.9.0\n";
+        assert_eq!(required_version(go_mod, "k8s.io/single"), Some("v1.2.3"));
+        assert_eq!(required_version(go_mod, "k8s.io/kubernetes"), Some("v1.37.2"));
+        assert_eq!(required_version(go_mod, "k8s.io/other"), Some("v0.1.0"));
+        assert_eq!(required_version(go_mod, "k8s.io/replaced"), None);
+        assert_eq!(
+            version_flags("v1.37.2").as_deref(),
+            Some(
+                " -X k8s.io/component-base/version.gitVersion=v1.37.2 \
+                 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=37 \
+                 -X k8s.io/component-base/version.gitTreeState=clean"
+            )
+        );
+        assert_eq!(version_flags("v1.37"), None);
+        for recipe in RECIPES {
+            let flags = recipe.linker_flags().unwrap();
+            assert_eq!(flags.contains("gitVersion=v"), recipe.reports_version_of.is_some());
+        }
+    }
 
     #[test]
     fn pins_change_with_the_compiler_and_with_nothing_else() {
