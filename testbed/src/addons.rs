@@ -22,13 +22,12 @@ const PATIENCE: &str = "120s";
 /// How many targets Prometheus has once it sees the add-ons: itself and kube-state-metrics.
 const TARGETS: &str = "\"2\"]";
 
-/// Puts manifests, images and Helm where they are found inside, unless they are there.
+/// Puts manifests and images where they are found inside, unless they are there.
 fn furnish(folder: &Folder, built: &Built) -> Result<(), String> {
     let manifests = folder.manifests();
     if manifests.exists() {
         return Ok(());
     }
-    built.link_programs(&folder.programs())?;
     let keda = manifests.join("keda");
     files::copy_folder(&built.folder("keda")?.join("manifests"), &keda)?;
     files::write(&keda.join("kustomization.yaml"), KEDA)?;

@@ -18,7 +18,7 @@ mod recipe;
 pub enum Extent {
     /// What every cluster needs.
     Cluster,
-    /// KEDA, Prometheus, kube-state-metrics and Helm besides.
+    /// KEDA, Prometheus and kube-state-metrics besides.
     WithAddOns,
 }
 

@@ -154,7 +154,7 @@ pub(super) const RECIPES: &[Recipe] = &[
         reports_version_of: None,
         programs: &[program("helm", "helm")],
         manifests_of: None,
-        serves: Serves::AddOns,
+        serves: Serves::EveryCluster,
         takes: "about 4 minutes",
     },
 ];
@@ -267,6 +267,13 @@ mod tests {
             let pins = recipe.pins("go1.26.8").unwrap();
             assert_eq!(pins, recipe.pins("go1.26.8").unwrap(), "{}", recipe.name);
             assert_ne!(pins, recipe.pins("go1.26.9").unwrap(), "{}", recipe.name);
+        }
+    }
+
+    #[test]
+    fn every_program_of_the_node_is_built_for_every_cluster() {
+        for recipe in RECIPES.iter().filter(|recipe| recipe.serves != Serves::EveryCluster) {
+            assert!(recipe.programs.is_empty(), "{}", recipe.name);
         }
     }
 }
