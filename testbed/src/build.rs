@@ -1,5 +1,5 @@
-//! Builds everything that a cluster consists of, from pinned sources, into a cache outside the clone. It is the only
-//! part of the test bed that needs the network, and builds nothing twice.
+//! Builds every program of a cluster from pinned sources into a cache outside the clone. Only this part of the test bed
+//! uses the network.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -7,46 +7,54 @@ use std::time::Instant;
 
 use crate::files;
 use cache::Cache;
-use recipe::{RECIPES, Recipe, Serves};
+use recipe::{RECIPES, Recipe};
 
 pub(crate) mod cache;
 mod go;
 mod recipe;
 
-/// How much is to be built.
+/// How much is built.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Extent {
-    /// What every cluster needs.
+pub enum BuildScope {
+    /// The programs and images that every cluster needs.
     Cluster,
-    /// KEDA, Prometheus and kube-state-metrics besides.
-    WithAddOns,
+    /// Those and KEDA, Prometheus and kube-state-metrics.
+    ClusterAndAddOns,
 }
 
-/// Where each recipe's binaries are.
+/// Who needs a program or an image.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum RequiredBy {
+    EveryCluster,
+    AddOns,
+}
+
+/// The cache folders with the binaries of each recipe.
 #[derive(Clone, Debug)]
-pub struct Built {
+pub struct BuiltBinaries {
     folders: BTreeMap<&'static str, PathBuf>,
 }
 
-// === impl Built ===
+// === impl BuiltBinaries ===
 
-impl Built {
-    /// The folder with what this recipe makes.
+impl BuiltBinaries {
+    /// The folder with the binaries of this recipe.
     pub(crate) fn folder(&self, recipe: &str) -> Result<&Path, String> {
         let folder =
             self.folders.get(recipe).ok_or_else(|| format!("there is no recipe `{recipe}`"))?;
         Ok(folder)
     }
 
-    /// Makes `into` a folder of links by which the node calls its programs; plugins of the network in `cni` below it.
-    pub(crate) fn link_programs(&self, into: &Path) -> Result<(), String> {
-        files::create_folder(&into.join("cni"))?;
+    /// Fills `target` with links to the node's programs, under the names by which the node starts them. The CNI plugins
+    /// are in `cni` below it.
+    pub(crate) fn link_programs(&self, target: &Path) -> Result<(), String> {
+        files::create_folder(&target.join("cni"))?;
         for recipe in RECIPES {
             let Some(folder) = self.folders.get(recipe.name) else { continue };
             for program in recipe.programs {
-                let called = into.join(program.called);
-                if !called.exists() {
-                    files::link(&folder.join(program.binary), &called)?;
+                let link = target.join(program.link_name);
+                if !link.exists() {
+                    files::link(&folder.join(program.binary), &link)?;
                 }
             }
         }
@@ -54,8 +62,8 @@ impl Built {
     }
 }
 
-/// Builds what the cache does not hold yet, saying how far it is. A second process waits for the first.
-pub fn build(extent: Extent) -> Result<Built, String> {
+/// Builds what the cache does not hold and prints the progress. Only one process builds at a time; others wait for it.
+pub fn build(scope: BuildScope) -> Result<BuiltBinaries, String> {
     let cache = Cache::open()?;
     let _lock = cache.lock("build")?;
     let compiler = go::version()?;
@@ -63,29 +71,33 @@ pub fn build(extent: Extent) -> Result<Built, String> {
     let mut folders = BTreeMap::new();
     let recipes: Vec<&Recipe> = RECIPES
         .iter()
-        .filter(|recipe| extent == Extent::WithAddOns || recipe.serves == Serves::EveryCluster)
+        .filter(|recipe| {
+            scope == BuildScope::ClusterAndAddOns || recipe.required_by == RequiredBy::EveryCluster
+        })
         .collect();
     for (index, recipe) in recipes.iter().enumerate() {
-        let entry = cache.entry(recipe.name, &recipe.pins(&compiler)?);
+        let entry = cache.entry(recipe.name, &recipe.cache_key(&compiler)?);
         if !entry.is_dir() {
-            let place = format!("{}/{}", index + 1, recipes.len());
-            println!("test bed {place}: building {} ({})", recipe.name, recipe.takes);
-            let part_started = Instant::now();
-            cache.fill(&entry, |folder| make(recipe, folder, &cache.log(recipe.name)))?;
+            let position = format!("{}/{}", index + 1, recipes.len());
+            println!("test bed {position}: building {} ({})", recipe.name, recipe.usual_duration);
+            let recipe_started = Instant::now();
+            cache.create_entry(&entry, |folder| {
+                build_recipe(recipe, folder, &cache.log(recipe.name))
+            })?;
             println!(
-                "test bed {place}: {} built in {:.0} s (at {:.0} s)",
+                "test bed {position}: {} built in {:.0} s (at {:.0} s)",
                 recipe.name,
-                part_started.elapsed().as_secs_f64(),
+                recipe_started.elapsed().as_secs_f64(),
                 started.elapsed().as_secs_f64()
             );
         }
-        cache.used(&entry)?;
+        cache.mark_used(&entry)?;
         folders.insert(recipe.name, entry);
     }
-    Ok(Built { folders })
+    Ok(BuiltBinaries { folders })
 }
 
-fn make(recipe: &Recipe, folder: &Path, log: &Path) -> Result<(), String> {
+fn build_recipe(recipe: &Recipe, folder: &Path, log: &Path) -> Result<(), String> {
     go::build(recipe, folder, log)?;
     for program in recipe.programs {
         if !folder.join(program.binary).is_file() {

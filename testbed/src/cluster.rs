@@ -1,5 +1,5 @@
-//! A cluster seen from outside: starts the node in its namespaces, lets others in, and sees to it that nothing stays.
-//! What happens inside is the node's business.
+//! A cluster seen from outside: starts the node in its own namespaces, runs commands inside them, and removes everything
+//! afterwards. What the node does inside is in `node.rs`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::ErrorKind;
@@ -13,224 +13,227 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
 
-use crate::build::Built;
-use crate::files;
-use crate::folder::Folder;
-use crate::image::{self, Use};
+use crate::build::{BuiltBinaries, RequiredBy};
+use crate::cluster_folder::ClusterFolder;
+use crate::{files, image};
 use cgroups::Cgroups;
 
 mod cgroups;
+mod cleanup;
 mod enter;
-mod janitor;
 
+pub use cleanup::clean_up_after_owner;
+pub(crate) use enter::command_inside;
 pub use enter::enter;
-pub(crate) use enter::entering;
-pub use janitor::clean_up;
 
-const LOOK: Duration = Duration::from_millis(50);
-/// The bring-up has its own, shorter patience for each of its steps.
-const PATIENCE_TO_COME_UP: Duration = Duration::from_secs(300);
-const PATIENCE_TO_GO_DOWN: Duration = Duration::from_secs(30);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
+/// Longer than the sum of the usual step durations; each step of the bring-up has a shorter timeout of its own.
+const START_TIMEOUT: Duration = Duration::from_secs(300);
+const STOP_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What a cluster is to be given.
-#[derive(Clone, Debug)]
-pub struct Wanted<'a> {
-    /// An agimo to have as an image; without it the image is missing.
-    pub agimo: Option<&'a Path>,
-}
-
-/// A running cluster. It ends with this value, and with this process however that ends.
+/// A running cluster, owned by this process. It stops when this value is dropped and when the process ends in any way.
 #[derive(Debug)]
 pub struct Cluster {
-    folder: Folder,
+    folder: ClusterFolder,
     node: Child,
-    /// While this is open the janitor waits.
-    alive: Option<ChildStdin>,
-    janitor: Child,
+    /// The clean-up process begins when this is closed.
+    cleanup_stdin: Option<ChildStdin>,
+    cleanup: Child,
 }
 
-/// The cgroup that everything of this cluster runs in, in every hierarchy.
-pub(crate) fn cgroup_of(folder: &Folder) -> String {
+/// The name of the cgroup, in every hierarchy, in which all processes of this cluster run.
+pub(crate) fn cgroup_name(folder: &ClusterFolder) -> String {
     format!("agimo-testbed-{}", folder.name())
 }
 
 // === impl Cluster ===
 
 impl Cluster {
-    /// Starts it and waits until it can be used, saying how far it is.
-    pub fn start(folder: &Folder, built: &Built, wanted: &Wanted<'_>) -> Result<Cluster, String> {
-        must_be_root()?;
-        let lock = claim(folder)?;
-        let mut cluster = Cluster::launch(folder, lock, |folder| furnish(folder, built, wanted))?;
-        let deadline = Instant::now() + PATIENCE_TO_COME_UP;
+    /// Starts the cluster, prints the progress and returns when the cluster is ready for use. If `agimo` is the path of
+    /// an agimo binary, the node gets an image of it.
+    pub fn start(
+        folder: &ClusterFolder,
+        binaries: &BuiltBinaries,
+        agimo: Option<&Path>,
+    ) -> Result<Cluster, String> {
+        require_root()?;
+        let lock = create_locked_folder(folder)?;
+        let mut cluster =
+            Cluster::start_processes(folder, lock, |folder| fill_folder(folder, binaries, agimo))?;
+        let deadline = Instant::now() + START_TIMEOUT;
         while !folder.up().exists() {
             if let Ok(reason) = fs::read_to_string(folder.failed()) {
-                return Err(cluster.gone_wrong(&reason));
+                return Err(cluster.keep_logs_of_failure(&reason));
             }
             if let Ok(Some(status)) = cluster.node.try_wait() {
-                return Err(cluster.gone_wrong(&format!("the node ended with {status}")));
+                return Err(cluster.keep_logs_of_failure(&format!("the node ended with {status}")));
             }
             if Instant::now() > deadline {
-                return Err(cluster.gone_wrong("it did not come up in time"));
+                let reason = format!("the cluster is not up after {} s", START_TIMEOUT.as_secs());
+                return Err(cluster.keep_logs_of_failure(&reason));
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
         Ok(cluster)
     }
 
-    pub fn folder(&self) -> &Folder {
+    pub fn folder(&self) -> &ClusterFolder {
         &self.folder
     }
 
-    /// Waits for the node's end, which only an accident brings.
-    pub fn keep(mut self) -> Result<(), String> {
+    /// Waits until the node ends, which is always an error: a cluster is stopped by ending its owner.
+    pub fn wait(mut self) -> Result<(), String> {
         let status = self.node.wait().map_err(|error| format!("waiting for the node: {error}"))?;
         Err(format!("the node ended with {status}"))
     }
 
-    fn launch(
-        folder: &Folder,
+    fn start_processes(
+        folder: &ClusterFolder,
         lock: File,
-        furnish: impl FnOnce(&Folder) -> Result<(), String>,
+        fill_folder: impl FnOnce(&ClusterFolder) -> Result<(), String>,
     ) -> Result<Cluster, String> {
-        let this = std::env::current_exe().map_err(|error| format!("finding testbed: {error}"))?;
-        // The janitor first: from here on, whatever fails is cleared away.
-        let mut janitor = Command::new(&this);
-        janitor.arg("clean-up").arg(folder.name()).process_group(0);
-        // Its standard output is the lock: it holds that until everything is gone.
-        janitor.stdin(Stdio::piped()).stdout(lock);
-        let mut janitor = janitor.spawn().map_err(|e| format!("testbed clean-up: {e}"))?;
-        let alive = janitor.stdin.take();
+        let testbed =
+            std::env::current_exe().map_err(|error| format!("finding testbed: {error}"))?;
+        // The clean-up process is the first to start, so that it also removes what a failed start leaves behind.
+        let mut cleanup = Command::new(&testbed);
+        cleanup.arg("clean-up").arg(folder.name()).process_group(0);
+        // It inherits the locked file as its standard output and so holds the lock until everything is removed.
+        cleanup.stdin(Stdio::piped()).stdout(lock);
+        let mut cleanup = cleanup.spawn().map_err(|e| format!("testbed clean-up: {e}"))?;
+        let cleanup_stdin = cleanup.stdin.take();
 
-        files::write(&folder.keeper_id(), std::process::id().to_string())?;
-        furnish(folder)?;
-        let cgroup = cgroup_of(folder);
-        Cgroups::create(&cgroup)?;
-        let mut node = Command::new(&this);
-        node.arg("launch").arg(folder.name()).arg(std::process::id().to_string());
+        files::write(&folder.owner_id(), std::process::id().to_string())?;
+        fill_folder(folder)?;
+        Cgroups::create(&cgroup_name(folder))?;
+        let mut node = Command::new(&testbed);
+        node.arg("start-node").arg(folder.name()).arg(std::process::id().to_string());
         node.stdin(Stdio::null());
-        let node = node.spawn().map_err(|e| format!("testbed launch: {e}"))?;
-        Ok(Cluster { folder: folder.clone(), node, alive, janitor })
+        let node = node.spawn().map_err(|e| format!("testbed start-node: {e}"))?;
+        Ok(Cluster { folder: folder.clone(), node, cleanup_stdin, cleanup })
     }
 
-    /// Keeps the logs, which would go with the cluster.
-    fn gone_wrong(&self, reason: &str) -> String {
-        let kept =
+    /// Copies the logs, which would be removed with the cluster, and returns the reason with the path of the copy.
+    fn keep_logs_of_failure(&self, reason: &str) -> String {
+        let copy =
             std::env::temp_dir().join(format!("agimo-failed-cluster-{}", self.folder.name()));
-        let _ = fs::remove_dir_all(&kept);
-        match files::copy_folder(&self.folder.logs(), &kept) {
-            Ok(()) => format!("{reason}; its logs are kept in {}", kept.display()),
-            Err(error) => format!("{reason}; its logs are lost: {error}"),
+        let _ = fs::remove_dir_all(&copy);
+        match files::copy_folder(&self.folder.logs(), &copy) {
+            Ok(()) => format!("{reason}; its logs are kept in {}", copy.display()),
+            Err(error) => format!("{reason}; copying its logs failed: {error}"),
         }
     }
 }
 
 impl Drop for Cluster {
     fn drop(&mut self) {
-        // unshare takes the node with it (--kill-child), the node everything inside.
+        // The end of `unshare` kills the node (--kill-child), and with it every process in its PID namespace.
         let _ = self.node.kill();
         let _ = self.node.wait();
-        drop(self.alive.take());
-        let _ = self.janitor.wait();
+        drop(self.cleanup_stdin.take());
+        let _ = self.cleanup.wait();
     }
 }
 
-/// Becomes `unshare` and by that the parent of the node, tied to the life of the keeper. Called by `Cluster::launch` in
-/// a process of its own, because only the process itself can tie and move itself.
-pub fn launch(folder: &Folder, keeper: &str) -> Result<(), String> {
+/// Replaces this process by `unshare`, the parent of the node. It runs in a process of its own, because a process can
+/// only set its own parent-death signal and only join a cgroup itself.
+pub fn start_node(folder: &ClusterFolder, owner: &str) -> Result<(), String> {
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| format!("prctl: {e}"))?;
-    if getppid().map(Pid::as_raw_pid).map(|id| id.to_string()).as_deref() != Some(keeper) {
-        return Err("the keeper is gone already".to_owned());
+    if getppid().map(Pid::as_raw_pid).map(|id| id.to_string()).as_deref() != Some(owner) {
+        return Err("the owner process has already ended".to_owned());
     }
-    Cgroups::of(&cgroup_of(folder))?.join()?;
-    let this = std::env::current_exe().map_err(|error| format!("finding testbed: {error}"))?;
+    Cgroups::named(&cgroup_name(folder))?.join()?;
+    let testbed = std::env::current_exe().map_err(|error| format!("finding testbed: {error}"))?;
     let mut unshare = Command::new("unshare");
     unshare.args(["--net", "--mount", "--pid", "--ipc", "--uts", "--fork", "--kill-child"]);
-    unshare.args(["--propagation", "private", "--"]).arg(this).arg("node").arg(folder.name());
+    unshare.args(["--propagation", "private", "--"]).arg(testbed).arg("node").arg(folder.name());
     let error = unshare.exec();
     Err(subprocess::start_error(&unshare, &error))
 }
 
-/// Ends the cluster of this name and waits until nothing of it is left.
-pub fn down(folder: &Folder) -> Result<(), String> {
-    must_be_root()?;
-    if is_free(folder)? {
+/// Stops the cluster and returns when everything that belongs to it is removed.
+pub fn down(folder: &ClusterFolder) -> Result<(), String> {
+    require_root()?;
+    if is_unlocked(folder)? {
         if folder.path().exists() {
-            return janitor::sweep(folder);
+            return cleanup::remove_remains(folder);
         }
         return Err(format!("there is no cluster `{}`", folder.name()));
     }
-    let id = files::read(&folder.keeper_id())?;
+    let id = files::read(&folder.owner_id())?;
     let id = id.trim().parse().ok().and_then(Pid::from_raw);
-    let id = id.ok_or_else(|| format!("{} holds no number", folder.keeper_id().display()))?;
-    // It may have gone this moment.
+    let id = id.ok_or_else(|| format!("{} contains no process ID", folder.owner_id().display()))?;
+    // An error means that the owner has just ended.
     let _ = rustix::process::kill_process(id, Signal::TERM);
-    let deadline = Instant::now() + PATIENCE_TO_GO_DOWN;
+    let deadline = Instant::now() + STOP_TIMEOUT;
     while folder.path().exists() {
         if Instant::now() > deadline {
-            return Err(format!("{} is still there", folder.path().display()));
+            return Err(format!("{} still exists", folder.path().display()));
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }
 
-/// Whether a cluster can be used.
-pub fn is_up(folder: &Folder) -> bool {
-    folder.up().exists() && is_free(folder).is_ok_and(|free| !free)
+/// Whether the cluster is ready for use.
+pub fn is_up(folder: &ClusterFolder) -> bool {
+    folder.up().exists() && is_unlocked(folder).is_ok_and(|unlocked| !unlocked)
 }
 
-fn must_be_root() -> Result<(), String> {
+fn require_root() -> Result<(), String> {
     if rustix::process::geteuid().is_root() {
         return Ok(());
     }
-    Err("a cluster needs root for its namespaces, mounts and cgroups: run this as root, or leave the cluster tests \
-         out with `cargo xtask test --no-cluster`"
+    Err("a cluster needs root for its namespaces, mounts and cgroups: run this as root, or skip the cluster tests with \
+         `cargo xtask test --no-cluster`"
         .to_owned())
 }
 
-/// Makes the folder ours, clearing away what a cluster whose janitor was killed left behind.
-fn claim(folder: &Folder) -> Result<File, String> {
+/// Creates the folder and locks it, after removing the remains of a cluster whose clean-up process was killed.
+fn create_locked_folder(folder: &ClusterFolder) -> Result<File, String> {
     if folder.path().exists() {
-        if !is_free(folder)? {
+        if !is_unlocked(folder)? {
             return Err(format!(
-                "there is a cluster `{0}` already: `testbed down {0}` ends it",
+                "cluster `{0}` already exists: `testbed down {0}` stops it",
                 folder.name()
             ));
         }
-        janitor::sweep(folder)?;
+        cleanup::remove_remains(folder)?;
     }
-    let made = fs::DirBuilder::new().mode(0o700).create(folder.path());
-    made.map_err(files::naming(folder.path()))?;
+    let created = fs::DirBuilder::new().mode(0o700).create(folder.path());
+    created.map_err(files::with_path(folder.path()))?;
     let lock = open_lock(folder)?;
     flock(&lock, FlockOperation::NonBlockingLockExclusive)
         .map_err(|error| format!("{}: {error}", folder.lock().display()))?;
     Ok(lock)
 }
 
-/// Whether nobody holds the lock.
-fn is_free(folder: &Folder) -> Result<bool, String> {
+/// Whether no process holds the lock of the cluster.
+fn is_unlocked(folder: &ClusterFolder) -> Result<bool, String> {
     match OpenOptions::new().write(true).open(folder.lock()) {
         Ok(lock) => Ok(flock(&lock, FlockOperation::NonBlockingLockExclusive).is_ok()),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(true),
-        Err(error) => Err(files::naming(&folder.lock())(error)),
+        Err(error) => Err(files::with_path(&folder.lock())(error)),
     }
 }
 
-fn open_lock(folder: &Folder) -> Result<File, String> {
+fn open_lock(folder: &ClusterFolder) -> Result<File, String> {
     let mut options = OpenOptions::new();
     options.create(true).truncate(false).write(true);
-    options.open(folder.lock()).map_err(files::naming(&folder.lock()))
+    options.open(folder.lock()).map_err(files::with_path(&folder.lock()))
 }
 
-/// Everything that the node finds in its folder.
-fn furnish(folder: &Folder, built: &Built, wanted: &Wanted<'_>) -> Result<(), String> {
+/// Writes the programs and images that the node reads from its folder.
+fn fill_folder(
+    folder: &ClusterFolder,
+    binaries: &BuiltBinaries,
+    agimo: Option<&Path>,
+) -> Result<(), String> {
     files::create_folder(&folder.logs())?;
     files::create_folder(&folder.images())?;
-    built.link_programs(&folder.programs())?;
-    image::provide(built, Use::Always, &folder.images())?;
-    if let Some(agimo) = wanted.agimo {
-        image::provide_agimo(agimo, &folder.images())?;
+    binaries.link_programs(&folder.programs())?;
+    image::link_images(binaries, RequiredBy::EveryCluster, &folder.images())?;
+    if let Some(agimo) = agimo {
+        image::build_agimo_image(agimo, &folder.images())?;
     }
     Ok(())
 }

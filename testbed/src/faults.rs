@@ -1,5 +1,5 @@
-//! Breaks things on purpose, from a test that runs inside the cluster: parts of Kubernetes and ways between addresses.
-//! Whoever breaks something mends it; nothing here waits for the cluster to notice.
+//! Injects faults from a test that runs inside the cluster: stops components of Kubernetes, drops and delays packets. The
+//! caller ends each fault; no function here waits until Kubernetes has noticed it.
 
 use std::fs::{self, File, OpenOptions};
 use std::net::Ipv4Addr;
@@ -10,200 +10,204 @@ use std::time::{Duration, Instant};
 use rustix::fs::{FlockOperation, flock};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
+use crate::cluster_folder::ClusterFolder;
 use crate::files;
-use crate::folder::Folder;
-use crate::node::parts::NAMES;
+use crate::node::components::COMPONENT_NAMES;
 
-/// How long a part may take to end by itself once it was asked to.
-const PATIENCE_TO_STOP: Duration = Duration::from_secs(2);
-/// How long the supervisor may take to start a part, and the kernel to end one.
-const PATIENCE: Duration = Duration::from_secs(10);
-const LOOK: Duration = Duration::from_millis(10);
+/// How long a component has to end after SIGTERM before it gets SIGKILL.
+const GRACEFUL_STOP_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long the supervisor may take to start a component, and the kernel to end one.
+const TIMEOUT: Duration = Duration::from_secs(10);
+const POLL_INTERVAL: Duration = Duration::from_millis(10);
 
-/// A part of the node: `etcd`, `kube-apiserver`, `kubelet`, `containerd` and so on.
+/// A component of the node: `etcd`, `kube-apiserver`, `kubelet`, `containerd` and so on.
 #[derive(Clone, Debug)]
-pub struct Part {
-    folder: Folder,
+pub struct Component {
+    folder: ClusterFolder,
     name: &'static str,
 }
 
-/// A claim on the cluster that ends with this value.
+/// A lock on the cluster among tests of all processes, released when this value is dropped.
 #[derive(Debug)]
-pub struct Claim {
-    _lock: File,
+pub struct ClusterLock {
+    _file: File,
 }
 
-/// Waits until no test of any process has the cluster to itself. For every test that would suffer from such a one.
-pub fn among_others() -> Result<Claim, String> {
-    claim(FlockOperation::LockShared)
+/// Waits until no test holds the exclusive lock. For tests that need an undisturbed cluster.
+pub fn lock_shared() -> Result<ClusterLock, String> {
+    lock(FlockOperation::LockShared)
 }
 
-/// Waits until no other test claims the cluster, and keeps them waiting. For tests that break what all share.
-pub fn alone() -> Result<Claim, String> {
-    claim(FlockOperation::LockExclusive)
+/// Waits until no other test holds a lock, and keeps others waiting. For tests that break what all tests share.
+pub fn lock_exclusive() -> Result<ClusterLock, String> {
+    lock(FlockOperation::LockExclusive)
 }
 
-/// From now on no packet reaches this address or comes from it, as when a cable is pulled: nobody is told. The
-/// kubelet's probes, which come from the node, are cut off too.
-pub fn cut(pod: Ipv4Addr) -> Result<(), String> {
-    nft(&format!("{}add element inet {TABLE} cut {{ {pod} }}\n", tables()))
+/// Drops every packet to and from this address from now on, as an unplugged cable does: neither side gets an error. It
+/// also drops the kubelet's probes, which the node sends.
+pub fn block_pod(pod: Ipv4Addr) -> Result<(), String> {
+    nft(&format!("{}add element inet {TABLE} pods {{ {pod} }}\n", create_table()))
 }
 
-/// Mends what `cut` did.
-pub fn restore(pod: Ipv4Addr) -> Result<(), String> {
-    nft(&format!("delete element inet {TABLE} cut {{ {pod} }}\n"))
+/// Ends `block_pod`.
+pub fn unblock_pod(pod: Ipv4Addr) -> Result<(), String> {
+    nft(&format!("delete element inet {TABLE} pods {{ {pod} }}\n"))
 }
 
-/// Cuts the way between two pods and leaves all others, the kubelet's included.
-pub fn cut_between(one: Ipv4Addr, other: Ipv4Addr) -> Result<(), String> {
-    nft(&format!("{}add element inet {TABLE} apart {}\n", tables(), both_ways(one, other)))
+/// Drops every packet between these two pods. All other traffic, the kubelet's included, passes.
+pub fn block_between(one: Ipv4Addr, other: Ipv4Addr) -> Result<(), String> {
+    let pairs = both_directions(one, other);
+    nft(&format!("{}add element inet {TABLE} pairs {pairs}\n", create_table()))
 }
 
-/// Mends what `cut_between` did.
-pub fn restore_between(one: Ipv4Addr, other: Ipv4Addr) -> Result<(), String> {
-    nft(&format!("delete element inet {TABLE} apart {}\n", both_ways(one, other)))
+/// Ends `block_between`.
+pub fn unblock_between(one: Ipv4Addr, other: Ipv4Addr) -> Result<(), String> {
+    nft(&format!("delete element inet {TABLE} pairs {}\n", both_directions(one, other)))
 }
 
-/// Holds every packet to this pod back for so long. Needs the kernel's netem; zero ends it.
-pub fn delay(pod: Ipv4Addr, by: Duration) -> Result<(), String> {
+/// Delays every packet to this pod by this duration; zero ends the delay. Needs the kernel's netem.
+pub fn delay_pod(pod: Ipv4Addr, delay: Duration) -> Result<(), String> {
     let route = subprocess::capture(Command::new("ip").args(["route", "get", &pod.to_string()]))?;
     let mut words = route.split_whitespace().skip_while(|&word| word != "dev");
     let link = words.nth(1).ok_or_else(|| format!("no link leads to {pod}: {route}"))?;
-    if by.is_zero() {
+    if delay.is_zero() {
         return subprocess::capture(Command::new("tc").args(["qdisc", "del", "dev", link, "root"]))
             .map(drop);
     }
-    let delay = format!("{}us", by.as_micros());
+    let delay = format!("{}us", delay.as_micros());
     let mut tc = Command::new("tc");
     tc.args(["qdisc", "replace", "dev", link, "root", "netem", "delay", &delay]);
     match subprocess::capture(&mut tc) {
         Err(error) if error.contains("kind is unknown") => {
-            Err("this kernel has no netem (CONFIG_NET_SCH_NETEM), so nothing can be delayed"
+            Err("this kernel cannot delay packets: it has no netem (CONFIG_NET_SCH_NETEM)"
                 .to_owned())
         }
         result => result.map(drop),
     }
 }
 
-// === impl Part ===
+// === impl Component ===
 
-impl Part {
-    /// The part of the cluster around this process.
-    pub fn named(name: &str) -> Result<Part, String> {
-        let known = NAMES.into_iter().find(|&known| known == name);
-        let name = known.ok_or_else(|| format!("`{name}` is none of {}", NAMES.join(", ")))?;
-        Ok(Part { folder: Folder::around_us()?, name })
+impl Component {
+    /// A component of the cluster inside which this process runs.
+    pub fn named(name: &str) -> Result<Component, String> {
+        let known = COMPONENT_NAMES.into_iter().find(|&known| known == name);
+        let name =
+            known.ok_or_else(|| format!("`{name}` is none of {}", COMPONENT_NAMES.join(", ")))?;
+        Ok(Component { folder: ClusterFolder::from_environment()?, name })
     }
 
-    /// Its process at the moment, as numbered inside.
-    pub fn id(&self) -> Option<u32> {
+    /// The ID of its process, in the cluster's PID namespace, if it runs.
+    pub fn process_id(&self) -> Option<u32> {
         fs::read_to_string(self.file("pid")).ok()?.trim().parse().ok()
     }
 
-    /// Ends it at once, as a crash does. The node starts it again a fifth of a second later.
+    /// Kills the process, as a crash does. The supervisor restarts it after 200 ms.
     pub fn kill(&self) -> Result<(), String> {
-        let id = self.running()?;
+        let id = self.running_process()?;
         self.signal(id, Signal::KILL)?;
-        self.until("end", PATIENCE, || !is_alive(id))
+        self.wait_until("end", TIMEOUT, || !is_alive(id))
     }
 
-    /// Ends it and keeps it down.
+    /// Stops the process and keeps the supervisor from restarting it.
     pub fn stop(&self) -> Result<(), String> {
         files::write(&self.file("down"), "")?;
         let Some(id) = self.process() else { return Ok(()) };
         self.signal(id, Signal::TERM)?;
-        if self.until("end", PATIENCE_TO_STOP, || !is_alive(id)).is_err() {
+        if self.wait_until("end", GRACEFUL_STOP_TIMEOUT, || !is_alive(id)).is_err() {
             self.signal(id, Signal::KILL)?;
         }
-        self.until("end", PATIENCE, || !is_alive(id))
+        self.wait_until("end", TIMEOUT, || !is_alive(id))
     }
 
-    /// Has it started again; whether it is of use yet is another question.
+    /// Lets the supervisor start the process and returns when it has; the component may not be ready yet.
     pub fn start(&self) -> Result<(), String> {
         if self.file("down").exists() {
-            fs::remove_file(self.file("down")).map_err(files::naming(&self.file("down")))?;
+            fs::remove_file(self.file("down")).map_err(files::with_path(&self.file("down")))?;
         }
-        self.until("start", PATIENCE, || self.process().is_some())
+        self.wait_until("start", TIMEOUT, || self.process().is_some())
     }
 
-    /// Stops it in its tracks: its connections stay open and nothing answers.
+    /// Suspends the process (SIGSTOP): its connections stay open and it does not answer.
     pub fn pause(&self) -> Result<(), String> {
-        self.signal(self.running()?, Signal::STOP)
+        self.signal(self.running_process()?, Signal::STOP)
     }
 
+    /// Ends `pause`.
     pub fn resume(&self) -> Result<(), String> {
-        self.signal(self.running()?, Signal::CONT)
+        self.signal(self.running_process()?, Signal::CONT)
     }
 
     fn file(&self, name: &str) -> std::path::PathBuf {
-        self.folder.part(self.name).join(name)
+        self.folder.component(self.name).join(name)
     }
 
     fn process(&self) -> Option<Pid> {
-        Pid::from_raw(i32::try_from(self.id()?).ok()?)
+        Pid::from_raw(i32::try_from(self.process_id()?).ok()?)
     }
 
-    fn running(&self) -> Result<Pid, String> {
-        self.process().ok_or_else(|| format!("{} does not run", self.name))
+    fn running_process(&self) -> Result<Pid, String> {
+        self.process().ok_or_else(|| format!("{} is not running", self.name))
     }
 
     fn signal(&self, id: Pid, signal: Signal) -> Result<(), String> {
         kill_process(id, signal).map_err(|error| format!("{signal:?} to {}: {error}", self.name))
     }
 
-    fn until(
+    fn wait_until(
         &self,
-        what: &str,
-        patience: Duration,
-        holds: impl Fn() -> bool,
+        verb: &str,
+        timeout: Duration,
+        condition: impl Fn() -> bool,
     ) -> Result<(), String> {
-        let deadline = Instant::now() + patience;
-        while !holds() {
+        let deadline = Instant::now() + timeout;
+        while !condition() {
             if Instant::now() > deadline {
-                return Err(format!("{} does not {what}", self.name));
+                return Err(format!("{} did not {verb} within {timeout:?}", self.name));
             }
-            thread::sleep(LOOK);
+            thread::sleep(POLL_INTERVAL);
         }
         Ok(())
     }
 }
 
-/// Until the supervisor has buried it, a dead process still counts as alive; that takes it a few milliseconds.
+/// A process that has ended counts as alive until the supervisor reaps it, a few milliseconds later.
 fn is_alive(id: Pid) -> bool {
     test_kill_process(id).is_ok()
 }
 
-fn claim(how: FlockOperation) -> Result<Claim, String> {
-    let path = Folder::around_us()?.path().join("claims");
+fn lock(operation: FlockOperation) -> Result<ClusterLock, String> {
+    let path = ClusterFolder::from_environment()?.path().join("tests.lock");
     let open = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
-    let lock = open.map_err(files::naming(&path))?;
-    flock(&lock, how).map_err(|error| format!("{}: {error}", path.display()))?;
-    Ok(Claim { _lock: lock })
+    let file = open.map_err(files::with_path(&path))?;
+    flock(&file, operation).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(ClusterLock { _file: file })
 }
 
 const TABLE: &str = "agimo-faults";
 
-/// The table that drops what is cut off; made anew with each cut, which leaves what is in its sets. The hooks come after
-/// kube-proxy's translation of service addresses, so that a pod is cut off by every name.
-fn tables() -> String {
+/// Commands that create the table which drops packets. They run before each new fault and leave the elements of the sets
+/// unchanged. The hooks come after kube-proxy's translation of service addresses, so the rules also match packets that
+/// were sent to a Service.
+fn create_table() -> String {
     let mut text = format!(
         "add table inet {TABLE}\n\
-         add set inet {TABLE} cut {{ type ipv4_addr; }}\n\
-         add set inet {TABLE} apart {{ type ipv4_addr . ipv4_addr; }}\n"
+         add set inet {TABLE} pods {{ type ipv4_addr; }}\n\
+         add set inet {TABLE} pairs {{ type ipv4_addr . ipv4_addr; }}\n"
     );
     for hook in ["input", "forward", "output"] {
         text.push_str(&format!(
             "add chain inet {TABLE} {hook} {{ type filter hook {hook} priority 0; }}\n\
              flush chain inet {TABLE} {hook}\n\
-             add rule inet {TABLE} {hook} ip saddr @cut drop\n\
-             add rule inet {TABLE} {hook} ip daddr @cut drop\n\
-             add rule inet {TABLE} {hook} ip saddr . ip daddr @apart drop\n"
+             add rule inet {TABLE} {hook} ip saddr @pods drop\n\
+             add rule inet {TABLE} {hook} ip daddr @pods drop\n\
+             add rule inet {TABLE} {hook} ip saddr . ip daddr @pairs drop\n"
         ));
     }
     text
 }
 
-fn both_ways(one: Ipv4Addr, other: Ipv4Addr) -> String {
+fn both_directions(one: Ipv4Addr, other: Ipv4Addr) -> String {
     format!("{{ {one} . {other}, {other} . {one} }}")
 }
 

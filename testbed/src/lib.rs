@@ -1,11 +1,11 @@
-//! A Kubernetes cluster of one node for agimo's tests: built from source, run in namespaces of its own, gone without a
-//! trace. It knows nothing of agimo but the binary that it wraps into an image, and leaves the machine as it was.
+//! A single-node Kubernetes cluster for agimo's tests: built from source and run in namespaces of its own. It knows
+//! nothing of agimo but the binary that it packs into an image, and leaves nothing behind on the machine.
 
 pub mod addons;
 pub mod build;
 pub mod cluster;
+pub mod cluster_folder;
 pub mod faults;
-pub mod folder;
 pub mod image;
 pub mod node;
 

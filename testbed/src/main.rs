@@ -1,41 +1,42 @@
-//! The command line of the test bed: for people by way of `cargo xtask cluster`, and for the processes that a cluster
-//! consists of, which are this same program. It decides nothing.
+//! The command line of the test bed. People use it through `cargo xtask cluster`; the processes of a cluster are
+//! started by it too.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use testbed::build::Extent;
-use testbed::cluster::{self, Cluster, Wanted};
-use testbed::folder::Folder;
+use testbed::build::BuildScope;
+use testbed::cluster::{self, Cluster};
+use testbed::cluster_folder::ClusterFolder;
 use testbed::{addons, build, image, node};
 
 mod session;
 
-/// What a command ends with; most have no status of their own.
-type Ended = Result<ExitCode, String>;
+/// Exit code of a command, or the reason why it failed.
+type CommandResult = Result<ExitCode, String>;
 
-const USAGE: &str = "testbed: a Kubernetes cluster of one node in namespaces of its own
+const USAGE: &str = "testbed: a single-node Kubernetes cluster in namespaces of its own
 
-  build                                      build what is not built yet (needs the network)
-  up NAME [--addons] [--agimo PATH]          start a cluster that stays
+  build                                      build every program that is not in the cache (needs the network)
+  up NAME [--addons] [--agimo PATH]          start a cluster that runs until `down`
   with NAME [--addons] [--agimo PATH] [--keep-logs FOLDER] -- COMMAND..
-                                             start a cluster, run the command outside, end the cluster
-  enter NAME -- COMMAND..                    run a command inside; also as cargo's runner
+                                             start a cluster, run the command outside it, stop the cluster
+  enter NAME -- COMMAND..                    run a command inside the cluster; usable as cargo's runner
   addons NAME                                install KEDA, Prometheus and kube-state-metrics
   status                                     list the clusters
-  down NAME                                  end a cluster";
+  down NAME                                  stop a cluster and remove everything that belongs to it";
 
-/// The words after the command's name.
+/// The arguments after the command's name.
 #[derive(Debug, Default, PartialEq)]
 struct Arguments {
     name: Option<String>,
-    rest: Vec<String>,
+    /// Positional arguments after the name.
+    further: Vec<String>,
     addons: bool,
     agimo: Option<PathBuf>,
     keep_logs: Option<PathBuf>,
-    /// What stands after `--`.
+    /// The arguments after `--`.
     command: Vec<OsString>,
 }
 
@@ -54,37 +55,38 @@ fn main() -> ExitCode {
     }
 }
 
-fn dispatch(verb: &str, arguments: &Arguments) -> Ended {
+fn dispatch(verb: &str, arguments: &Arguments) -> CommandResult {
     match verb {
-        "build" => build::build(Extent::WithAddOns).map(drop),
+        "build" => build::build(BuildScope::ClusterAndAddOns).map(drop),
         "up" => session::up(&arguments.folder()?, arguments.addons, arguments.agimo()),
         "with" => return session::with(&arguments.folder()?, arguments),
         "enter" => cluster::enter(&arguments.folder()?, &arguments.command),
         "addons" => addons::install_into(&arguments.folder()?),
         "status" => session::status(),
         "down" => cluster::down(&arguments.folder()?),
-        // From here on, what the program starts itself.
-        "keep" => {
-            let wanted = Wanted { agimo: arguments.agimo() };
-            Cluster::start(&arguments.folder()?, &build::build(Extent::Cluster)?, &wanted)?.keep()
+        // The commands below are started by this program only.
+        "run-cluster" => {
+            let binaries = build::build(BuildScope::Cluster)?;
+            Cluster::start(&arguments.folder()?, &binaries, arguments.agimo())?.wait()
         }
-        "clean-up" => cluster::clean_up(&arguments.folder()?),
-        "launch" => {
-            let keeper = arguments.rest.first().ok_or("launch needs the keeper's number")?;
-            cluster::launch(&arguments.folder()?, keeper)
+        "clean-up" => cluster::clean_up_after_owner(&arguments.folder()?),
+        "start-node" => {
+            let owner =
+                arguments.further.first().ok_or("start-node needs the owner's process ID")?;
+            cluster::start_node(&arguments.folder()?, owner)
         }
         "build-image" => {
             let reference = arguments.name.as_deref().ok_or("build-image needs a name")?;
-            image::build_alone(reference, &arguments.command)
+            image::build_in_own_namespace(reference, &arguments.command)
         }
         "node" => node::run(&arguments.folder()?),
-        "bring-up" => node::bring_up(&Folder::around_us()?),
+        "bring-up" => node::bring_up(&ClusterFolder::from_environment()?),
         "install-addons" => addons::install(),
         "help" | "--help" | "-h" => {
             println!("{USAGE}");
             Ok(())
         }
-        _ => Err(format!("there is no such command\n\n{USAGE}")),
+        _ => Err(format!("unknown command\n\n{USAGE}")),
     }
     .map(|()| ExitCode::SUCCESS)
 }
@@ -94,7 +96,7 @@ fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Arguments, String>
     while let Some(word) = words.next() {
         let word = word.into_string().map_err(|word| format!("{word:?} is not UTF-8"))?;
         let mut path = || {
-            let path = words.next().ok_or_else(|| format!("{word} needs a path"))?;
+            let path = words.next().ok_or_else(|| format!("{word} requires a path"))?;
             std::path::absolute(path).map_err(|error| format!("{word}: {error}"))
         };
         match word.as_str() {
@@ -105,9 +107,9 @@ fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Arguments, String>
             "--addons" => arguments.addons = true,
             "--agimo" => arguments.agimo = Some(path()?),
             "--keep-logs" => arguments.keep_logs = Some(path()?),
-            _ if word.starts_with('-') => return Err(format!("there is no option {word}")),
+            _ if word.starts_with('-') => return Err(format!("unknown option {word}")),
             _ if arguments.name.is_none() => arguments.name = Some(word),
-            _ => arguments.rest.push(word),
+            _ => arguments.further.push(word),
         }
     }
     Ok(arguments)
@@ -116,8 +118,8 @@ fn parse(mut words: impl Iterator<Item = OsString>) -> Result<Arguments, String>
 // === impl Arguments ===
 
 impl Arguments {
-    fn folder(&self) -> Result<Folder, String> {
-        Folder::of(self.name.as_deref().ok_or("which cluster? write its name")?)
+    fn folder(&self) -> Result<ClusterFolder, String> {
+        ClusterFolder::named(self.name.as_deref().ok_or("the name of the cluster is missing")?)
     }
 
     fn agimo(&self) -> Option<&Path> {
@@ -134,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_stands_after_the_dashes_belongs_to_the_command() {
+    fn arguments_after_the_double_dash_belong_to_the_command() {
         let arguments = parsed("test --addons --agimo /a -- ls --addons").unwrap();
         assert_eq!(arguments.name.as_deref(), Some("test"));
         assert!(arguments.addons);
@@ -143,8 +145,8 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_named() {
-        assert_eq!(parsed("--agimo"), Err("--agimo needs a path".to_owned()));
-        assert_eq!(parsed("x --adons"), Err("there is no option --adons".to_owned()));
+    fn errors_name_the_wrong_argument() {
+        assert_eq!(parsed("--agimo"), Err("--agimo requires a path".to_owned()));
+        assert_eq!(parsed("x --adons"), Err("unknown option --adons".to_owned()));
     }
 }

@@ -4,7 +4,7 @@
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use testbed::faults::{self, Claim};
+use testbed::faults::{self, ClusterLock};
 
 use crate::support::agimo::Agimo;
 use crate::support::eventually;
@@ -25,7 +25,7 @@ mod socket;
 /// A namespace of one test, gone after it. While it lives no other test breaks what all share.
 pub(crate) struct Namespace {
     pub(crate) name: String,
-    _claim: Claim,
+    _claim: ClusterLock,
 }
 
 /// `kubectl`, as a person would use it.
@@ -50,17 +50,17 @@ pub(crate) async fn agimo_with(services: &str, arguments: &[&str]) -> Agimo {
 impl Namespace {
     /// Its name begins with the test's subject.
     pub(crate) async fn new(subject: &str) -> Self {
-        let claim = tokio::task::spawn_blocking(faults::among_others).await.unwrap();
+        let claim = tokio::task::spawn_blocking(faults::lock_shared).await.unwrap();
         Self::claimed(subject, claim.unwrap())
     }
 
     /// For a test that breaks what all share: it runs while no other does.
     pub(crate) async fn alone(subject: &str) -> Self {
-        let claim = tokio::task::spawn_blocking(faults::alone).await.unwrap();
+        let claim = tokio::task::spawn_blocking(faults::lock_exclusive).await.unwrap();
         Self::claimed(subject, claim.unwrap())
     }
 
-    fn claimed(subject: &str, claim: Claim) -> Self {
+    fn claimed(subject: &str, claim: ClusterLock) -> Self {
         let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
         let name = format!("{subject}-{}-{number}", std::process::id());
         Kubectl::run(&["create", "namespace", &name]);

@@ -1,69 +1,63 @@
-//! What is built, and from which pins. The versions are in the `go.mod` beside each recipe's sources, never here.
+//! The Go modules that are built, and how. Versions are in the `go.mod` of each module, never here.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::RequiredBy;
 use super::cache::hash;
 use crate::files;
 
-/// One Go module of ours and how it is built.
+/// A Go module below `testbed/` and how it is built.
 pub(super) struct Recipe {
-    /// Also its folder beside `src/`.
+    /// Also the name of the module's folder below `testbed/`.
     pub(super) name: &'static str,
-    /// What `go build` is given: this module's own package, or the tools that its `go.mod` lists.
+    /// The argument of `go build`: the main package of the module, or the tools that its `go.mod` lists.
     pub(super) package: &'static str,
     pub(super) tags: &'static str,
     /// The Kubernetes module whose version, as `go.mod` requires it, the binary reports as its own.
     pub(super) reports_version_of: Option<&'static str>,
     pub(super) programs: &'static [Program],
-    /// The module whose `config/` is kept beside the binaries.
+    /// The module whose `config/` folder is stored with the binaries.
     pub(super) manifests_of: Option<&'static str>,
-    pub(super) serves: Serves,
-    /// For the impatient, on two cores.
-    pub(super) takes: &'static str,
+    pub(super) required_by: RequiredBy,
+    /// How long the build takes on two cores, printed when it begins.
+    pub(super) usual_duration: &'static str,
 }
 
-/// What cannot do without it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) enum Serves {
-    EveryCluster,
-    AddOns,
-}
-
-/// A binary, and what the node calls it by.
+/// A binary, and the name of the link by which the node starts it.
 pub(super) struct Program {
     pub(super) binary: &'static str,
-    pub(super) called: &'static str,
+    pub(super) link_name: &'static str,
 }
 
-const OWN: &str = ".";
-const TOOLS: &str = "tool";
+const MAIN_PACKAGE: &str = ".";
+const TOOLS_OF_GO_MOD: &str = "tool";
 
-/// In the order in which they are built: the small ones first, so that a missing compiler or network shows at once.
+/// In the order in which they are built: small modules first, so that a missing compiler or network is reported early.
 pub(super) const RECIPES: &[Recipe] = &[
     Recipe {
         name: "pause",
-        package: OWN,
+        package: MAIN_PACKAGE,
         tags: "",
         reports_version_of: None,
         programs: &[],
         manifests_of: None,
-        serves: Serves::EveryCluster,
-        takes: "seconds",
+        required_by: RequiredBy::EveryCluster,
+        usual_duration: "seconds",
     },
     Recipe {
         name: "sample",
-        package: OWN,
+        package: MAIN_PACKAGE,
         tags: "",
         reports_version_of: None,
         programs: &[],
         manifests_of: None,
-        serves: Serves::EveryCluster,
-        takes: "half a minute",
+        required_by: RequiredBy::EveryCluster,
+        usual_duration: "half a minute",
     },
     Recipe {
         name: "cni",
-        package: TOOLS,
+        package: TOOLS_OF_GO_MOD,
         tags: "",
         reports_version_of: None,
         programs: &[
@@ -72,12 +66,12 @@ pub(super) const RECIPES: &[Recipe] = &[
             program("ptp", "cni/ptp"),
         ],
         manifests_of: None,
-        serves: Serves::EveryCluster,
-        takes: "half a minute",
+        required_by: RequiredBy::EveryCluster,
+        usual_duration: "half a minute",
     },
     Recipe {
         name: "containerd",
-        package: TOOLS,
+        package: TOOLS_OF_GO_MOD,
         tags: "no_btrfs no_devmapper no_zfs",
         reports_version_of: None,
         programs: &[
@@ -86,12 +80,12 @@ pub(super) const RECIPES: &[Recipe] = &[
             program("ctr", "ctr"),
         ],
         manifests_of: None,
-        serves: Serves::EveryCluster,
-        takes: "about 2 minutes",
+        required_by: RequiredBy::EveryCluster,
+        usual_duration: "about 2 minutes",
     },
     Recipe {
         name: "kubernetes",
-        package: OWN,
+        package: MAIN_PACKAGE,
         tags: "",
         reports_version_of: Some("k8s.io/kubernetes"),
         programs: &[
@@ -104,69 +98,69 @@ pub(super) const RECIPES: &[Recipe] = &[
             program("kubernetes", "kubelet"),
         ],
         manifests_of: None,
-        serves: Serves::EveryCluster,
-        takes: "about 10 minutes",
+        required_by: RequiredBy::EveryCluster,
+        usual_duration: "about 10 minutes",
     },
     Recipe {
         name: "coredns",
-        package: OWN,
+        package: MAIN_PACKAGE,
         tags: "",
         reports_version_of: None,
         programs: &[program("coredns", "coredns")],
         manifests_of: None,
-        serves: Serves::EveryCluster,
-        takes: "about 3 minutes",
+        required_by: RequiredBy::EveryCluster,
+        usual_duration: "about 3 minutes",
     },
     Recipe {
         name: "prometheus",
-        package: TOOLS,
+        package: TOOLS_OF_GO_MOD,
         tags: "remove_all_sd,enable_kubernetes_sd",
         reports_version_of: None,
         programs: &[],
         manifests_of: None,
-        serves: Serves::AddOns,
-        takes: "about 3 minutes",
+        required_by: RequiredBy::AddOns,
+        usual_duration: "about 3 minutes",
     },
     Recipe {
         name: "keda",
-        package: TOOLS,
+        package: TOOLS_OF_GO_MOD,
         tags: "",
         reports_version_of: None,
         programs: &[],
         manifests_of: Some("github.com/kedacore/keda/v2"),
-        serves: Serves::AddOns,
-        takes: "about 7 minutes",
+        required_by: RequiredBy::AddOns,
+        usual_duration: "about 7 minutes",
     },
     Recipe {
         name: "kube-state-metrics",
-        package: TOOLS,
+        package: TOOLS_OF_GO_MOD,
         tags: "",
         reports_version_of: None,
         programs: &[],
         manifests_of: None,
-        serves: Serves::AddOns,
-        takes: "about 2 minutes",
+        required_by: RequiredBy::AddOns,
+        usual_duration: "about 2 minutes",
     },
     Recipe {
         name: "helm",
-        package: TOOLS,
+        package: TOOLS_OF_GO_MOD,
         tags: "",
         reports_version_of: None,
         programs: &[program("helm", "helm")],
         manifests_of: None,
-        serves: Serves::EveryCluster,
-        takes: "about 4 minutes",
+        required_by: RequiredBy::EveryCluster,
+        usual_duration: "about 4 minutes",
     },
 ];
 
-const fn program(binary: &'static str, called: &'static str) -> Program {
-    Program { binary, called }
+const fn program(binary: &'static str, link_name: &'static str) -> Program {
+    Program { binary, link_name }
 }
 
 // === impl Recipe ===
 
 impl Recipe {
-    /// Where its `go.mod` is.
+    /// The folder of the module.
     pub(super) fn sources(&self) -> PathBuf {
         Path::new(env!("CARGO_MANIFEST_DIR")).join(self.name)
     }
@@ -185,11 +179,11 @@ impl Recipe {
         Ok(flags)
     }
 
-    /// The hash of everything that decides what comes out: sources, pins, flags, compiler.
-    pub(super) fn pins(&self, compiler: &str) -> Result<String, String> {
+    /// The hash of everything that determines the binaries: sources, pinned versions, flags, compiler.
+    pub(super) fn cache_key(&self, compiler: &str) -> Result<String, String> {
         let sources = self.sources();
         let mut names: Vec<String> = fs::read_dir(&sources)
-            .map_err(files::naming(&sources))?
+            .map_err(files::with_path(&sources))?
             .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
             .filter(|name| name.ends_with(".go") || name == "go.mod" || name == "go.sum")
             .collect();
@@ -197,15 +191,15 @@ impl Recipe {
         if !names.iter().any(|name| name == "go.mod") {
             return Err(format!("{} has no go.mod", sources.display()));
         }
-        let mut pinned: Vec<(String, Vec<u8>)> = Vec::new();
+        let mut inputs: Vec<(String, Vec<u8>)> = Vec::new();
         for name in names {
             let content = files::read_bytes(&sources.join(&name))?;
-            pinned.push((name, content));
+            inputs.push((name, content));
         }
         let flags = format!("{} {} {}", self.package, self.tags, self.linker_flags()?);
-        pinned.push(("flags".to_owned(), flags.into_bytes()));
-        pinned.push(("compiler".to_owned(), compiler.as_bytes().to_vec()));
-        Ok(hash(pinned.iter().map(|(name, content)| (name.as_str(), content.as_slice()))))
+        inputs.push(("flags".to_owned(), flags.into_bytes()));
+        inputs.push(("compiler".to_owned(), compiler.as_bytes().to_vec()));
+        Ok(hash(inputs.iter().map(|(name, content)| (name.as_str(), content.as_slice()))))
     }
 }
 
@@ -262,17 +256,18 @@ mod tests {
     }
 
     #[test]
-    fn pins_change_with_the_compiler_and_with_nothing_else() {
+    fn the_cache_key_is_stable_and_depends_on_the_compiler() {
         for recipe in RECIPES {
-            let pins = recipe.pins("go1.26.8").unwrap();
-            assert_eq!(pins, recipe.pins("go1.26.8").unwrap(), "{}", recipe.name);
-            assert_ne!(pins, recipe.pins("go1.26.9").unwrap(), "{}", recipe.name);
+            let key = recipe.cache_key("go1.26.8").unwrap();
+            assert_eq!(key, recipe.cache_key("go1.26.8").unwrap(), "{}", recipe.name);
+            assert_ne!(key, recipe.cache_key("go1.26.9").unwrap(), "{}", recipe.name);
         }
     }
 
     #[test]
     fn every_program_of_the_node_is_built_for_every_cluster() {
-        for recipe in RECIPES.iter().filter(|recipe| recipe.serves != Serves::EveryCluster) {
+        for recipe in RECIPES.iter().filter(|recipe| recipe.required_by != RequiredBy::EveryCluster)
+        {
             assert!(recipe.programs.is_empty(), "{}", recipe.name);
         }
     }

@@ -1,5 +1,5 @@
-//! agimo's own image, from the Dockerfile that users build from, so that what is tested is what they get. It fetches
-//! nothing and leaves nothing on the machine but the archive.
+//! agimo's image, built from the Dockerfile that users build from, so that the tests run the image that users get. The
+//! build needs no network and leaves only the archive on the machine.
 
 use std::ffi::OsString;
 use std::fs;
@@ -10,27 +10,28 @@ use rustix::mount::mount_bind;
 
 use crate::files;
 
-/// The stage that copies a binary which is there already.
+/// The stage of the Dockerfile that copies an existing binary.
 const STAGE: &str = "prebuilt";
 
-/// Writes the image of this binary, under this name, to `archive`.
+/// Writes the image of this binary, with this reference as its name, to `archive`.
 pub(super) fn build(binary: &Path, reference: &str, archive: &Path) -> Result<(), String> {
     let scratch = archive.with_extension("scratch");
     files::create_folder(&scratch.join("context"))?;
     files::create_folder(&scratch.join("var-lib"))?;
-    fs::copy(binary, scratch.join("context/agimo")).map_err(files::naming(binary))?;
-    let this = std::env::current_exe().map_err(|error| format!("finding testbed: {error}"))?;
-    let mut alone = Command::new("unshare");
-    alone.args(["--mount", "--propagation", "private", "--"]).arg(this).arg("build-image");
-    // The first word is where a command's cluster usually stands.
-    subprocess::capture(alone.arg(reference).arg("--").arg(&scratch).arg(archive))?;
-    fs::remove_dir_all(&scratch).map_err(files::naming(&scratch))
+    fs::copy(binary, scratch.join("context/agimo")).map_err(files::with_path(binary))?;
+    let testbed = std::env::current_exe().map_err(|error| format!("finding testbed: {error}"))?;
+    let mut unshare = Command::new("unshare");
+    unshare.args(["--mount", "--propagation", "private", "--"]).arg(testbed).arg("build-image");
+    // The reference takes the place of the cluster's name in the arguments.
+    subprocess::capture(unshare.arg(reference).arg("--").arg(&scratch).arg(archive))?;
+    fs::remove_dir_all(&scratch).map_err(files::with_path(&scratch))
 }
 
-/// What `build` starts in a mount namespace of its own: buildah writes to /var/lib/containers whatever `--root` says.
-pub fn build_alone(reference: &str, paths: &[OsString]) -> Result<(), String> {
+/// The part of `build` that runs in its own mount namespace, because buildah writes to /var/lib/containers in spite of
+/// `--root`.
+pub fn build_in_own_namespace(reference: &str, paths: &[OsString]) -> Result<(), String> {
     let [scratch, archive] = paths else {
-        return Err("build-image needs two paths".to_owned());
+        return Err("build-image requires two paths".to_owned());
     };
     let scratch = Path::new(scratch);
     mount_bind(scratch.join("var-lib"), "/var/lib")

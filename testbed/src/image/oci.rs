@@ -1,5 +1,5 @@
-//! An image as an OCI image layout (image-spec 1.1) in one tar archive, as `ctr images import` and `buildah pull` read
-//! it. One layer, not compressed: it never leaves the machine.
+//! Writes an image as an OCI image layout (image-spec 1.1) in a tar archive, which `ctr images import` and `buildah pull`
+//! read. It has one uncompressed layer, because it never leaves the machine.
 
 use std::fs::File;
 use std::io::BufWriter;
@@ -11,16 +11,16 @@ use super::Image;
 use super::tar::Archive;
 use crate::files;
 
-/// Mount points that programs and container runtimes expect.
+/// The mount points that programs and container runtimes expect.
 const FOLDERS: [&str; 5] = ["dev", "etc", "proc", "sys", "tmp"];
 
-/// Writes the archive as a whole or not at all.
+/// Writes the archive atomically, by rename.
 pub(super) fn write(image: &Image, to: &Path) -> Result<(), String> {
     let binary = files::read_bytes(&image.binary)?;
     let unfinished = to.with_extension("unfinished");
-    let file = File::create(&unfinished).map_err(files::naming(&unfinished))?;
-    archive(image, &binary, BufWriter::new(file)).map_err(files::naming(&unfinished))?;
-    std::fs::rename(&unfinished, to).map_err(files::naming(to))
+    let file = File::create(&unfinished).map_err(files::with_path(&unfinished))?;
+    archive(image, &binary, BufWriter::new(file)).map_err(files::with_path(&unfinished))?;
+    std::fs::rename(&unfinished, to).map_err(files::with_path(to))
 }
 
 fn archive<W: std::io::Write>(image: &Image, binary: &[u8], to: W) -> std::io::Result<W> {
@@ -84,13 +84,13 @@ fn descriptor(media_type: &str, blob: &[u8], more: &str) -> String {
     )
 }
 
-/// As image-spec writes it: `sha256:` and 64 hexadecimal digits.
+/// A digest in the format of image-spec: `sha256:` and 64 hexadecimal digits.
 fn digest(blob: &[u8]) -> String {
     let digits: String = Sha256::digest(blob).iter().map(|byte| format!("{byte:02x}")).collect();
     format!("sha256:{digits}")
 }
 
-/// As Go, and therefore image-spec, calls this machine.
+/// The machine's architecture in the notation of Go, which image-spec uses.
 fn architecture() -> &'static str {
     match std::env::consts::ARCH {
         "x86_64" => "amd64",
@@ -106,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn digests_are_those_of_the_standard() {
+    fn digests_match_the_test_vector_of_fips_180() {
         // FIPS 180-2, appendix B.1.
         assert_eq!(
             digest(b"abc"),
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn every_blob_is_named_by_its_digest() {
+    fn every_blob_is_stored_under_its_digest() {
         let image = Image {
             reference: "agimo.test/x:1",
             user: "65532:65532",
@@ -132,6 +132,10 @@ mod tests {
             assert!(text.matches(digest.as_str()).count() > 0, "{digest}");
         }
         assert!(text.contains(r#""io.containerd.image.name":"agimo.test/x:1""#));
-        assert_eq!(bytes, archive(&image, b"binary", Vec::new()).unwrap(), "the same every time");
+        assert_eq!(
+            bytes,
+            archive(&image, b"binary", Vec::new()).unwrap(),
+            "the archive is reproducible"
+        );
     }
 }

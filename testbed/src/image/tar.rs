@@ -1,11 +1,11 @@
-//! The few kinds of tar entries (POSIX.1-1988 ustar) that an image archive consists of. Times are zero and owners root,
-//! so that the same content gives the same bytes.
+//! Writes the tar entries (POSIX.1-1988 ustar) of an image archive: files and folders. Times are zero and owners root, so
+//! that the same content gives the same bytes.
 
 use std::io::{self, Write};
 
 const BLOCK: usize = 512;
 
-/// A tar archive on its way into a writer.
+/// A tar archive that is being written.
 pub(super) struct Archive<W> {
     to: W,
 }
@@ -17,7 +17,7 @@ impl<W: Write> Archive<W> {
         Archive { to }
     }
 
-    /// `mode` as chmod(1) takes it.
+    /// `mode` is the permission bits, as for chmod(1).
     pub(super) fn folder(&mut self, path: &str, mode: u32) -> io::Result<()> {
         self.to.write_all(&header(&format!("{path}/"), mode, 0, b'5')?)
     }
@@ -32,7 +32,7 @@ impl<W: Write> Archive<W> {
         Ok(())
     }
 
-    /// Two empty blocks end an archive.
+    /// Writes the two empty blocks that end an archive.
     pub(super) fn end(mut self) -> io::Result<W> {
         self.to.write_all(&[0; 2 * BLOCK])?;
         self.to.flush()?;
@@ -45,7 +45,7 @@ fn header(path: &str, mode: u32, size: usize, kind: u8) -> io::Result<[u8; BLOCK
     if path.len() > 100 {
         return Err(io::Error::new(
             io::ErrorKind::InvalidInput,
-            format!("{path}: longer than 100 bytes"),
+            format!("{path}: the path is longer than 100 bytes"),
         ));
     }
     let mut put =
@@ -56,7 +56,7 @@ fn header(path: &str, mode: u32, size: usize, kind: u8) -> io::Result<[u8; BLOCK
     put(116, b"0000000");
     put(124, format!("{size:011o}").as_bytes());
     put(136, b"00000000000");
-    // The checksum counts its own field as spaces.
+    // For the checksum, its own field counts as spaces.
     put(148, b"        ");
     put(156, &[kind]);
     put(257, b"ustar\x0000");
@@ -72,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tar_reads_what_was_written() {
+    fn tar_reads_the_archive() {
         let mut archive = Archive::new(Vec::new());
         archive.folder("tmp", 0o1777).unwrap();
         archive.file("tmp/greeting", 0o644, b"hello\n").unwrap();

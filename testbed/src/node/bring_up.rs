@@ -1,25 +1,25 @@
-//! Takes the node from its first processes to a cluster that can be used, in order, saying how far it is. It runs once
-//! and starts nothing itself: it takes away what holds the parts back.
+//! Brings the node from its first processes to a usable cluster, in fixed steps, and prints the progress. It runs once and
+//! starts no component itself: it removes the `down` files that keep the supervisor from starting them.
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::parts::{self, Starts};
+use super::components::{self, StartCondition};
 use super::{ADDRESS, NAME};
+use crate::cluster_folder::ClusterFolder;
 use crate::files;
-use crate::folder::Folder;
-use crate::image::NEXT_AGIMO;
+use crate::image::AGIMO_TAGS;
 
-/// How long each step may take; on a machine that is busy with other things it takes seconds.
-const PATIENCE: Duration = Duration::from_secs(120);
-const LOOK: Duration = Duration::from_millis(50);
+/// For each step; on a busy machine a step takes several seconds.
+const STEP_TIMEOUT: Duration = Duration::from_secs(120);
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Brings the cluster up and leaves the file `up` or `failed`.
-pub fn bring_up(folder: &Folder) -> Result<(), String> {
-    let result = steps(folder);
+/// Brings the cluster up and writes the file `up` or, with the reason, the file `failed`.
+pub fn bring_up(folder: &ClusterFolder) -> Result<(), String> {
+    let result = run_steps(folder);
     match &result {
         Ok(()) => files::write(&folder.up(), "")?,
         Err(reason) => files::write(&folder.failed(), reason)?,
@@ -27,31 +27,35 @@ pub fn bring_up(folder: &Folder) -> Result<(), String> {
     result
 }
 
-fn steps(folder: &Folder) -> Result<(), String> {
+fn run_steps(folder: &ClusterFolder) -> Result<(), String> {
     let started = Instant::now();
-    let say = |what: &str| println!("  {:>5.1} s  {what}", started.elapsed().as_secs_f64());
-    until("containerd to answer", folder, || subprocess::succeeds(ctr().arg("version")))?;
-    say("containerd answers");
+    let report = |what: &str| println!("  {:>5.1} s  {what}", started.elapsed().as_secs_f64());
+    wait_for("containerd", folder, || subprocess::succeeds(ctr().arg("version")))?;
+    report("containerd answers");
     let imports = start_imports(folder)?;
-    until("the API server to be ready", folder, || {
+    wait_for("the API server", folder, || {
         subprocess::succeeds(kubectl(folder).args(["get", "--raw", "/readyz"]))
     })?;
-    say("API ready");
-    for part in parts::of(folder).iter().filter(|part| part.starts == Starts::WithTheApi) {
-        let down = folder.part(part.name).join("down");
-        fs::remove_file(&down).map_err(files::naming(&down))?;
+    report("API server ready");
+    for component in components::all(folder) {
+        if component.start_condition == StartCondition::ApiServerReady {
+            let down = folder.component(component.name).join("down");
+            fs::remove_file(&down).map_err(files::with_path(&down))?;
+        }
     }
-    until("the node to be Ready", folder, || {
-        says(folder, "{.status.conditions[?(@.type==\"Ready\")].status}", "True")
+    wait_for("the node's condition Ready", folder, || {
+        node_field_is(folder, "{.status.conditions[?(@.type==\"Ready\")].status}", "True")
     })?;
-    say("node Ready");
-    until("the node to be free of taints", folder, || says(folder, "{.spec.taints}", ""))?;
-    until("the default service account", folder, || {
+    report("node ready");
+    wait_for("the removal of the node's taints", folder, || {
+        node_field_is(folder, "{.spec.taints}", "")
+    })?;
+    wait_for("the default service account", folder, || {
         subprocess::succeeds(kubectl(folder).args(["get", "serviceaccount", "default"]))
     })?;
-    say("pods can be scheduled");
+    report("pods can be scheduled");
     for (archive, mut import) in imports {
-        let status = import.wait().map_err(files::naming(&archive))?;
+        let status = import.wait().map_err(files::with_path(&archive))?;
         if !status.success() {
             return Err(format!(
                 "`ctr images import {}` ended with {status}; see {}",
@@ -61,42 +65,42 @@ fn steps(folder: &Folder) -> Result<(), String> {
         }
     }
     if folder.images().join("agimo.tar").exists() {
-        subprocess::capture(ctr().args(["images", "tag"]).args(NEXT_AGIMO))?;
+        subprocess::capture(ctr().args(["images", "tag"]).args(AGIMO_TAGS))?;
     }
-    say("images imported");
-    until("the cluster's DNS", folder, || {
+    report("images imported");
+    wait_for("the cluster's DNS", folder, || {
         subprocess::succeeds(
             Command::new("getent").args(["hosts", "kubernetes.default.svc.cluster.local"]),
         )
     })?;
-    say("DNS answers");
+    report("DNS answers");
     Ok(())
 }
 
-/// All at once, beside everything else: the first pod needs them, nothing before.
-fn start_imports(folder: &Folder) -> Result<Vec<(PathBuf, Child)>, String> {
+/// Starts all imports in parallel with the other steps: no image is needed before the first pod.
+fn start_imports(folder: &ClusterFolder) -> Result<Vec<(PathBuf, Child)>, String> {
     let mut imports = Vec::new();
     let images = folder.images();
     let log = folder.log("images");
-    let output = fs::File::create(&log).map_err(files::naming(&log))?;
-    for entry in fs::read_dir(&images).map_err(files::naming(&images))? {
-        let archive = entry.map_err(files::naming(&images))?.path();
+    let output = fs::File::create(&log).map_err(files::with_path(&log))?;
+    for entry in fs::read_dir(&images).map_err(files::with_path(&images))? {
+        let archive = entry.map_err(files::with_path(&images))?.path();
         let mut import = ctr();
         import.args(["images", "import", "--local"]).arg(&archive).stdout(Stdio::null());
-        // Beside its errors, ctr warns of cgroup v1 each time.
-        import.stderr(output.try_clone().map_err(files::naming(&log))?);
+        // To a log and not to the terminal, because every ctr also writes a warning about cgroup v1.
+        import.stderr(output.try_clone().map_err(files::with_path(&log))?);
         imports.push((archive, subprocess::spawn(&mut import)?));
     }
     Ok(imports)
 }
 
-/// Puts an image archive into the node's store.
-pub(crate) fn import(archive: &std::path::Path) -> Result<(), String> {
+/// Imports an image archive into the node's containerd.
+pub(crate) fn import_image(archive: &Path) -> Result<(), String> {
     subprocess::capture(ctr().args(["images", "import", "--local"]).arg(archive)).map(drop)
 }
 
 /// kubectl as the cluster's administrator.
-pub(crate) fn kubectl(folder: &Folder) -> Command {
+pub(crate) fn kubectl(folder: &ClusterFolder) -> Command {
     let mut command = Command::new(folder.programs().join("kubectl"));
     command
         .env("KUBECONFIG", folder.kubeconfig())
@@ -104,30 +108,34 @@ pub(crate) fn kubectl(folder: &Folder) -> Command {
     command
 }
 
-/// In the namespace in which the kubelet looks for images.
+/// ctr in the containerd namespace that the kubelet uses.
 fn ctr() -> Command {
     let mut command = Command::new("ctr");
     command.args(["--address", "/run/containerd.sock", "--namespace", "k8s.io"]);
     command
 }
 
-fn says(folder: &Folder, path: &str, wanted: &str) -> bool {
-    let output = format!("jsonpath={path}");
-    let asked = subprocess::capture(kubectl(folder).args(["get", "node", NAME, "-o", &output]));
-    asked.is_ok_and(|answer| answer.trim() == wanted)
+fn node_field_is(folder: &ClusterFolder, path: &str, value: &str) -> bool {
+    let format = format!("jsonpath={path}");
+    let output = subprocess::capture(kubectl(folder).args(["get", "node", NAME, "-o", &format]));
+    output.is_ok_and(|output| output.trim() == value)
 }
 
-fn until(what: &str, folder: &Folder, mut holds: impl FnMut() -> bool) -> Result<(), String> {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
+fn wait_for(
+    what: &str,
+    folder: &ClusterFolder,
+    mut condition: impl FnMut() -> bool,
+) -> Result<(), String> {
+    let deadline = Instant::now() + STEP_TIMEOUT;
+    while !condition() {
         if Instant::now() > deadline {
             return Err(format!(
-                "waited {} s in vain for {what} ({ADDRESS}); the logs are in {}",
-                PATIENCE.as_secs(),
+                "timed out after {} s waiting for {what} ({ADDRESS}); the logs are in {}",
+                STEP_TIMEOUT.as_secs(),
                 folder.logs().display()
             ));
         }
-        thread::sleep(LOOK);
+        thread::sleep(POLL_INTERVAL);
     }
     Ok(())
 }

@@ -1,15 +1,16 @@
-//! Fills the templates in `node/` in: every `{{name}}` has a value, and every value is written once.
+//! Writes the configuration files of the components from the templates in `testbed/node/`, in which `{{name}}` stands for
+//! a value.
 
+use crate::cluster_folder::ClusterFolder;
 use crate::files;
-use crate::folder::Folder;
 use crate::image::PAUSE;
 
 use super::{ADDRESS, NAME, POD_NETWORK};
 
-/// Whoever bears it may do everything in the cluster, and only reaches it from inside.
+/// The administrator's bearer token. Not secret, because the API server is reachable only from inside the cluster.
 const TOKEN: &str = "testbed-admin";
 
-/// A template and where its text goes, below the folder of configurations.
+/// The file names below the configuration folder, and their templates.
 const TEMPLATES: [(&str, &str); 5] = [
     ("containerd.toml", include_str!("../../node/containerd.toml")),
     ("cni/10-pods.conflist", include_str!("../../node/cni.conflist")),
@@ -20,28 +21,28 @@ const TEMPLATES: [(&str, &str); 5] = [
 const KUBECONFIG: &str = include_str!("../../node/kubeconfig.yaml");
 const RESOLV_CONF: &str = include_str!("../../node/resolv.conf");
 
-/// Writes every file that a part of the node reads.
-pub(super) fn write(folder: &Folder) -> Result<(), String> {
+/// Writes every configuration file.
+pub(super) fn write(folder: &ClusterFolder) -> Result<(), String> {
     let values = values(folder);
     let config = folder.config();
     files::create_folder(&config.join("cni"))?;
     for (name, template) in TEMPLATES {
-        files::write(&config.join(name), filled(template, &values)?)?;
+        files::write(&config.join(name), fill_template(template, &values)?)?;
     }
     files::write(&config.join("empty"), "")?;
     files::write(&config.join("tokens.csv"), format!("{TOKEN},admin,admin,\"system:masters\"\n"))?;
-    files::write(&folder.kubeconfig(), filled(KUBECONFIG, &values)?)
+    files::write(&folder.kubeconfig(), fill_template(KUBECONFIG, &values)?)
 }
 
 pub(super) fn resolv_conf() -> String {
     RESOLV_CONF.replace("{{address}}", ADDRESS)
 }
 
-fn values(folder: &Folder) -> Vec<(&'static str, String)> {
+fn values(folder: &ClusterFolder) -> Vec<(&'static str, String)> {
     let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     vec![
         ("address", ADDRESS.to_owned()),
-        ("cgroup", crate::cluster::cgroup_of(folder)),
+        ("cgroup", crate::cluster::cgroup_name(folder)),
         ("config", path(folder.config())),
         ("kubeconfig", path(folder.kubeconfig())),
         ("node", NAME.to_owned()),
@@ -53,7 +54,7 @@ fn values(folder: &Folder) -> Vec<(&'static str, String)> {
     ]
 }
 
-fn filled(template: &str, values: &[(&str, String)]) -> Result<String, String> {
+fn fill_template(template: &str, values: &[(&str, String)]) -> Result<String, String> {
     let mut text = template.to_owned();
     for (name, value) in values {
         text = text.replace(&format!("{{{{{name}}}}}"), value);
@@ -62,7 +63,7 @@ fn filled(template: &str, values: &[(&str, String)]) -> Result<String, String> {
         None => Ok(text),
         Some((_, rest)) => {
             let name = rest.split("}}").next().unwrap_or(rest);
-            Err(format!("a template names `{name}`, which node/config.rs gives no value"))
+            Err(format!("a template contains `{name}`, for which node/config.rs has no value"))
         }
     }
 }
@@ -73,9 +74,10 @@ mod tests {
 
     #[test]
     fn every_template_is_filled() {
-        let folder = Folder::of("test").unwrap();
+        let folder = ClusterFolder::named("test").unwrap();
         for (name, template) in TEMPLATES.into_iter().chain([("kubeconfig", KUBECONFIG)]) {
-            let text = filled(template, &values(&folder)).unwrap_or_else(|e| panic!("{name}: {e}"));
+            let text =
+                fill_template(template, &values(&folder)).unwrap_or_else(|e| panic!("{name}: {e}"));
             assert!(!text.contains("{{"), "{name}");
         }
         assert!(!resolv_conf().contains("{{"));
@@ -83,7 +85,7 @@ mod tests {
 
     #[test]
     fn a_name_without_a_value_is_reported() {
-        let error = filled("a: {{unknown}}", &[("known", String::new())]).unwrap_err();
+        let error = fill_template("a: {{unknown}}", &[("known", String::new())]).unwrap_err();
         assert!(error.contains("`unknown`"), "{error}");
     }
 }

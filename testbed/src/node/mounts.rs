@@ -1,16 +1,17 @@
-//! The node's own view of the file system. Nothing mounted here is seen outside; what the machine has is hidden, never
-//! changed.
+//! The mounts of the node's mount namespace. They are not visible outside; they hide files of the machine and never change
+//! them.
 
 use std::fs;
 use std::path::Path;
 
 use rustix::mount::{MountFlags, mount, mount_bind};
 
+use crate::cluster_folder::ClusterFolder;
 use crate::files;
-use crate::folder::Folder;
 
-/// Machine-wide settings that the kubelet insists on and would write: each is a file that already says so.
-const SETTINGS: [(&str, &str); 6] = [
+/// Kernel parameters that are not namespaced and that the kubelet would set. A file with the required value is mounted
+/// over each, so that the kubelet leaves the machine unchanged.
+const SYSCTLS: [(&str, &str); 6] = [
     ("vm/overcommit_memory", "1"),
     ("vm/panic_on_oom", "0"),
     ("kernel/panic", "10"),
@@ -21,52 +22,51 @@ const SETTINGS: [(&str, &str); 6] = [
 
 const RESOLV_CONF: &str = "/etc/resolv.conf";
 
-/// Mounts everything; only the node's first process calls this, once.
-pub(super) fn set_up(folder: &Folder) -> Result<(), String> {
-    // Where it leads before /run is hidden: on many machines it is a link into it.
+/// Mounts everything. Called once, by the node's first process.
+pub(super) fn set_up(folder: &ClusterFolder) -> Result<(), String> {
+    // Resolved before /run is hidden, because it is often a symbolic link into /run.
     let resolv_conf = fs::canonicalize(RESOLV_CONF).unwrap_or_else(|_| RESOLV_CONF.into());
-    file_system("proc", Path::new("/proc"))?;
-    file_system("tmpfs", Path::new("/run"))?;
+    mount_file_system("proc", Path::new("/proc"))?;
+    mount_file_system("tmpfs", Path::new("/run"))?;
     files::create_folder(Path::new("/run/lock"))?;
-    for (own, path) in [("var-lib", "/var/lib"), ("var-log", "/var/log")] {
-        files::create_folder(&folder.state(own))?;
-        over(&folder.state(own), Path::new(path))?;
+    for (state, path) in [("var-lib", "/var/lib"), ("var-log", "/var/log")] {
+        files::create_folder(&folder.state(state))?;
+        bind_over(&folder.state(state), Path::new(path))?;
     }
-    for below in ["/var/lib/cni", "/var/lib/kubelet", "/var/log/pods", "/var/log/containers"] {
-        files::create_folder(Path::new(below))?;
+    for path in ["/var/lib/cni", "/var/lib/kubelet", "/var/log/pods", "/var/log/containers"] {
+        files::create_folder(Path::new(path))?;
     }
     let settings = folder.state("settings");
     files::create_folder(&settings)?;
-    for (name, value) in SETTINGS {
+    for (name, value) in SYSCTLS {
         let file = settings.join(name.replace('/', "-"));
         files::write(&file, format!("{value}\n"))?;
-        over(&file, &Path::new("/proc/sys").join(name))?;
+        bind_over(&file, &Path::new("/proc/sys").join(name))?;
     }
-    resolver(folder, &resolv_conf)
+    mount_resolv_conf(folder, &resolv_conf)
 }
 
-/// What runs in the node beside the pods asks the cluster's DNS: without it every look-up would wait for a server that
-/// cannot be reached from here.
-fn resolver(folder: &Folder, path: &Path) -> Result<(), String> {
-    let own = folder.config().join("resolv.conf");
+/// Makes processes of the node use the cluster's DNS: the machine's DNS servers are unreachable from here, so that every
+/// lookup would time out.
+fn mount_resolv_conf(folder: &ClusterFolder, path: &Path) -> Result<(), String> {
+    let source = folder.config().join("resolv.conf");
     files::create_folder(&folder.config())?;
-    // Filled by `config::write`; the mount stays on this very file.
-    files::write(&own, super::config::resolv_conf())?;
+    files::write(&source, super::config::resolv_conf())?;
     if !path.exists() {
         if let Some(parent) = path.parent() {
             files::create_folder(parent)?;
         }
         files::write(path, "")?;
     }
-    over(&own, path)
+    bind_over(&source, path)
 }
 
-fn file_system(kind: &str, on: &Path) -> Result<(), String> {
+fn mount_file_system(kind: &str, on: &Path) -> Result<(), String> {
     mount(kind, on, kind, MountFlags::empty(), None)
         .map_err(|error| format!("mounting {kind} on {}: {error}", on.display()))
 }
 
-fn over(own: &Path, path: &Path) -> Result<(), String> {
-    mount_bind(own, path)
-        .map_err(|error| format!("mounting {} over {}: {error}", own.display(), path.display()))
+fn bind_over(source: &Path, path: &Path) -> Result<(), String> {
+    mount_bind(source, path)
+        .map_err(|error| format!("mounting {} over {}: {error}", source.display(), path.display()))
 }

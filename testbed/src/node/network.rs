@@ -1,4 +1,5 @@
-//! The node's network: a loopback and one address that everything of the cluster listens on. No packet leaves it.
+//! The network of the node's network namespace: the loopback interface and one address for all components. It is not
+//! connected to the machine's network.
 
 use std::path::Path;
 use std::process::Command;
@@ -6,9 +7,10 @@ use std::process::Command;
 use super::ADDRESS;
 use crate::files;
 
-/// A pair of links whose ends both stay here: many kernels have no dummy link. The default route is needed for
-/// addresses to count as reachable; nothing answers behind it.
-fn commands() -> String {
+/// Commands for `ip -batch`. A veth pair with both ends in this namespace replaces a dummy link, which many kernels lack.
+/// Without a route the kernel rejects packets to service addresses before kube-proxy's rules see them, so there is a
+/// default route; no host is behind it.
+fn ip_commands() -> String {
     format!(
         "link set lo up\n\
          link add node0 type veth peer name node1\n\
@@ -20,7 +22,7 @@ fn commands() -> String {
 }
 
 pub(super) fn set_up() -> Result<(), String> {
-    subprocess::run_with_input(Command::new("ip").args(["-batch", "-"]), &commands())?;
+    subprocess::run_with_input(Command::new("ip").args(["-batch", "-"]), &ip_commands())?;
     let forwarding = Path::new("/proc/sys/net/ipv4/ip_forward");
-    std::fs::write(forwarding, "1").map_err(files::naming(forwarding))
+    std::fs::write(forwarding, "1").map_err(files::with_path(forwarding))
 }

@@ -1,28 +1,29 @@
-//! The parts that a node consists of and how each is started. Which of them run at the moment is not known here.
+//! The components of the node and their command lines.
 
-use crate::folder::Folder;
+use crate::cluster_folder::ClusterFolder;
 
 use super::certificates::{FRONT_PROXY, FRONT_PROXY_AUTHORITY, SERVICE_ACCOUNTS};
 use super::{ADDRESS, NAME, SERVICE_NETWORK};
 
-/// A program that the node keeps running.
+/// A program that the supervisor keeps running.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Part {
-    /// Also the program's name.
+pub(crate) struct Component {
+    /// Also the name of the program.
     pub(crate) name: &'static str,
-    pub(crate) starts: Starts,
+    pub(crate) start_condition: StartCondition,
     pub(super) arguments: Vec<String>,
 }
 
+/// When a component is started for the first time.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(crate) enum Starts {
-    AtOnce,
-    /// Not before the API server answers: these would give up, or wait long before they ask again.
-    WithTheApi,
+pub(crate) enum StartCondition {
+    Immediate,
+    /// For clients of the API server: without it they would exit, or retry only after a long backoff.
+    ApiServerReady,
 }
 
-/// The names of all parts, in the order in which they start.
-pub(crate) const NAMES: [&str; 8] = [
+/// The names of all components, in the order in which they start.
+pub(crate) const COMPONENT_NAMES: [&str; 8] = [
     "containerd",
     "etcd",
     "kube-apiserver",
@@ -33,32 +34,35 @@ pub(crate) const NAMES: [&str; 8] = [
     "kube-proxy",
 ];
 
-/// A client with the limits of its default would take five seconds more for its first lists.
-const QUICK: [&str; 4] = ["--kube-api-qps", "300", "--kube-api-burst", "600"];
+/// With the default client rate limits the first lists would take 5 s longer.
+const CLIENT_RATE_LIMITS: [&str; 4] = ["--kube-api-qps", "300", "--kube-api-burst", "600"];
 
-/// All parts in the order of `NAMES`.
-pub(super) fn of(folder: &Folder) -> Vec<Part> {
+/// All components, in the order of `COMPONENT_NAMES`.
+pub(super) fn all(folder: &ClusterFolder) -> Vec<Component> {
     let path = |path: std::path::PathBuf| path.to_string_lossy().into_owned();
     let config = |name: &str| path(folder.config().join(name));
     let certificate = |name: &str| path(folder.state("certificates").join(name));
     let kubeconfig = path(folder.kubeconfig());
-    NAMES
+    COMPONENT_NAMES
         .into_iter()
         .map(|name| {
-            let (starts, arguments) = match name {
-                "containerd" => (Starts::AtOnce, words(&["--config", &config("containerd.toml")])),
-                "etcd" => (Starts::AtOnce, etcd(&path(folder.state("etcd")))),
+            let (start_condition, arguments) = match name {
+                "containerd" => (
+                    StartCondition::Immediate,
+                    to_strings(&["--config", &config("containerd.toml")]),
+                ),
+                "etcd" => (StartCondition::Immediate, etcd(&path(folder.state("etcd")))),
                 "kube-apiserver" => {
-                    (Starts::AtOnce, api_server(&config("tokens.csv"), certificate))
+                    (StartCondition::Immediate, api_server(&config("tokens.csv"), certificate))
                 }
                 "kube-controller-manager" => {
-                    (Starts::WithTheApi, controller_manager(&kubeconfig, certificate))
+                    (StartCondition::ApiServerReady, controller_manager(&kubeconfig, certificate))
                 }
                 "kube-scheduler" => {
                     let mut arguments =
-                        words(&["--kubeconfig", &kubeconfig, "--leader-elect=false"]);
-                    arguments.extend(words(&QUICK));
-                    (Starts::WithTheApi, arguments)
+                        to_strings(&["--kubeconfig", &kubeconfig, "--leader-elect=false"]);
+                    arguments.extend(to_strings(&CLIENT_RATE_LIMITS));
+                    (StartCondition::ApiServerReady, arguments)
                 }
                 "kubelet" => {
                     let root = path(folder.state("kubelet"));
@@ -78,18 +82,23 @@ pub(super) fn of(folder: &Folder) -> Vec<Part> {
                         "-v",
                         "2",
                     ];
-                    (Starts::WithTheApi, words(&arguments))
+                    (StartCondition::ApiServerReady, to_strings(&arguments))
                 }
-                "coredns" => (Starts::WithTheApi, words(&["-conf", &config("Corefile")])),
-                _ => (Starts::WithTheApi, words(&["--config", &config("kube-proxy.yaml")])),
+                "coredns" => {
+                    (StartCondition::ApiServerReady, to_strings(&["-conf", &config("Corefile")]))
+                }
+                _ => (
+                    StartCondition::ApiServerReady,
+                    to_strings(&["--config", &config("kube-proxy.yaml")]),
+                ),
             };
-            Part { name, starts, arguments }
+            Component { name, start_condition, arguments }
         })
         .collect()
 }
 
 fn etcd(data: &str) -> Vec<String> {
-    words(&[
+    to_strings(&[
         "--data-dir",
         data,
         "--listen-client-urls",
@@ -98,14 +107,14 @@ fn etcd(data: &str) -> Vec<String> {
         "http://127.0.0.1:2379",
         "--listen-peer-urls",
         "http://127.0.0.1:2380",
-        // The cluster never outlives the machine's memory.
+        // Data that survives a crash of the machine is not needed.
         "--unsafe-no-fsync",
     ])
 }
 
 fn api_server(tokens: &str, certificate: impl Fn(&str) -> String) -> Vec<String> {
     let issuer = "https://kubernetes.default.svc";
-    words(&[
+    to_strings(&[
         "--etcd-servers",
         "http://127.0.0.1:2379",
         "--bind-address",
@@ -114,7 +123,7 @@ fn api_server(tokens: &str, certificate: impl Fn(&str) -> String) -> Vec<String>
         ADDRESS,
         "--secure-port",
         "6443",
-        // It makes its own serving certificate there.
+        // The API server creates its serving certificate in this folder.
         "--cert-dir",
         &certificate(""),
         "--service-account-key-file",
@@ -134,7 +143,7 @@ fn api_server(tokens: &str, certificate: impl Fn(&str) -> String) -> Vec<String>
         "--allow-privileged=true",
         "--kubelet-preferred-address-types",
         "InternalIP",
-        // Aggregation: without these an APIService stays at 403 while its pods are ready.
+        // The aggregation layer: without these options requests to an APIService get 403 although its pods are ready.
         "--enable-aggregator-routing=true",
         "--requestheader-client-ca-file",
         &certificate(&format!("{FRONT_PROXY_AUTHORITY}.crt")),
@@ -154,7 +163,7 @@ fn api_server(tokens: &str, certificate: impl Fn(&str) -> String) -> Vec<String>
 }
 
 fn controller_manager(kubeconfig: &str, certificate: impl Fn(&str) -> String) -> Vec<String> {
-    let mut arguments = words(&[
+    let mut arguments = to_strings(&[
         "--kubeconfig",
         kubeconfig,
         "--service-account-private-key-file",
@@ -167,18 +176,18 @@ fn controller_manager(kubeconfig: &str, certificate: impl Fn(&str) -> String) ->
         &certificate("controller-manager"),
         "--node-monitor-period",
         "1s",
-        // Autoscalers that answer within the patience of a test.
+        // HorizontalPodAutoscalers react within the timeout of a test.
         "--horizontal-pod-autoscaler-sync-period",
         "1s",
         "--horizontal-pod-autoscaler-downscale-stabilization",
         "5s",
     ]);
-    arguments.extend(words(&QUICK));
+    arguments.extend(to_strings(&CLIENT_RATE_LIMITS));
     arguments
 }
 
-fn words(words: &[&str]) -> Vec<String> {
-    words.iter().map(|&word| word.to_owned()).collect()
+fn to_strings(arguments: &[&str]) -> Vec<String> {
+    arguments.iter().map(|&argument| argument.to_owned()).collect()
 }
 
 #[cfg(test)]
@@ -186,13 +195,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_part_has_arguments_of_its_own() {
-        let parts = of(&Folder::of("test").unwrap());
-        assert_eq!(parts.len(), NAMES.len());
-        for (index, part) in parts.iter().enumerate() {
-            assert!(!part.arguments.is_empty(), "{}", part.name);
-            let others = parts[index + 1..].iter().filter(|o| o.arguments == part.arguments);
-            assert_eq!(others.count(), 0, "{}", part.name);
+    fn every_component_has_its_own_arguments() {
+        let components = all(&ClusterFolder::named("test").unwrap());
+        assert_eq!(components.len(), COMPONENT_NAMES.len());
+        for (index, component) in components.iter().enumerate() {
+            assert!(!component.arguments.is_empty(), "{}", component.name);
+            let others =
+                components[index + 1..].iter().filter(|o| o.arguments == component.arguments);
+            assert_eq!(others.count(), 0, "{}", component.name);
         }
     }
 }
