@@ -1,26 +1,26 @@
-//! `cargo xtask bench`: builds what is measured and what measures, then measures. The measuring is in `bench/`.
+//! `cargo xtask bench`: builds agimo and the benchmark in release mode and runs the benchmark of `bench/`.
 
 use std::path::PathBuf;
 
 use crate::{cluster, packages, workspace};
 
-/// Asks for the cold starts in a cluster, for which one is started.
-const ON_A_CLUSTER: &str = "--cluster";
+/// Selects the cold starts in Kubernetes; a cluster is started for them.
+const CLUSTER_OPTION: &str = "--cluster";
 
 pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
-    // Two builds, so that agimo is measured with the features its users get and not with those of bench besides.
-    let agimo = built("agimo")?;
-    let bench = built("bench")?;
-    let (on_a_cluster, arguments): (Vec<_>, Vec<_>) =
-        arguments.iter().partition(|argument| *argument == ON_A_CLUSTER);
+    // Two builds: in one build, cargo would unify the features of agimo with those of the benchmark.
+    let agimo = build_release("agimo")?;
+    let bench = build_release("bench")?;
+    let (cluster_options, arguments): (Vec<_>, Vec<_>) =
+        arguments.iter().partition(|argument| *argument == CLUSTER_OPTION);
     let mut command = workspace::program(&bench.to_string_lossy());
-    if !on_a_cluster.is_empty() {
-        cluster::can_run_here()?;
-        packages::install_missing(&[packages::OF_CLUSTERS])?;
-        let testbed = cluster::testbed()?;
+    if !cluster_options.is_empty() {
+        cluster::check_requirements()?;
+        packages::install_missing(&[packages::FOR_CLUSTERS])?;
+        let testbed = cluster::testbed_command()?;
         let name = format!("bench-{}", std::process::id());
-        // The cluster is started outside and the benchmark run inside of it.
-        command = cluster::testbed()?;
+        // `testbed with` starts the cluster; `testbed enter` runs the benchmark inside it.
+        command = cluster::testbed_command()?;
         command.args(["with", &name, "--"]).arg(testbed.get_program()).args(["enter", &name, "--"]);
         command.arg(bench).args(["--only", "cluster"]);
     }
@@ -28,7 +28,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
     subprocess::run(&mut command)
 }
 
-fn built(package: &str) -> Result<PathBuf, String> {
+fn build_release(package: &str) -> Result<PathBuf, String> {
     let mut build = workspace::cargo(&["build", "--release", "--locked", "--package", package]);
     workspace::build_executable(&mut build, package)
 }

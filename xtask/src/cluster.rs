@@ -1,5 +1,4 @@
-//! `cargo xtask cluster`: a cluster of the test bed in the hands of a person. What a cluster is and how it is built is
-//! known in `testbed/`.
+//! `cargo xtask cluster`: starts, lists and stops clusters of the test bed for manual use, and opens a shell in them.
 
 use std::env;
 use std::path::PathBuf;
@@ -9,18 +8,18 @@ use crate::{packages, workspace};
 
 const DEFAULT_NAME: &str = "dev";
 
-/// What the arguments ask for.
+/// The parsed arguments.
 #[derive(Debug, PartialEq)]
-struct Request {
-    what: What,
+struct ClusterArguments {
+    action: Action,
     name: String,
     addons: bool,
-    /// What to run inside in place of a shell.
+    /// The command that `shell` runs in place of a shell.
     command: Vec<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum What {
+enum Action {
     Up,
     Down,
     Status,
@@ -28,121 +27,125 @@ enum What {
 }
 
 pub(crate) fn cluster(arguments: &[String]) -> Result<(), String> {
-    let request = parse(arguments)?;
-    let mut command = testbed()?;
-    match request.what {
-        What::Up => {
-            can_run_here()?;
-            packages::install_missing(&[packages::OF_CLUSTERS])?;
-            command.args(["up", &request.name]);
-            command.arg("--agimo").arg(agimo()?);
-            if request.addons {
+    let parsed = parse(arguments)?;
+    let mut command = testbed_command()?;
+    match parsed.action {
+        Action::Up => {
+            check_requirements()?;
+            packages::install_missing(&[packages::FOR_CLUSTERS])?;
+            command.args(["up", &parsed.name]);
+            command.arg("--agimo").arg(build_agimo()?);
+            if parsed.addons {
                 command.arg("--addons");
             }
         }
-        What::Down => {
-            command.args(["down", &request.name]);
+        Action::Down => {
+            command.args(["down", &parsed.name]);
         }
-        What::Status => {
+        Action::Status => {
             command.arg("status");
         }
-        What::Shell if !request.command.is_empty() => {
-            command.args(["enter", &request.name, "--"]).args(&request.command);
+        Action::Shell if !parsed.command.is_empty() => {
+            command.args(["enter", &parsed.name, "--"]).args(&parsed.command);
         }
-        What::Shell => {
+        Action::Shell => {
             let shell = env::var_os("SHELL").unwrap_or_else(|| "/bin/sh".into());
-            println!("inside cluster `{}`: kubectl and helm are in PATH", request.name);
-            command.args(["enter", &request.name, "--"]).arg(shell);
+            println!("shell in cluster `{}`; kubectl and helm are in PATH", parsed.name);
+            command.args(["enter", &parsed.name, "--"]).arg(shell);
         }
     }
     subprocess::run(&mut command)
 }
 
-/// The test bed's program, built if need be.
-pub(crate) fn testbed() -> Result<Command, String> {
+/// The command that runs the test bed, after building it.
+pub(crate) fn testbed_command() -> Result<Command, String> {
     let mut build = workspace::cargo(&["build", "--quiet", "--locked", "--package", "testbed"]);
     Ok(workspace::program(&workspace::build_executable(&mut build, "testbed")?.to_string_lossy()))
 }
 
-/// Says at once what would otherwise fail after half an hour.
-pub(crate) fn can_run_here() -> Result<(), String> {
-    const INSTEAD: &str = "or leave the tests on a cluster out with --no-cluster";
+/// Checks what a cluster needs before half an hour is spent on building it.
+pub(crate) fn check_requirements() -> Result<(), String> {
+    const ALTERNATIVE: &str = "or skip the cluster tests with --no-cluster";
     if subprocess::capture(workspace::program("id").arg("-u"))?.trim() != "0" {
         return Err(format!(
-            "a cluster needs root for its namespaces and cgroups: become root, {INSTEAD}"
+            "a cluster needs root for its namespaces and cgroups: run this as root, {ALTERNATIVE}"
         ));
     }
     if !workspace::is_installed("go") {
         return Err(format!(
             "there is no `go` in PATH, and a cluster is built from source: install Go 1.26.6 or later from \
-             https://go.dev/dl, {INSTEAD}"
+             https://go.dev/dl, {ALTERNATIVE}"
         ));
     }
     Ok(())
 }
 
-/// The agimo that a cluster gets as an image.
-pub(crate) fn agimo() -> Result<PathBuf, String> {
+/// Builds the agimo binary whose image a cluster gets, and returns its path.
+pub(crate) fn build_agimo() -> Result<PathBuf, String> {
     workspace::build_executable(
         &mut workspace::cargo(&["build", "--locked", "--package", "agimo"]),
         "agimo",
     )
 }
 
-fn parse(arguments: &[String]) -> Result<Request, String> {
-    let mut request = Request {
-        what: What::Status,
+fn parse(arguments: &[String]) -> Result<ClusterArguments, String> {
+    let mut parsed = ClusterArguments {
+        action: Action::Status,
         name: DEFAULT_NAME.to_owned(),
         addons: false,
         command: Vec::new(),
     };
-    let (what, options) = arguments.split_first().ok_or("write up, down, status or shell")?;
-    request.what = match what.as_str() {
-        "up" => What::Up,
-        "down" => What::Down,
-        "status" => What::Status,
-        "shell" => What::Shell,
-        other => return Err(format!("`{other}` is none of up, down, status and shell")),
+    let (action, options) =
+        arguments.split_first().ok_or("the action is missing: up, down, status or shell")?;
+    parsed.action = match action.as_str() {
+        "up" => Action::Up,
+        "down" => Action::Down,
+        "status" => Action::Status,
+        "shell" => Action::Shell,
+        other => return Err(format!("unknown action `{other}`: use up, down, status or shell")),
     };
     let mut options = options.iter();
     while let Some(option) = options.next() {
         match option.as_str() {
-            "--name" => request.name.clone_from(options.next().ok_or("--name needs a name")?),
-            "--" if request.what == What::Shell => {
-                request.command = options.by_ref().cloned().collect()
+            "--name" => parsed.name.clone_from(options.next().ok_or("--name requires a name")?),
+            "--" if parsed.action == Action::Shell => {
+                parsed.command = options.by_ref().cloned().collect()
             }
-            "--addons" if request.what == What::Up => request.addons = true,
-            other => return Err(format!("`{what}` takes no `{other}`")),
+            "--addons" if parsed.action == Action::Up => parsed.addons = true,
+            other => return Err(format!("`{action}` does not accept `{other}`")),
         }
     }
-    Ok(request)
+    Ok(parsed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Request, String> {
+    fn parse_line(line: &str) -> Result<ClusterArguments, String> {
         parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
     #[test]
     fn name_and_addons_are_optional() {
-        let request = parsed("up").unwrap();
-        assert_eq!((request.what, request.name.as_str(), request.addons), (What::Up, "dev", false));
-        let request = parsed("up --addons --name a").unwrap();
-        assert_eq!((request.what, request.name.as_str(), request.addons), (What::Up, "a", true));
+        let parsed = parse_line("up").unwrap();
         assert_eq!(
-            parsed("shell -- kubectl get pods").unwrap().command,
+            (parsed.action, parsed.name.as_str(), parsed.addons),
+            (Action::Up, "dev", false)
+        );
+        let parsed = parse_line("up --addons --name a").unwrap();
+        assert_eq!((parsed.action, parsed.name.as_str(), parsed.addons), (Action::Up, "a", true));
+        assert_eq!(
+            parse_line("shell -- kubectl get pods").unwrap().command,
             ["kubectl", "get", "pods"]
         );
     }
 
     #[test]
-    fn mistakes_are_named() {
-        assert!(parsed("").is_err());
-        assert!(parsed("start").unwrap_err().contains("`start`"));
-        assert!(parsed("down --addons").unwrap_err().contains("`--addons`"));
-        assert!(parsed("up --name").is_err());
+    fn errors_name_the_wrong_argument() {
+        assert!(parse_line("").is_err());
+        assert!(parse_line("start").unwrap_err().contains("`start`"));
+        assert!(parse_line("down --addons").unwrap_err().contains("`--addons`"));
+        assert!(parse_line("up --name").is_err());
     }
 }

@@ -1,12 +1,11 @@
-//! `cargo xtask docs`: the reference of the configuration, written from the code that checks it. Prose is not its
-//! business.
+//! `cargo xtask docs`: generates the configuration reference from the code that checks the configuration.
 
 use std::fs;
 use std::process::Stdio;
 
 use crate::workspace;
 
-/// What `agimo` is asked for, and the file its answer becomes.
+/// The arguments of `agimo`, and the file to which its output is written.
 const GENERATED: [(&[&str], &str); 2] = [
     (&["schema"], "docs/configuration.schema.json"),
     (&["schema", "--markdown"], "docs/configuration.md"),
@@ -14,14 +13,14 @@ const GENERATED: [(&[&str], &str); 2] = [
 
 pub(crate) fn docs(arguments: &[String]) -> Result<(), String> {
     if let Some(argument) = arguments.first() {
-        return Err(format!("docs takes no argument, and yet there is `{argument}`"));
+        return Err(format!("docs does not accept `{argument}`"));
     }
-    for (question, file) in GENERATED {
+    for (agimo_arguments, file) in GENERATED {
         let mut command =
             workspace::cargo(&["run", "--quiet", "--locked", "--package", "agimo", "--"]);
-        // The answer is complete before the file is touched.
-        let answer = subprocess::capture(command.args(question).stderr(Stdio::inherit()))?;
-        fs::write(workspace::root().join(file), answer)
+        // The file is written only if the command succeeds.
+        let output = subprocess::capture(command.args(agimo_arguments).stderr(Stdio::inherit()))?;
+        fs::write(workspace::root().join(file), output)
             .map_err(|error| format!("{file}: {error}"))?;
         println!("wrote {file}");
     }

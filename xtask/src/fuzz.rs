@@ -1,5 +1,5 @@
-//! `cargo xtask fuzz`: runs the fuzz targets for a bounded time. What they found lies in `target/`, not among the
-//! committed seeds.
+//! `cargo xtask fuzz`: runs the fuzz targets for a limited time. New inputs are written to `target/`, not to the committed
+//! seeds.
 
 use std::fs;
 
@@ -8,50 +8,55 @@ use crate::workspace;
 const TARGETS: [&str; 3] = ["config", "head", "prometheus"];
 const DEFAULT_SECONDS: u32 = 60;
 
-/// What the arguments ask for.
+/// The parsed arguments.
 #[derive(Debug, PartialEq)]
-struct Request {
+struct FuzzArguments {
     targets: Vec<&'static str>,
     seconds: u32,
 }
 
 pub(crate) fn fuzz(arguments: &[String]) -> Result<(), String> {
-    let request = parse(arguments)?;
+    let parsed = parse(arguments)?;
     if !subprocess::succeeds(workspace::program("cargo").args(["+nightly", "--version"])) {
-        return Err("fuzzing needs a nightly compiler: rustup toolchain install nightly".to_owned());
+        return Err(
+            "fuzzing needs a nightly compiler; install it with: rustup toolchain install nightly"
+                .to_owned(),
+        );
     }
     if !subprocess::succeeds(workspace::program("cargo").args(["+nightly", "fuzz", "--version"])) {
-        return Err("fuzzing needs cargo-fuzz: cargo install --locked cargo-fuzz".to_owned());
+        return Err("fuzzing needs cargo-fuzz; install it with: cargo install --locked cargo-fuzz"
+            .to_owned());
     }
-    for target in request.targets {
-        println!("== fuzz {target} for {} s", request.seconds);
-        fuzz_one(target, request.seconds)?;
+    for target in parsed.targets {
+        println!("== fuzz {target} for {} s", parsed.seconds);
+        fuzz_one(target, parsed.seconds)?;
     }
     Ok(())
 }
 
 fn fuzz_one(target: &str, seconds: u32) -> Result<(), String> {
-    let found = workspace::target_folder().join("fuzz-corpus").join(target);
-    fs::create_dir_all(&found).map_err(|error| format!("{}: {error}", found.display()))?;
+    let new_inputs = workspace::target_folder().join("fuzz-corpus").join(target);
+    fs::create_dir_all(&new_inputs)
+        .map_err(|error| format!("{}: {error}", new_inputs.display()))?;
     let mut command = workspace::program("cargo");
     command.args(["+nightly", "fuzz", "run", target]);
     // libFuzzer writes new inputs to the first folder and only reads the others.
-    command.arg(&found).arg(workspace::root().join("fuzz/corpus").join(target));
+    command.arg(&new_inputs).arg(workspace::root().join("fuzz/corpus").join(target));
     command.arg("--").arg(format!("-max_total_time={seconds}"));
-    // The release profile's link-time optimisation would cost minutes and find nothing more.
+    // Link-time optimisation, as in the release profile, would add minutes to the build without finding more.
     command
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
     subprocess::run(&mut command)
 }
 
-fn parse(arguments: &[String]) -> Result<Request, String> {
-    let mut request = Request { targets: TARGETS.to_vec(), seconds: DEFAULT_SECONDS };
+fn parse(arguments: &[String]) -> Result<FuzzArguments, String> {
+    let mut parsed = FuzzArguments { targets: TARGETS.to_vec(), seconds: DEFAULT_SECONDS };
     for argument in arguments {
         if let Some(target) = TARGETS.into_iter().find(|target| target == argument) {
-            request.targets = vec![target];
+            parsed.targets = vec![target];
         } else if let Ok(seconds @ 1..) = argument.parse() {
-            request.seconds = seconds;
+            parsed.seconds = seconds;
         } else {
             return Err(format!(
                 "`{argument}` is neither a target ({}) nor a number of seconds",
@@ -59,27 +64,30 @@ fn parse(arguments: &[String]) -> Result<Request, String> {
             ));
         }
     }
-    Ok(request)
+    Ok(parsed)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn parsed(arguments: &[&str]) -> Result<Request, String> {
+    fn parse_all(arguments: &[&str]) -> Result<FuzzArguments, String> {
         parse(&arguments.iter().map(|&a| a.to_owned()).collect::<Vec<_>>())
     }
 
     #[test]
-    fn target_and_time_are_both_optional() {
-        assert_eq!(parsed(&[]), Ok(Request { targets: TARGETS.to_vec(), seconds: 60 }));
-        assert_eq!(parsed(&["head"]), Ok(Request { targets: vec!["head"], seconds: 60 }));
-        assert_eq!(parsed(&["config", "5"]), Ok(Request { targets: vec!["config"], seconds: 5 }));
+    fn target_and_seconds_are_optional() {
+        assert_eq!(parse_all(&[]), Ok(FuzzArguments { targets: TARGETS.to_vec(), seconds: 60 }));
+        assert_eq!(parse_all(&["head"]), Ok(FuzzArguments { targets: vec!["head"], seconds: 60 }));
+        assert_eq!(
+            parse_all(&["config", "5"]),
+            Ok(FuzzArguments { targets: vec!["config"], seconds: 5 })
+        );
     }
 
     #[test]
-    fn a_run_without_end_or_target_is_refused() {
-        assert!(parsed(&["0"]).is_err(), "libFuzzer takes 0 for no limit");
-        assert!(parsed(&["heads"]).is_err());
+    fn zero_seconds_and_unknown_targets_are_rejected() {
+        assert!(parse_all(&["0"]).is_err(), "0 means no limit to libFuzzer");
+        assert!(parse_all(&["heads"]).is_err());
     }
 }

@@ -1,4 +1,4 @@
-//! The project's own commands, one file each: `cargo xtask` lists them. Nothing here is part of what users run.
+//! The commands for developers of agimo, one file each. `cargo xtask` lists them.
 
 use std::env;
 use std::process::ExitCode;
@@ -12,46 +12,46 @@ mod packages;
 mod test;
 mod workspace;
 
-/// A command as the list shows it and as the dispatcher calls it.
+/// A command: its entry in the usage text, and the function that runs it.
 struct Subcommand {
     name: &'static str,
     arguments: &'static str,
     summary: &'static str,
-    call: fn(&[String]) -> Result<(), String>,
+    run: fn(&[String]) -> Result<(), String>,
 }
 
 const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         name: "test",
         arguments: "[--no-cluster] [--cluster] [filter..]",
-        summary: "install what the tests need, then every check and test, those on a real cluster included; with a \
-                  filter only the tests it matches, and on a cluster only with --cluster",
-        call: test::test,
+        summary: "install the programs that the tests need, then run every check and test, including those on a \
+                  Kubernetes cluster; with a filter run only the matching tests, on a cluster only with --cluster",
+        run: test::test,
     },
     Subcommand {
         name: "cluster",
         arguments: "up|down|status|shell [--name NAME] [--addons] [-- command..]",
-        summary: "a Kubernetes cluster to try things on, named dev by default; up --addons brings KEDA, Prometheus \
-                  and kube-state-metrics, shell -- runs a command inside",
-        call: cluster::cluster,
+        summary: "start, stop and list Kubernetes clusters for manual tests (default name: dev); up --addons also \
+                  installs KEDA, Prometheus and kube-state-metrics, shell opens a shell or runs a command inside",
+        run: cluster::cluster,
     },
     Subcommand {
         name: "bench",
         arguments: "[argument..]",
-        summary: "build in release and measure beside HAProxy and nginx; with --cluster cold starts in Kubernetes",
-        call: bench::bench,
+        summary: "run the benchmark of agimo, HAProxy and nginx; with --cluster measure cold starts in Kubernetes",
+        run: bench::bench,
     },
     Subcommand {
         name: "fuzz",
         arguments: "[target] [seconds]",
-        summary: "feed the parsers made-up input (needs nightly and cargo-fuzz); every target, 60 s each, by default",
-        call: fuzz::fuzz,
+        summary: "run the fuzz targets of the parsers (needs nightly and cargo-fuzz); by default all, for 60 s each",
+        run: fuzz::fuzz,
     },
     Subcommand {
         name: "docs",
         arguments: "",
-        summary: "write docs/configuration.md and docs/configuration.schema.json anew from the code",
-        call: docs::docs,
+        summary: "generate docs/configuration.md and docs/configuration.schema.json from the code",
+        run: docs::docs,
     },
 ];
 
@@ -66,10 +66,10 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let Some(subcommand) = SUBCOMMANDS.iter().find(|s| s.name == name) else {
-        eprintln!("xtask: there is no `{name}`\n\n{}", usage());
+        eprintln!("xtask: unknown command `{name}`\n\n{}", usage());
         return ExitCode::from(2);
     };
-    match (subcommand.call)(rest) {
+    match (subcommand.run)(rest) {
         Ok(()) => ExitCode::SUCCESS,
         Err(reason) => {
             eprintln!("\nxtask {name}: FAILED: {reason}");
@@ -79,10 +79,10 @@ fn main() -> ExitCode {
 }
 
 fn usage() -> String {
-    let mut text = String::from("cargo xtask <command>: what the project does with itself\n");
+    let mut text = String::from("cargo xtask <command>: commands for developers of agimo\n");
     for subcommand in SUBCOMMANDS {
-        let call = format!("{} {}", subcommand.name, subcommand.arguments);
-        text.push_str(&format!("\n  {call}\n      {}", subcommand.summary));
+        let invocation = format!("{} {}", subcommand.name, subcommand.arguments);
+        text.push_str(&format!("\n  {invocation}\n      {}", subcommand.summary));
     }
     text
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_list_names_every_command_once() {
+    fn the_usage_text_lists_every_command_once() {
         let text = usage();
         for subcommand in SUBCOMMANDS {
             let lines = text

@@ -1,93 +1,98 @@
-//! The programs that tests and clusters are made of: finds out which are missing and has apt install them. It never
-//! installs anything before it has named it, and never starts a service.
+//! Installs, with apt and rustup, the programs that tests and clusters need and that are missing. It prints what it
+//! installs first, and starts no service.
 
 use std::process::Command;
 
 use crate::workspace;
 
-/// Installs without starting what it installs: Debian's nginx would take port 80, its prometheus port 9090.
+/// Installs packages without starting their services: Debian's nginx would occupy port 80, its prometheus port 9090.
 const INSTALL_SCRIPT: &str = "xtask/src/packages/install.sh";
 
-/// A program and the Debian package that brings it.
+/// A program and the Debian package that contains it.
 #[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Needed {
+pub(crate) struct RequiredProgram {
     program: &'static str,
     package: &'static str,
 }
 
-/// What the tests run agimo against.
-pub(crate) const OF_TESTS: &[Needed] = &[
-    // Upstream application in the tests, and the proxy the benchmark measures beside agimo.
-    Needed { program: "nginx", package: "nginx-light" },
+/// The programs that the tests and the benchmark need.
+pub(crate) const FOR_TESTS: &[RequiredProgram] = &[
+    // An upstream application of the tests, and a proxy that the benchmark compares with agimo.
+    RequiredProgram { program: "nginx", package: "nginx-light" },
     // The other proxy of the benchmark.
-    Needed { program: "haproxy", package: "haproxy" },
-    // `promtool check metrics` judges the metrics page.
-    Needed { program: "promtool", package: "prometheus" },
-    // Opens the demo's page as a user would.
-    Needed { program: "chromium", package: "chromium" },
-    // `python3 -m http.server` as application under test.
-    Needed { program: "python3", package: "python3" },
-    // A WebSocket server that is not ours.
-    Needed { program: "node", package: "nodejs" },
+    RequiredProgram { program: "haproxy", package: "haproxy" },
+    // `promtool check metrics` validates the metrics page.
+    RequiredProgram { program: "promtool", package: "prometheus" },
+    // Opens the page of the demo in a browser.
+    RequiredProgram { program: "chromium", package: "chromium" },
+    // `python3 -m http.server` is an upstream application of the tests.
+    RequiredProgram { program: "python3", package: "python3" },
+    // Runs a WebSocket server that does not share code with agimo.
+    RequiredProgram { program: "node", package: "nodejs" },
 ];
 
-/// What a cluster's node uses of the machine; everything else of it is built from source.
-pub(crate) const OF_CLUSTERS: &[Needed] = &[
+/// The programs of the machine that a cluster's node uses; all others are built from source.
+pub(crate) const FOR_CLUSTERS: &[RequiredProgram] = &[
     // Runs containers for containerd.
-    Needed { program: "runc", package: "runc" },
-    // kube-proxy's rules, and the cuts between pods that tests make.
-    Needed { program: "nft", package: "nftables" },
-    // kube-proxy forgets connections to endpoints that are gone with it.
-    Needed { program: "conntrack", package: "conntrack" },
-    // The node's addresses and routes.
-    Needed { program: "ip", package: "iproute2" },
-    // The keys of service accounts and of the API server's aggregation.
-    Needed { program: "openssl", package: "openssl" },
-    // Makes agimo's image from the Dockerfile.
-    Needed { program: "buildah", package: "buildah" },
-    // Namespaces and the way into them.
-    Needed { program: "unshare", package: "util-linux" },
-    Needed { program: "nsenter", package: "util-linux" },
+    RequiredProgram { program: "runc", package: "runc" },
+    // Installs the rules of kube-proxy, and those with which tests block packets.
+    RequiredProgram { program: "nft", package: "nftables" },
+    // kube-proxy uses it to delete the connection-tracking entries of removed endpoints.
+    RequiredProgram { program: "conntrack", package: "conntrack" },
+    // Sets the node's addresses and routes.
+    RequiredProgram { program: "ip", package: "iproute2" },
+    // Creates the keys of service accounts and of the API server's aggregation layer.
+    RequiredProgram { program: "openssl", package: "openssl" },
+    // Builds agimo's image from the Dockerfile.
+    RequiredProgram { program: "buildah", package: "buildah" },
+    // Create namespaces and run commands in them.
+    RequiredProgram { program: "unshare", package: "util-linux" },
+    RequiredProgram { program: "nsenter", package: "util-linux" },
 ];
 
-/// Makes sure that every one of these programs is there.
-pub(crate) fn install_missing(needed: &[&'static [Needed]]) -> Result<(), String> {
-    let needed = needed.concat();
-    let missing = missing(&needed, workspace::is_installed);
+/// Installs those of these programs that are missing.
+pub(crate) fn install_missing(required: &[&'static [RequiredProgram]]) -> Result<(), String> {
+    let required = required.concat();
+    let missing = missing(&required, workspace::is_installed);
     if missing.is_empty() {
         return Ok(());
     }
-    let packages: Vec<&str> = missing.iter().map(|needed| needed.package).collect();
-    println!("missing, to be installed by apt: {}", packages.join(" "));
-    subprocess::run(&mut installer(&packages)?)?;
-    match self::missing(&needed, workspace::is_installed).first() {
+    let packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
+    println!("installing missing packages with apt: {}", packages.join(" "));
+    subprocess::run(&mut install_command(&packages)?)?;
+    match self::missing(&required, workspace::is_installed).first() {
         None => Ok(()),
-        Some(Needed { program, package }) => Err(format!(
-            "apt installed {package}, and yet there is no `{program}` in PATH or /usr/sbin"
-        )),
+        Some(RequiredProgram { program, package }) => {
+            Err(format!("apt installed {package}, but `{program}` is not in PATH or /usr/sbin"))
+        }
     }
 }
 
-/// The parts of the toolchain that formatting and lints need.
+/// Installs rustfmt and clippy if they are missing.
 pub(crate) fn install_components() -> Result<(), String> {
     for (component, subcommand) in [("rustfmt", "fmt"), ("clippy", "clippy")] {
         if !subprocess::succeeds(&mut workspace::cargo(&[subcommand, "--version"])) {
-            println!("missing in the toolchain, to be installed by rustup: {component}");
+            println!("installing a missing component with rustup: {component}");
             subprocess::run(workspace::program("rustup").args(["component", "add", component]))?;
         }
     }
     Ok(())
 }
 
-fn missing(needed: &[Needed], is_installed: impl Fn(&str) -> bool) -> Vec<&Needed> {
-    needed.iter().filter(|needed| !is_installed(needed.program)).collect()
+fn missing(
+    required: &[RequiredProgram],
+    is_installed: impl Fn(&str) -> bool,
+) -> Vec<&RequiredProgram> {
+    required.iter().filter(|required| !is_installed(required.program)).collect()
 }
 
-/// The command that installs, as root or through a sudo that asks no password; an error says what to type instead.
-fn installer(packages: &[&str]) -> Result<Command, String> {
+/// The command that installs packages, as root or through sudo without a password. The error says what to run by hand.
+fn install_command(packages: &[&str]) -> Result<Command, String> {
     let by_hand = format!("apt-get install -y --no-install-recommends {}", packages.join(" "));
     if !workspace::is_installed("apt-get") {
-        return Err(format!("this machine has no apt-get; install what `{by_hand}` would install"));
+        return Err(format!(
+            "this machine has no apt-get; install the packages of `{by_hand}` by other means"
+        ));
     }
     let is_root = subprocess::capture(workspace::program("id").arg("-u"))?.trim() == "0";
     let mut command = if is_root {
@@ -108,10 +113,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_missing_is_installed() {
-        assert_eq!(missing(OF_TESTS, |_| true), Vec::<&Needed>::new());
-        assert_eq!(missing(OF_CLUSTERS, |_| false).len(), OF_CLUSTERS.len());
-        let missing = missing(OF_TESTS, |program| program != "promtool");
-        assert_eq!(missing, [&Needed { program: "promtool", package: "prometheus" }]);
+    fn only_missing_programs_are_installed() {
+        assert_eq!(missing(FOR_TESTS, |_| true), Vec::<&RequiredProgram>::new());
+        assert_eq!(missing(FOR_CLUSTERS, |_| false).len(), FOR_CLUSTERS.len());
+        let missing = missing(FOR_TESTS, |program| program != "promtool");
+        assert_eq!(missing, [&RequiredProgram { program: "promtool", package: "prometheus" }]);
     }
 }

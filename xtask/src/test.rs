@@ -1,52 +1,51 @@
-//! `cargo xtask test`: everything that must hold before a change is taken, in the order in which a failure is
-//! cheapest to learn of. It never goes on after a failed step.
+//! `cargo xtask test`: every check and test that a change must pass, cheapest first. It stops at the first failure.
 
 use std::process::Command;
 use std::time::Instant;
 
 use crate::{cluster, deny, packages, workspace};
 
-/// One thing that must hold.
+/// A check or a group of tests.
 struct Step {
     title: &'static str,
     check: fn(filters: &[String]) -> Result<(), String>,
 }
 
-/// What the arguments ask for.
+/// The parsed arguments.
 #[derive(Debug, PartialEq)]
-struct Request {
-    /// As libtest takes them: parts of names.
+struct TestArguments {
+    /// Filters for libtest: substrings of test names.
     filters: Vec<String>,
-    on_cluster: OnCluster,
+    cluster_tests: ClusterTests,
 }
 
-/// Whether the tests that need a cluster run.
+/// Whether the tests on a Kubernetes cluster run.
 #[derive(Clone, Copy, Debug, PartialEq)]
-enum OnCluster {
-    Yes,
-    /// A filter was given, and most filters want an answer in seconds.
-    NotAskedFor,
-    LeftOut,
+enum ClusterTests {
+    Run,
+    /// A filter without --cluster: most filtered runs should finish within seconds.
+    NotRequested,
+    Disabled,
 }
 
-/// Beyond this many at once, tests on one node wait for each other's pods.
-const TESTS_AT_ONCE: &str = "4";
+/// With more parallel tests, the pods of one test delay those of another on the single node.
+const TEST_THREADS: &str = "4";
 
 const PREPARATION: &[Step] = &[Step {
-    title: "programs the tests need",
-    check: |_| packages::install_missing(&[packages::OF_TESTS]),
+    title: "programs for the tests",
+    check: |_| packages::install_missing(&[packages::FOR_TESTS]),
 }];
 
 const CLUSTER_PREPARATION: &[Step] = &[
-    Step { title: "root and Go for the cluster", check: |_| cluster::can_run_here() },
+    Step { title: "root and Go for the cluster", check: |_| cluster::check_requirements() },
     Step {
-        title: "programs a cluster needs",
-        check: |_| packages::install_missing(&[packages::OF_CLUSTERS]),
+        title: "programs for the cluster",
+        check: |_| packages::install_missing(&[packages::FOR_CLUSTERS]),
     },
 ];
 
 const STATIC_CHECKS: &[Step] = &[
-    Step { title: "rustfmt and clippy", check: |_| packages::install_components() },
+    Step { title: "installation of rustfmt and clippy", check: |_| packages::install_components() },
     Step {
         title: "formatting",
         check: |_| subprocess::run(&mut workspace::cargo(&["fmt", "--all", "--check"])),
@@ -62,7 +61,7 @@ const STATIC_CHECKS: &[Step] = &[
     },
 ];
 
-/// Last the largest, so that the output ends with the runner's own count.
+/// The largest group is last, so that the output ends with its summary.
 const TESTS: &[Step] = &[
     Step {
         title: "unit and property tests, fuzz seeds",
@@ -78,39 +77,39 @@ const TESTS: &[Step] = &[
 
 const CLUSTER_TESTS: &[Step] = &[
     Step {
-        title: "the test bed (built once from source, about half an hour on two cores)",
-        check: |_| subprocess::run(cluster::testbed()?.arg("build")),
+        title: "build of the test bed (once, about half an hour on two cores)",
+        check: |_| subprocess::run(cluster::testbed_command()?.arg("build")),
     },
-    Step { title: "tests on a Kubernetes cluster", check: on_a_cluster },
+    Step { title: "tests on a Kubernetes cluster", check: run_cluster_tests },
 ];
 
-/// With filters only the tests that match, and those on a cluster only when asked for; else everything.
+/// Runs everything or, with filters, the matching tests only.
 pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
-    let request = parse(arguments)?;
+    let parsed = parse(arguments)?;
     let mut steps: Vec<&Step> = PREPARATION.iter().collect();
-    if request.on_cluster == OnCluster::Yes {
+    if parsed.cluster_tests == ClusterTests::Run {
         steps.extend(CLUSTER_PREPARATION);
     }
-    if request.filters.is_empty() {
+    if parsed.filters.is_empty() {
         steps.extend(STATIC_CHECKS);
     }
     steps.extend(TESTS);
-    if request.on_cluster == OnCluster::Yes {
+    if parsed.cluster_tests == ClusterTests::Run {
         steps.extend(CLUSTER_TESTS);
     }
 
     let started = Instant::now();
     for (index, step) in steps.iter().enumerate() {
-        if index + 1 == steps.len() && request.on_cluster == OnCluster::LeftOut {
+        if index + 1 == steps.len() && parsed.cluster_tests == ClusterTests::Disabled {
             println!(
-                "\n!! LEFT OUT: every test on a Kubernetes cluster (--no-cluster). This run does not show that"
+                "\n!! SKIPPED: all tests on a Kubernetes cluster (--no-cluster). This run does not show that agimo"
             );
-            println!("!! agimo works on Kubernetes; as root, `cargo xtask test` runs them.");
+            println!("!! works on Kubernetes; `cargo xtask test`, as root, runs them.");
         }
         let number = format!("{}/{}", index + 1, steps.len());
         println!("\n== {number} {} (at {:.0} s)", step.title, started.elapsed().as_secs_f64());
         let step_started = Instant::now();
-        (step.check)(&request.filters)
+        (step.check)(&parsed.filters)
             .map_err(|reason| format!("{number} {}: {reason}", step.title))?;
         if index + 1 < steps.len() {
             println!("   ok after {:.1} s", step_started.elapsed().as_secs_f64());
@@ -119,21 +118,21 @@ pub(crate) fn test(arguments: &[String]) -> Result<(), String> {
     Ok(())
 }
 
-fn parse(arguments: &[String]) -> Result<Request, String> {
+fn parse(arguments: &[String]) -> Result<TestArguments, String> {
     let given = |option: &str| arguments.iter().any(|argument| argument == option);
     let filters: Vec<String> = arguments.iter().filter(|a| !a.starts_with("--")).cloned().collect();
-    let on_cluster = match (given("--cluster"), given("--no-cluster")) {
-        (true, true) => return Err("--cluster or --no-cluster, not both".to_owned()),
-        (true, false) => OnCluster::Yes,
-        (false, true) => OnCluster::LeftOut,
-        (false, false) if filters.is_empty() => OnCluster::Yes,
-        (false, false) => OnCluster::NotAskedFor,
+    let cluster_tests = match (given("--cluster"), given("--no-cluster")) {
+        (true, true) => return Err("--cluster and --no-cluster exclude each other".to_owned()),
+        (true, false) => ClusterTests::Run,
+        (false, true) => ClusterTests::Disabled,
+        (false, false) if filters.is_empty() => ClusterTests::Run,
+        (false, false) => ClusterTests::NotRequested,
     };
     let known = ["--cluster", "--no-cluster"];
     let unknown = arguments.iter().find(|a| a.starts_with("--") && !known.contains(&a.as_str()));
     match unknown {
-        Some(option) => Err(format!("there is no option `{option}`")),
-        None => Ok(Request { filters, on_cluster }),
+        Some(option) => Err(format!("unknown option `{option}`")),
+        None => Ok(TestArguments { filters, cluster_tests }),
     }
 }
 
@@ -149,21 +148,22 @@ fn tests(selection: &[&str], filters: &[String]) -> Command {
     command
 }
 
-/// Everything is compiled outside, where the network is; only the test binary goes in, as cargo's runner takes it there.
-fn on_a_cluster(filters: &[String]) -> Result<(), String> {
+/// The tests are compiled outside the cluster, where the network is available. Only the test binary runs inside, because
+/// cargo's runner is `testbed enter`.
+fn run_cluster_tests(filters: &[String]) -> Result<(), String> {
     const TARGET: [&str; 4] = ["--package", "agimo", "--test", "cluster"];
     subprocess::run(workspace::cargo(&["test", "--quiet", "--locked", "--no-run"]).args(TARGET))?;
-    let agimo = cluster::agimo()?;
+    let agimo = cluster::build_agimo()?;
     let name = format!("test-{}", std::process::id());
     let logs = workspace::target_folder().join("cluster-logs");
 
-    let testbed = cluster::testbed()?;
+    let testbed = cluster::testbed_command()?;
     let runner = testbed.get_program().to_string_lossy().into_owned();
     let runner = format!("target.'cfg(unix)'.runner=['{runner}', 'enter', '{name}', '--']");
     let mut tests = tests(&TARGET, filters);
-    tests.args(["--test-threads", TESTS_AT_ONCE]);
+    tests.args(["--test-threads", TEST_THREADS]);
 
-    // Tied to our life: a run that is killed leaves no cluster.
+    // The kernel kills `testbed with` when this process ends, so that a killed run leaves no cluster behind.
     let mut command = workspace::program("setpriv");
     command.args(["--pdeathsig", "KILL"]).arg(testbed.get_program());
     command.args(["with", &name, "--addons", "--agimo"]).arg(agimo);
@@ -173,26 +173,26 @@ fn on_a_cluster(filters: &[String]) -> Result<(), String> {
 }
 
 #[cfg(test)]
-mod tests_of_the_arguments {
+mod argument_tests {
     use super::*;
 
-    fn parsed(line: &str) -> Result<Request, String> {
+    fn parse_line(line: &str) -> Result<TestArguments, String> {
         parse(&line.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
     }
 
     #[test]
     fn a_filter_alone_starts_no_cluster() {
-        assert_eq!(parsed("").unwrap().on_cluster, OnCluster::Yes);
-        assert_eq!(parsed("hold").unwrap().on_cluster, OnCluster::NotAskedFor);
-        let request = parsed("--cluster hold wake").unwrap();
-        assert_eq!(request.on_cluster, OnCluster::Yes);
-        assert_eq!(request.filters, ["hold", "wake"]);
-        assert_eq!(parsed("--no-cluster").unwrap().on_cluster, OnCluster::LeftOut);
+        assert_eq!(parse_line("").unwrap().cluster_tests, ClusterTests::Run);
+        assert_eq!(parse_line("hold").unwrap().cluster_tests, ClusterTests::NotRequested);
+        let parsed = parse_line("--cluster hold wake").unwrap();
+        assert_eq!(parsed.cluster_tests, ClusterTests::Run);
+        assert_eq!(parsed.filters, ["hold", "wake"]);
+        assert_eq!(parse_line("--no-cluster").unwrap().cluster_tests, ClusterTests::Disabled);
     }
 
     #[test]
-    fn contradictions_and_typing_errors_are_refused() {
-        assert!(parsed("--cluster --no-cluster").is_err());
-        assert!(parsed("--no-clusters").unwrap_err().contains("--no-clusters"));
+    fn contradictory_and_unknown_options_are_rejected() {
+        assert!(parse_line("--cluster --no-cluster").is_err());
+        assert!(parse_line("--no-clusters").unwrap_err().contains("--no-clusters"));
     }
 }

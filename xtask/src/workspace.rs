@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-/// Where Debian puts servers; absent from the `PATH` of ordinary users.
+/// The folders of system programs and servers on Debian; not in the `PATH` of ordinary users.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
 
 /// The folder that holds the workspace's `Cargo.toml`.
@@ -14,7 +14,7 @@ pub(crate) fn root() -> PathBuf {
     xtask.parent().unwrap_or(xtask).to_owned()
 }
 
-/// The program or test of this name that a `cargo build` or `cargo test --no-run` makes, wherever it puts it.
+/// Runs a `cargo build` or `cargo test --no-run` and returns the path of the program or test of this name.
 pub(crate) fn build_executable(command: &mut Command, name: &str) -> Result<PathBuf, String> {
     // Cargo writes rendered warnings and errors to standard error: they still reach the terminal.
     command.args(["--message-format", "json-render-diagnostics"]).stderr(Stdio::inherit());
@@ -23,7 +23,7 @@ pub(crate) fn build_executable(command: &mut Command, name: &str) -> Result<Path
         .ok_or_else(|| format!("`{}` built no `{name}`", subprocess::command_line(command)))
 }
 
-/// Where cargo puts what it builds.
+/// Cargo's target folder.
 pub(crate) fn target_folder() -> PathBuf {
     match env::var_os("CARGO_TARGET_DIR") {
         Some(folder) => root().join(folder),
@@ -31,14 +31,14 @@ pub(crate) fn target_folder() -> PathBuf {
     }
 }
 
-/// `cargo` with these arguments, in the root.
+/// `cargo` with these arguments; it runs in the root.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = program("cargo");
     command.args(arguments);
     command
 }
 
-/// A program that runs in the root and also finds what lies in the system folders.
+/// A command that runs in the root and is also looked up in the system folders.
 pub(crate) fn program(name: &str) -> Command {
     let mut command = Command::new(name);
     command.current_dir(root()).env("PATH", search_path());
@@ -50,7 +50,8 @@ pub(crate) fn is_installed(name: &str) -> bool {
     env::split_paths(&search_path()).any(|folder| folder.join(name).is_file())
 }
 
-/// Reads cargo's messages, one JSON object a line, without a parser: a path with quotes or backslashes in it is not found.
+/// Searches cargo's messages, one JSON object per line. Without a JSON parser, paths that contain quotes or backslashes
+/// are not found.
 fn executable_path(messages: &str, name: &str) -> Option<PathBuf> {
     let artifacts = messages.lines().filter(|line| line.contains("compiler-artifact"));
     let mut paths = artifacts.filter_map(|line| {
@@ -59,7 +60,7 @@ fn executable_path(messages: &str, name: &str) -> Option<PathBuf> {
     });
     paths.find(|path| {
         let file = path.file_name().and_then(|file| file.to_str()).unwrap_or_default();
-        // Tests have a hash behind their name.
+        // The file name of a test ends with a hash.
         let unhashed = file.rsplit_once('-').map_or(file, |(name, _)| name);
         file == name || unhashed == name
     })
@@ -68,7 +69,7 @@ fn executable_path(messages: &str, name: &str) -> Option<PathBuf> {
 fn search_path() -> OsString {
     let path = env::var_os("PATH").unwrap_or_default();
     let folders = env::split_paths(&path).chain(SYSTEM_FOLDERS.iter().map(PathBuf::from));
-    // Joining fails only for a folder with a colon in it, which cannot have come out of the split.
+    // Joining fails only for a folder with a colon in its name, which splitting cannot produce.
     env::join_paths(folders).unwrap_or(path)
 }
 
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cargo_made_is_found_by_its_name() {
+    fn executables_are_found_by_name() {
         let messages = "{\"reason\":\"compiler-artifact\",\"executable\":null}\n\
             {\"reason\":\"compiler-artifact\",\"executable\":\"/t/debug/agimo\",\"fresh\":true}\n\
             {\"reason\":\"compiler-artifact\",\"executable\":\"/t/debug/deps/cluster-0f\"}\n";
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn the_root_is_where_the_workspace_is() {
+    fn commands_run_in_the_root_of_the_workspace() {
         assert!(root().join("xtask/Cargo.toml").is_file());
         assert_eq!(
             subprocess::capture(&mut program("pwd")).unwrap().trim(),
