@@ -1,26 +1,27 @@
-//! The chart by itself: what it refuses, and a release's whole life: installed, changed without a restart, rolled back,
-//! gone without a trace.
+//! The Helm chart: which values it refuses, and the life of a release: install, upgrade without a restart, rollback,
+//! uninstall.
 
 use serde_json::json;
 
 use crate::fixtures::{CHART, Helm, Namespace, Release};
 use crate::support::eventually;
 
-const MANUALS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/manifests");
+/// The documented manifests and values.
+const DOCUMENTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/manifests");
 
 #[tokio::test]
-async fn the_chart_passes_the_strict_linter_with_the_values_of_the_manual() {
+async fn the_chart_passes_the_strict_linter_with_the_documented_values() {
     for values in ["values-agimo.yaml", "values-keda.yaml"] {
-        let values = format!("{MANUALS}/{values}");
-        let said = Helm::run(&["lint", "--strict", CHART, "--values", &values]).await;
-        assert!(said.contains("0 chart(s) failed"), "{said}");
+        let values = format!("{DOCUMENTED}/{values}");
+        let output = Helm::run(&["lint", "--strict", CHART, "--values", &values]).await;
+        assert!(output.contains("0 chart(s) failed"), "{output}");
     }
 }
 
 #[tokio::test]
-async fn wrong_values_are_refused_by_their_names() {
-    let values = format!("{MANUALS}/values-keda.yaml");
-    for (set, named) in [
+async fn the_error_for_an_invalid_value_names_it() {
+    let values = format!("{DOCUMENTED}/values-keda.yaml");
+    for (set, expected) in [
         ("replica=2", "'replica' not allowed"),
         ("replicas=two", "'/replicas'"),
         ("prometheus.adress=http://x", "'adress' not allowed"),
@@ -40,19 +41,19 @@ async fn wrong_values_are_refused_by_their_names() {
         ("readiness=prometheus,prometheus.address=", "prometheus.address"),
     ] {
         let arguments = ["template", "agimo", CHART, "--values", &values, "--set", set];
-        let complaint = Helm::refused(&arguments).await;
-        assert!(complaint.contains(named), "{set}: {complaint}");
+        let error = Helm::error(&arguments).await;
+        assert!(error.contains(expected), "{set}: {error}");
     }
 }
 
 #[tokio::test]
-async fn the_api_server_accepts_what_is_off_by_default() {
+async fn the_api_server_accepts_the_objects_and_fields_that_are_off_by_default() {
     let namespace = Namespace::new("options").await;
     let spread = json!({
         "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "ScheduleAnyway",
     });
     let values = json!({
-        "config": namespace.deployment("web").service("web.test", ""),
+        "config": namespace.deployment("web").service_config("web.test", ""),
         "replicas": 3, "watchNamespaces": [namespace.name], "threads": 2, "accessLog": true,
         "service": { "type": "LoadBalancer", "externalTrafficPolicy": "Local", "nodePort": 30123 },
         "networkPolicy": { "enabled": true, "trafficFrom": [{ "ipBlock": { "cidr": "10.0.0.0/8" } }] },
@@ -66,85 +67,89 @@ async fn the_api_server_accepts_what_is_off_by_default() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("all.yaml");
     std::fs::write(&file, manifests).unwrap();
-    let said = release.kubectl(&["apply", "--dry-run=server", "-f", file.to_str().unwrap()]).await;
+    let applied =
+        release.kubectl(&["apply", "--dry-run=server", "-f", file.to_str().unwrap()]).await;
     for object in
         ["networkpolicy.networking.k8s.io", "poddisruptionbudget.policy", "deployment.apps"]
     {
-        assert!(said.contains(&format!("{object}/agimo created (server dry run)")), "{said}");
+        assert!(applied.contains(&format!("{object}/agimo created (server dry run)")), "{applied}");
     }
-    // Their definitions come with the Prometheus operator, which is not here.
+    // The cluster lacks their CustomResourceDefinitions, which come with the Prometheus operator.
     for (monitor, kind) in [("serviceMonitor", "ServiceMonitor"), ("podMonitor", "PodMonitor")] {
         let set = format!("{monitor}.enabled=true,{monitor}.interval=5s");
-        let said = release.helm(&["template", "agimo", CHART, "--set", &set]).await;
-        assert!(said.contains(&format!("kind: {kind}")) && said.contains("interval: 5s"), "{said}");
+        let rendered = release.helm(&["template", "agimo", CHART, "--set", &set]).await;
+        let has_kind = rendered.contains(&format!("kind: {kind}"));
+        assert!(has_kind && rendered.contains("interval: 5s"), "{rendered}");
     }
 }
 
 #[tokio::test]
-async fn a_release_changes_without_a_restart_and_leaves_nothing_behind() {
+async fn a_release_is_reconfigured_without_a_restart_and_uninstalled_completely() {
     let namespace = Namespace::new("release").await;
     let web = namespace.deployment("web").replicas(1).apply().await;
-    let before = web.service("before.test", "");
+    let before = web.service_config("before.test", "");
     let release = Release::install(&namespace, &json!({ "config": before })).await;
-    let pod = release.until_pods(1).await.remove(0);
+    let pod = release.until_pod_count(1).await.remove(0);
     assert_eq!(release.get("before.test", "/").await.status, 200);
     assert_eq!(release.get("after.test", "/").await.reason(), Some("unknown-host"));
 
-    release.reconfigure(&(before + &web.service("after.test", ""))).await;
-    until_status(&release, "after.test", 200).await;
+    release.reconfigure(&(before + &web.service_config("after.test", ""))).await;
+    until_response_status(&release, "after.test", 200).await;
     assert_eq!(release.get("before.test", "/").await.status, 200);
 
-    // A wrong one leaves the old one serving.
+    // After an invalid configuration the previous one remains in force.
     release.reconfigure("[[services]]\nhost = 1\n").await;
     until_reloaded(&release, &pod, "0").await;
     assert_eq!(release.get("after.test", "/").await.status, 200);
 
     Helm::run(&["rollback", "agimo", "1", "--namespace", &namespace.name]).await;
-    until_status(&release, "after.test", 404).await;
+    until_response_status(&release, "after.test", 404).await;
     until_reloaded(&release, &pod, "1").await;
     assert_eq!(release.get("before.test", "/").await.status, 200);
-    assert_eq!(release.pods().await.join(" "), pod);
+    assert_eq!(release.pod_names().await.join(" "), pod);
     let restarts = "{.status.containerStatuses[0].restartCount}";
-    assert_eq!(release.field_of(&pod, restarts).await, "0");
+    assert_eq!(release.pod_field(&pod, restarts).await, "0");
 
-    let made = objects(&release, &namespace).await;
+    let created = objects(&release, &namespace).await;
     for kind in ["serviceaccount/", "configmap/", "service/", "deployment", "clusterrole."] {
-        assert!(made.iter().any(|object| object.starts_with(kind)), "no {kind} in {made:?}");
+        assert!(created.iter().any(|object| object.starts_with(kind)), "no {kind} in {created:?}");
     }
     Helm::run(&["uninstall", "agimo", "--namespace", &namespace.name]).await;
-    eventually("everything gone", || async {
+    eventually("no object of the release", || async {
         objects(&release, &namespace).await.is_empty().then_some(())
     })
     .await;
-    // The workload is the user's.
+    // The workload belongs to the user: uninstalling agimo leaves it as it is.
     assert_eq!(web.current_replicas().await, 1);
 }
 
-async fn until_status(release: &Release, host: &str, status: u16) {
-    let what = format!("{host} answered {status}");
+async fn until_response_status(release: &Release, host: &str, status: u16) {
+    let what = format!("status {status} from {host}");
     eventually(&what, || async {
-        release.hurry_the_kubelet().await;
+        release.trigger_config_map_sync().await;
         (release.get(host, "/").await.status == status).then_some(())
     })
     .await;
 }
 
+/// Waits until `agimo_config_last_reload_successful` has this value.
 async fn until_reloaded(release: &Release, pod: &str, successful: &str) {
     let sample = format!("agimo_config_last_reload_successful {successful}\n");
     eventually(&sample, || async {
-        release.hurry_the_kubelet().await;
+        release.trigger_config_map_sync().await;
         release.admin(pod, "/metrics").await.text().contains(&sample).then_some(())
     })
     .await;
 }
 
-/// What the release has made, in its namespace and outside of any; what Helm keeps of it included.
+/// The objects of the release, namespaced and cluster-wide, and the Secrets in which Helm stores it.
 async fn objects(release: &Release, namespace: &Namespace) -> Vec<String> {
-    let inside = "serviceaccounts,configmaps,services,deployments,poddisruptionbudgets,roles,rolebindings,pods";
+    let kinds = "serviceaccounts,configmaps,services,deployments,poddisruptionbudgets,roles,rolebindings,pods";
     let label = "app.kubernetes.io/instance=agimo";
-    let inside = release.kubectl(&["get", inside, "-l", label, "-o", "name"]).await;
+    let namespaced = release.kubectl(&["get", kinds, "-l", label, "-o", "name"]).await;
     let secrets = release.kubectl(&["get", "secrets", "-o", "name"]).await;
-    let outside = release.kubectl(&["get", "clusterroles,clusterrolebindings", "-o", "name"]).await;
-    let outside = outside.lines().filter(|object| object.contains(&namespace.name));
-    inside.lines().chain(secrets.lines()).chain(outside).map(ToOwned::to_owned).collect()
+    let cluster_wide =
+        release.kubectl(&["get", "clusterroles,clusterrolebindings", "-o", "name"]).await;
+    let cluster_wide = cluster_wide.lines().filter(|object| object.contains(&namespace.name));
+    namespaced.lines().chain(secrets.lines()).chain(cluster_wide).map(ToOwned::to_owned).collect()
 }

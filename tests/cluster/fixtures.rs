@@ -1,5 +1,5 @@
-//! What the cluster tests are written with: namespaces, sample applications in them, and agimo before them. It asserts
-//! nothing about agimo by itself.
+//! Fixtures of the cluster tests: namespaces, sample applications, kubectl and Helm, and agimo in front of them. They
+//! assert only what their documentation says.
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -10,36 +10,43 @@ use crate::support::agimo::Agimo;
 use crate::support::eventually;
 
 pub(crate) use self::helm::{CHART, Helm, Release};
-pub(crate) use self::load::{Load, Question};
-pub(crate) use self::sample::{Kind, Sample};
-pub(crate) use self::scraped::{PROMETHEUS, Scraped, apply_scaled_object};
-pub(crate) use self::socket::Socket;
+pub(crate) use self::load::{Load, SampleRequest};
+pub(crate) use self::prometheus::{PROMETHEUS_URL, Prometheus};
+pub(crate) use self::sample::{Sample, WorkloadKind};
+pub(crate) use self::scaled_object::apply_scaled_object;
+pub(crate) use self::sleep_cycles::SleepCycles;
+pub(crate) use self::websocket::WebSocket;
 
 mod helm;
 mod load;
 pub(crate) mod outage;
+mod prometheus;
 mod sample;
-mod scraped;
-mod socket;
+mod scaled_object;
+mod sleep_cycles;
+mod websocket;
 
-/// A namespace of one test, gone after it. While it lives no other test breaks what all share.
+/// A namespace of one test, deleted when the value is dropped. While it exists, no other test stops a part of the cluster.
 pub(crate) struct Namespace {
     pub(crate) name: String,
+    /// Shared, or exclusive for a test that stops a part of the cluster.
     _claim: ClusterLock,
 }
 
-/// `kubectl`, as a person would use it.
+/// Runs `kubectl` with the kubeconfig of the test's environment.
 pub(crate) struct Kubectl;
 
-static NAMESPACES: AtomicU32 = AtomicU32::new(0);
+/// Makes the names of namespaces unique within this process.
+static NAMESPACE_COUNT: AtomicU32 = AtomicU32::new(0);
 
-/// An agimo outside of the cluster's pods and with an administrator's rights, before these services; ready.
-pub(crate) async fn agimo(services: &str) -> Agimo {
-    agimo_with(services, &[]).await
+/// Starts agimo with this configuration as a process on the node, with the rights of a cluster administrator, and waits
+/// until it is ready.
+pub(crate) async fn start_agimo(services: &str) -> Agimo {
+    start_agimo_with_arguments(services, &[]).await
 }
 
-/// The same with further arguments.
-pub(crate) async fn agimo_with(services: &str, arguments: &[&str]) -> Agimo {
+/// `start_agimo` with further command-line arguments.
+pub(crate) async fn start_agimo_with_arguments(services: &str, arguments: &[&str]) -> Agimo {
     let agimo = Agimo::with(services).arguments(arguments).start().await;
     agimo.until_ready().await;
     agimo
@@ -48,36 +55,36 @@ pub(crate) async fn agimo_with(services: &str, arguments: &[&str]) -> Agimo {
 // === impl Namespace ===
 
 impl Namespace {
-    /// Its name begins with the test's subject.
+    /// A new namespace whose name begins with `subject`. Waits while another test has the cluster to itself.
     pub(crate) async fn new(subject: &str) -> Self {
         let claim = tokio::task::spawn_blocking(faults::lock_shared).await.unwrap();
-        Self::claimed(subject, claim.unwrap())
+        Self::create(subject, claim.unwrap())
     }
 
-    /// For a test that breaks what all share: it runs while no other does.
-    pub(crate) async fn alone(subject: &str) -> Self {
+    /// For a test that stops or overloads a shared part of the cluster: no other test runs while the namespace exists.
+    pub(crate) async fn exclusive(subject: &str) -> Self {
         let claim = tokio::task::spawn_blocking(faults::lock_exclusive).await.unwrap();
-        Self::claimed(subject, claim.unwrap())
+        Self::create(subject, claim.unwrap())
     }
 
-    fn claimed(subject: &str, claim: ClusterLock) -> Self {
-        let number = NAMESPACES.fetch_add(1, Ordering::Relaxed);
+    fn create(subject: &str, claim: ClusterLock) -> Self {
+        let number = NAMESPACE_COUNT.fetch_add(1, Ordering::Relaxed);
         let name = format!("{subject}-{}-{number}", std::process::id());
         Kubectl::run(&["create", "namespace", &name]);
         Self { name, _claim: claim }
     }
 
-    /// The sample as a Deployment, with a Service of the same name; not applied yet.
+    /// A sample application as a Deployment with a Service of the same name, to be configured and then applied.
     pub(crate) fn deployment(&self, name: &str) -> Sample {
-        Sample::new(Kind::Deployment, &self.name, name)
+        Sample::new(WorkloadKind::Deployment, &self.name, name)
     }
 
-    /// The sample as a StatefulSet, with a headless Service of the same name; not applied yet.
+    /// A sample application as a StatefulSet with a headless Service of the same name, to be configured and then applied.
     pub(crate) fn stateful_set(&self, name: &str) -> Sample {
-        Sample::new(Kind::StatefulSet, &self.name, name)
+        Sample::new(WorkloadKind::StatefulSet, &self.name, name)
     }
 
-    /// `kubectl` in this namespace.
+    /// Runs `kubectl` in this namespace and returns its standard output.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         Kubectl::run(&[&["--namespace", &self.name], arguments].concat())
     }
@@ -99,12 +106,12 @@ impl Drop for Namespace {
 // === impl Kubectl ===
 
 impl Kubectl {
-    /// What it prints; panics with its complaint when it fails.
+    /// Returns the standard output; panics with the standard error if the command fails.
     pub(crate) fn run(arguments: &[&str]) -> String {
         Self::finish(Command::new("kubectl").args(arguments), arguments)
     }
 
-    /// Applies manifests, server-side.
+    /// Server-side apply of these manifests.
     pub(crate) fn apply(arguments: &[&str], manifests: &str) {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("manifests.yaml");
@@ -114,27 +121,27 @@ impl Kubectl {
         Self::finish(command.arg(&file), &[manifests]);
     }
 
-    fn finish(command: &mut Command, what: &[&str]) -> String {
-        let output = command.output().expect("kubectl, as inside of a cluster of the test bed");
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success(), "kubectl {}: {complaint}", what.join(" "));
+    fn finish(command: &mut Command, description: &[&str]) -> String {
+        let output = command.output().expect("kubectl is in PATH on the node of a test cluster");
+        let error = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "kubectl {}: {error}", description.join(" "));
         String::from_utf8_lossy(&output.stdout).into_owned()
     }
 }
 
 // === impl Agimo ===
 
-/// What only the cluster tests ask of it.
+/// Queries of the admin port that only the cluster tests use.
 impl Agimo {
     pub(crate) async fn until_ready(&self) {
-        eventually("/readyz", || async {
+        eventually("200 from /readyz", || async {
             (self.admin("/readyz").await.status == 200).then_some(())
         })
         .await;
     }
 
-    /// What `/services` says of this host.
-    pub(crate) async fn shown(&self, host: &str) -> serde_json::Value {
+    /// The entry of this host in `/services`.
+    pub(crate) async fn service_status(&self, host: &str) -> serde_json::Value {
         let page = self.admin("/services").await.text();
         let services: Vec<serde_json::Value> = serde_json::from_str(&page).unwrap();
         let found = services.into_iter().find(|service| service["host"] == host);
@@ -143,27 +150,31 @@ impl Agimo {
 
     pub(crate) async fn until_reason(&self, host: &str, reason: &str) {
         let what = format!("{host} with the reason {reason}");
-        eventually(&what, || async { (self.shown(host).await["reason"] == reason).then_some(()) })
-            .await;
+        eventually(&what, || async {
+            (self.service_status(host).await["reason"] == reason).then_some(())
+        })
+        .await;
     }
 
     pub(crate) async fn until_ready_endpoints(&self, host: &str, count: u64) {
         let what = format!("{host} with {count} ready endpoints");
         eventually(&what, || async {
-            (self.shown(host).await["ready_endpoints"] == count).then_some(())
+            (self.service_status(host).await["ready_endpoints"] == count).then_some(())
         })
         .await;
     }
 
-    /// How often it has woken this host's workload.
-    pub(crate) async fn wakes(&self, host: &str) -> f64 {
+    /// How many wakes of this host's workload have ended with a ready endpoint.
+    pub(crate) async fn successful_wakes(&self, host: &str) -> f64 {
         let sample = format!("agimo_wakes_total{{host=\"{host}\",result=\"ready\"}}");
         self.metric(&sample).await.unwrap()
     }
 
     pub(crate) async fn until_state(&self, host: &str, state: &str) {
         let what = format!("{host} {state}");
-        eventually(&what, || async { (self.shown(host).await["state"] == state).then_some(()) })
-            .await;
+        eventually(&what, || async {
+            (self.service_status(host).await["state"] == state).then_some(())
+        })
+        .await;
     }
 }

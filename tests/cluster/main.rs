@@ -1,30 +1,32 @@
-//! Tests on a real Kubernetes cluster. `cargo xtask test` starts one and runs them inside of it; they never pass where
-//! there is none.
+//! Tests on a real Kubernetes cluster. `cargo xtask test` starts one and runs this binary on its node; without a cluster
+//! every test fails.
 
-// The integration tests use the rest of it.
+// Shared with the integration tests, which use the parts that these tests do not.
 #[allow(dead_code)]
 #[path = "../support.rs"]
 mod support;
 
 mod fixtures;
 
+// libtest runs tests in the order of their full names. `without_kubernetes_parts` must stay the last module by name: its
+// file says why.
+mod agimo_rollout;
 mod chart;
-mod external;
-mod failures;
-mod manifests;
-mod many;
-mod moment;
-mod outside;
+mod chart_rbac;
+mod documented_manifests;
+mod endpoint_discovery;
+mod external_scaler;
+mod failed_wakes;
+mod keda;
+mod large_cluster;
+mod missing_objects;
 mod peers;
-mod readiness;
-mod replicas;
-mod rights;
-mod roles;
-mod rollout;
-mod scaling;
-mod seed;
+mod pod_replacement;
+mod prometheus_readiness;
+mod rbac;
+mod requests_while_falling_asleep;
+mod scale_to_zero;
 mod smoke;
-mod stateful;
-mod updates;
+mod stateful_set;
 mod websocket;
-mod without;
+mod without_kubernetes_parts;

@@ -1,13 +1,14 @@
-//! A service account with few rights: what it may see is enough, and what is missing is named with its cure.
+//! A ServiceAccount with the permissions of one namespace: agimo works there, and reports a missing permission with its
+//! fix.
 
 use std::path::{Path, PathBuf};
 
-use crate::fixtures::{Kubectl, Namespace, Question};
+use crate::fixtures::{Kubectl, Namespace, SampleRequest};
 use crate::support::agimo::Agimo;
 use crate::support::eventually;
 
 #[tokio::test]
-async fn the_rights_of_one_namespace_are_enough_for_it_and_a_missing_one_is_named() {
+async fn permissions_in_one_namespace_suffice_for_it_and_a_missing_one_is_reported() {
     let namespace = Namespace::new("narrow").await;
     let web = namespace.deployment("web").apply().await;
     let folder = tempfile::tempdir().unwrap();
@@ -17,25 +18,26 @@ async fn the_rights_of_one_namespace_are_enough_for_it_and_a_missing_one_is_name
         "endpointslices, services, deployments, statefulsets",
         "list, watch",
     ));
-    let service = web.service("web.test", "scaler = \"agimo\"\ntimeout = \"2s\"");
+    let service = web.service_config("web.test", "scaler = \"agimo\"\ntimeout = \"2s\"");
 
-    let lost = Agimo::with(&service).environment("KUBECONFIG", &kubeconfig).start().await;
-    let line = lost.until_logged("let agimo list and watch them").await;
+    let unpermitted = Agimo::with(&service).environment("KUBECONFIG", &kubeconfig).start().await;
+    let line = unpermitted.until_logged("let agimo list and watch them").await;
     assert!(line.contains("cannot list resource"), "{line}");
-    let cure = "by a ClusterRole, or name the namespaces with --watch-namespaces";
-    assert!(line.contains(cure), "{line}");
-    assert_eq!(lost.admin("/readyz").await.status, 503);
-    lost.until_reason("web.test", "readiness-unknown").await;
-    drop(lost);
+    let fix = "by a ClusterRole, or name the namespaces with --watch-namespaces";
+    assert!(line.contains(fix), "{line}");
+    assert_eq!(unpermitted.admin("/readyz").await.status, 503);
+    unpermitted.until_reason("web.test", "readiness-unknown").await;
+    drop(unpermitted);
 
-    let elsewhere = service.replace("web.test", "else.test").replace(&namespace.name, "default");
-    let agimo = Agimo::with(service + &elsewhere)
+    let unwatched =
+        service.replace("web.test", "unwatched.test").replace(&namespace.name, "default");
+    let agimo = Agimo::with(service + &unwatched)
         .arguments(&["--watch-namespaces", &namespace.name])
         .environment("KUBECONFIG", &kubeconfig)
         .start()
         .await;
     agimo.until_ready().await;
-    let response = agimo.get("else.test", "/").await;
+    let response = agimo.get("unwatched.test", "/").await;
     assert_eq!((response.status, response.reason()), (504, Some("namespace-unwatched")));
     let response = agimo.get("web.test", "/").await;
     assert_eq!((response.status, response.reason()), (504, Some("scale-refused")));
@@ -43,16 +45,16 @@ async fn the_rights_of_one_namespace_are_enough_for_it_and_a_missing_one_is_name
     assert!(detail.contains("let agimo get and patch its scale subresource"), "{detail}");
 
     namespace.apply(&role("scale", "deployments/scale", "get, patch"));
-    eventually("a wake with the right to it", || async {
+    eventually("a wake with the permission to scale", || async {
         (agimo.get("web.test", "/").await.status == 200).then_some(())
     })
     .await;
-    Question::get("web.test").ask_once(agimo.address).await;
-    // It cannot look at the pods, and goes by the slices alone.
+    SampleRequest::get("web.test").send_once(agimo.address).await;
+    // agimo has no permission to watch pods and uses EndpointSlices alone.
     agimo.until_logged("the pods cannot be watched").await;
 }
 
-/// A kubeconfig of a new service account of this namespace.
+/// Writes a kubeconfig for a new ServiceAccount of this namespace.
 fn kubeconfig(namespace: &Namespace, folder: &Path) -> PathBuf {
     namespace.kubectl(&["create", "serviceaccount", "narrow"]);
     let token = namespace.kubectl(&["create", "token", "narrow"]);
@@ -67,7 +69,7 @@ fn kubeconfig(namespace: &Namespace, folder: &Path) -> PathBuf {
     file
 }
 
-/// A Role with these rights, bound to the service account.
+/// A Role with these permissions, bound to the ServiceAccount.
 fn role(name: &str, resources: &str, verbs: &str) -> String {
     format!(
         "apiVersion: rbac.authorization.k8s.io/v1

@@ -9,7 +9,7 @@ use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
 use serde_json::json;
 
-use crate::fixtures::{Namespace, Question, agimo};
+use crate::fixtures::{Namespace, SampleRequest, start_agimo};
 
 /// A large cluster. The API server takes them within a dozen seconds.
 const SLICES: u16 = 10_000;
@@ -18,7 +18,7 @@ const AT_ONCE: usize = 16;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn thousands_of_slices_are_no_burden() {
-    let namespace = Namespace::alone("many").await;
+    let namespace = Namespace::exclusive("many").await;
     let web = namespace.deployment("web").apply().await;
     let (client, _) = client::find(None, Resolver::default()).await.unwrap().unwrap();
     let api: Api<EndpointSlice> = Api::namespaced(client, &namespace.name);
@@ -31,15 +31,15 @@ async fn thousands_of_slices_are_no_burden() {
     assert!(made.iter().all(Result::is_ok), "{made:?}");
     println!("{SLICES} slices made in {:?}", began.elapsed());
 
-    let agimo = agimo(&web.service("web.test", "scaler = \"agimo\"")).await;
+    let agimo = start_agimo(&web.service_config("web.test", "scaler = \"agimo\"")).await;
     println!("ready {:?} after the first, with {} KiB", began.elapsed(), agimo.resident());
-    Question::get("web.test").ask_once(agimo.address).await;
+    SampleRequest::get("web.test").send_once(agimo.address).await;
     println!("{} KiB after a wake", agimo.resident());
     // A leak or a copy for every slice would show; what the lists themselves take does not.
     assert!(agimo.resident() < 200 * 1024);
     let made = ListParams::default().labels("many");
     api.delete_collection(&DeleteParams::default(), &made).await.unwrap();
-    Question::get("web.test").ask_once(agimo.address).await;
+    SampleRequest::get("web.test").send_once(agimo.address).await;
 }
 
 /// A slice of a Service that does not exist, with ten endpoints.
