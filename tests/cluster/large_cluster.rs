@@ -1,61 +1,122 @@
-//! A cluster with far more EndpointSlices than concern agimo.
+//! A large cluster: many Services with EndpointSlices, some of them in the configuration of agimo.
+
+use std::fmt::Debug;
 
 use agimo::kubernetes::client;
 use agimo::net::dns::Resolver;
-use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::{StreamExt, stream};
+use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, PostParams};
-use serde_json::json;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 
 use crate::fixtures::{Namespace, SampleRequest, start_agimo};
 
-/// A large cluster. The API server takes them within a dozen seconds.
-const SLICES: u16 = 10_000;
-/// So many are made at once.
-const AT_ONCE: usize = 16;
+/// Services in the cluster, each with one EndpointSlice. The API server creates them within half a minute.
+const SERVICES: u16 = 10_000;
+/// Those that agimo is configured to serve.
+const CONFIGURED_SERVICES: u16 = 1_000;
+const CONCURRENT_CREATES: usize = 16;
+/// KiB of resident memory. A copy of every object, or memory that deleted objects keep, exceeds it.
+const MAX_RESIDENT: u64 = 200 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn thousands_of_slices_are_no_burden() {
-    let namespace = Namespace::exclusive("many").await;
-    let web = namespace.deployment("web").apply().await;
-    let (client, _) = client::find(None, Resolver::default()).await.unwrap().unwrap();
-    let api: Api<EndpointSlice> = Api::namespaced(client, &namespace.name);
-    let began = std::time::Instant::now();
-    let made = stream::iter(0..SLICES).map(|number| {
-        let api = api.clone();
-        async move { api.create(&PostParams::default(), &slice(number)).await.map(drop) }
-    });
-    let made: Vec<_> = made.buffer_unordered(AT_ONCE).collect().await;
-    assert!(made.iter().all(Result::is_ok), "{made:?}");
-    println!("{SLICES} slices made in {:?}", began.elapsed());
+async fn among_ten_thousand_services_agimo_serves_wakes_and_sleeps_within_its_memory_bound() {
+    let namespace = Namespace::exclusive("large").await;
+    let cold = namespace.deployment("cold").apply().await;
+    let warm = namespace.deployment("warm").replicas(1).apply().await;
+    warm.until_ready(1).await;
+    let path = "jsonpath={.items[0].status.podIP}";
+    let pod_address = warm.kubectl(&["get", "pods", "-l", "app=warm", "-o", path]).await;
 
-    let agimo = start_agimo(&web.service_config("web.test", "scaler = \"agimo\"")).await;
-    println!("ready {:?} after the first, with {} KiB", began.elapsed(), agimo.resident());
-    SampleRequest::get("web.test").send_once(agimo.address).await;
-    println!("{} KiB after a wake", agimo.resident());
-    // A leak or a copy for every slice would show; what the lists themselves take does not.
-    assert!(agimo.resident() < 200 * 1024);
-    let made = ListParams::default().labels("many");
-    api.delete_collection(&DeleteParams::default(), &made).await.unwrap();
-    SampleRequest::get("web.test").send_once(agimo.address).await;
+    let (client, _) = client::find(None, Resolver::default()).await.unwrap().unwrap();
+    let services: Api<Service> = Api::namespaced(client.clone(), &namespace.name);
+    let slices: Api<EndpointSlice> = Api::namespaced(client, &namespace.name);
+    create_all(&services, service).await;
+    create_all(&slices, |number| slice(number, &pod_address)).await;
+
+    let mut config = cold.service_config("cold.test", "scaler = \"agimo\"\nsleep_after = \"1s\"");
+    for number in 0..CONFIGURED_SERVICES {
+        // The Deployment of this name does not exist: agimo does not scale it, and serves by the slice alone.
+        let sample = namespace.deployment(&name(number));
+        config += &sample.service_config(&host(number), "");
+    }
+    let agimo = start_agimo(&config).await;
+
+    let mut connection = agimo.connect().await;
+    for number in 0..CONFIGURED_SERVICES {
+        SampleRequest::get(&host(number)).send(&mut connection).await;
+    }
+    SampleRequest::get("cold.test").send_once(agimo.address).await;
+    cold.until_asleep().await;
+    let resident = agimo.resident();
+    assert!(resident < MAX_RESIDENT, "{resident} KiB with all services");
+
+    let of_test = ListParams::default().labels(LABEL);
+    slices.delete_collection(&DeleteParams::default(), &of_test).await.unwrap();
+    services.delete_collection(&DeleteParams::default(), &of_test).await.unwrap();
+    for number in [0, CONFIGURED_SERVICES / 2, CONFIGURED_SERVICES - 1] {
+        agimo.until_ready_endpoints(&host(number), 0).await;
+    }
+    SampleRequest::get("cold.test").send_once(agimo.address).await;
+    cold.until_asleep().await;
+    let resident = agimo.resident();
+    assert!(resident < MAX_RESIDENT, "{resident} KiB after all services were deleted");
 }
 
-/// A slice of a Service that does not exist, with ten endpoints.
-fn slice(number: u16) -> EndpointSlice {
+/// The label of every object that the test creates in large numbers.
+const LABEL: &str = "large-cluster";
+
+async fn create_all<K>(api: &Api<K>, object: impl Fn(u16) -> Value)
+where
+    K: Clone + Debug + Serialize + DeserializeOwned,
+{
+    let creates = stream::iter(0..SERVICES).map(|number| {
+        let object: K = serde_json::from_value(object(number)).unwrap();
+        async move { api.create(&PostParams::default(), &object).await.map(drop) }
+    });
+    let results: Vec<_> = creates.buffer_unordered(CONCURRENT_CREATES).collect().await;
+    let errors: Vec<_> = results.into_iter().filter_map(Result::err).collect();
+    assert!(errors.is_empty(), "{} creates failed, the first with {:?}", errors.len(), errors[0]);
+}
+
+fn name(number: u16) -> String {
+    format!("service-{number}")
+}
+
+fn host(number: u16) -> String {
+    format!("{}.test", name(number))
+}
+
+/// A headless Service without a selector: no controller writes its endpoints.
+fn service(number: u16) -> Value {
+    json!({
+        "metadata": { "name": name(number), "labels": { LABEL: "" } },
+        "spec": { "clusterIP": "None", "ports": [{ "name": "http", "port": 80 }] },
+    })
+}
+
+/// Its EndpointSlice: one ready endpoint at this address and nine that are not ready.
+fn slice(number: u16, ready: &str) -> Value {
     let [high, low] = number.to_be_bytes();
-    let endpoints: Vec<_> = (0..10)
-        .map(|last| json!({ "addresses": [format!("10.{high}.{low}.{last}")], "conditions": { "ready": true } }))
-        .collect();
-    serde_json::from_value(json!({
+    let endpoint = |address: &str, ready: bool| json!({ "addresses": [address], "conditions": { "ready": ready } });
+    let mut endpoints = vec![endpoint(ready, true)];
+    endpoints.extend((1..10).map(|last| endpoint(&format!("10.{high}.{low}.{last}"), false)));
+    // kube-proxy skips slices with the headless label (EndpointSlice concepts, labels).
+    json!({
         "metadata": {
-            "name": format!("many-{number}"),
-            "labels": { "many": "", "kubernetes.io/service-name": format!("many-{}", number / 2) },
+            "name": name(number),
+            "labels": {
+                LABEL: "",
+                "kubernetes.io/service-name": name(number),
+                "service.kubernetes.io/headless": "",
+            },
         },
         "addressType": "IPv4",
         "ports": [{ "name": "http", "port": 8080 }],
         "endpoints": endpoints,
-    }))
-    .unwrap()
+    })
 }
