@@ -25,6 +25,7 @@ mod pod_replacement;
 mod prometheus_readiness;
 mod rbac;
 mod requests_while_falling_asleep;
+mod routes_of_one_workload;
 mod scale_to_zero;
 mod smoke;
 mod stateful_set;

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::fixtures::{Namespace, SampleRequest, SleepCycles, start_agimo};
+use crate::fixtures::{Namespace, SampleRequest, start_agimo};
 use crate::support::client::Client;
 
 #[tokio::test]
@@ -22,28 +22,6 @@ async fn a_deployment_and_a_stateful_set_wake_and_sleep() {
     for sample in [&web, &db] {
         sample.until_asleep().await;
     }
-}
-
-#[tokio::test]
-async fn a_workload_of_two_services_is_put_to_sleep_by_neither() {
-    let namespace = Namespace::new("shared").await;
-    let web = namespace.deployment("web").apply().await;
-    let cycles = SleepCycles::apply(&namespace, "1s").await;
-    let service = |host| web.service_config(host, "scaler = \"agimo\"\nsleep_after = \"1s\"");
-    let services = service("one.test") + &service("other.test") + &cycles.service_config();
-    let agimo = start_agimo(&services).await;
-    SampleRequest::get("one.test").send_once(agimo.address).await;
-    agimo.until_logged("several services lead to the workload").await;
-    cycles.assert_stays_awake(&agimo, &web).await;
-    for host in ["one.test", "other.test"] {
-        let status = agimo.service_status(host).await;
-        assert_eq!(
-            (&status["state"], &status["kept_awake_by"]),
-            (&"awake".into(), &"services".into())
-        );
-    }
-    agimo.reconfigure(&service("one.test"));
-    web.until_asleep().await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
