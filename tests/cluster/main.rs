@@ -10,6 +10,7 @@ mod fixtures;
 
 // libtest runs tests in the order of their full names. `without_kubernetes_parts` must stay the last module by name: its
 // file says why.
+mod agimo_restart;
 mod agimo_rollout;
 mod chart;
 mod chart_rbac;
