@@ -1,4 +1,4 @@
-//! What the integration tests are written with. It asserts nothing about agimo by itself.
+//! Fixtures of the integration tests: agimo itself, applications, an HTTP client, a browser, and waiting with a deadline.
 
 use std::future::Future;
 use std::time::Duration;
@@ -14,28 +14,28 @@ pub(crate) mod client;
 #[path = "support/python.rs"]
 pub(crate) mod python;
 
-/// Generous, for a busy machine; conditions are met long before.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+/// Longest wait for any condition. Generous, because the machine may be busy.
+pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 
-/// Waits until `condition` gives a value, looking often; panics with `what` after `PATIENCE`.
+/// Polls `condition` until it returns a value; panics with `what` after `DEADLINE`.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
     mut condition: impl FnMut() -> F,
 ) -> T {
-    let deadline = tokio::time::Instant::now() + PATIENCE;
+    let deadline = tokio::time::Instant::now() + DEADLINE;
     loop {
         if let Some(value) = condition().await {
             return value;
         }
-        assert!(tokio::time::Instant::now() < deadline, "not in time: {what}");
+        assert!(tokio::time::Instant::now() < deadline, "timed out after {DEADLINE:?}: {what}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }
 
-/// Fails instead of hanging.
+/// Awaits `future`; panics with `what` after `DEADLINE`.
 pub(crate) async fn within<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
+    match tokio::time::timeout(DEADLINE, future).await {
         Ok(value) => value,
-        Err(_) => panic!("not in time: {what}"),
+        Err(_) => panic!("timed out after {DEADLINE:?}: {what}"),
     }
 }

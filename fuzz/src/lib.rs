@@ -1,5 +1,5 @@
-//! What must hold for any input whatever: the properties that the fuzz targets try to break and that the committed
-//! seeds are held to at every test run. It generates no input.
+//! Properties that hold for any input. The fuzz targets search for input that violates them, and every test run checks
+//! them with the committed seeds.
 
 #![forbid(unsafe_code)]
 
@@ -8,61 +8,68 @@ use agimo::http::http1::head::{Limits, RequestHead, ResponseHead};
 use agimo::prometheus::answer;
 use agimo::workload::{WorkloadId, WorkloadKind};
 
-/// Small enough for a fuzzer to run into every one of them.
+/// Small enough for a fuzzer to reach every limit.
 const LIMITS: Limits = Limits { head: 2048, uri: 512, lines: 16 };
 
-/// Twice as large: a head written out anew has a space after every colon.
+/// Twice as large, because a serialized head has a space after every colon.
 const WIDE_LIMITS: Limits = Limits { head: 4096, uri: 512, lines: 16 };
 
-/// A configuration is taken or refused with problems that can be shown; neither panics.
+/// A configuration is accepted, or refused with errors that can be rendered. Neither panics.
 pub fn config(data: &[u8]) {
-    // A file that is not UTF-8 is refused before it gets here.
+    // A file that is not UTF-8 is refused before it is parsed.
     let Ok(text) = std::str::from_utf8(data) else {
         return;
     };
     if let Err(problems) = parse::parse(text) {
-        let shown = report::render("config.toml", text, &problems, false);
-        assert!(!shown.is_empty(), "a refusal has to say why");
+        let rendered = report::render("config.toml", text, &problems, false);
+        assert!(!rendered.is_empty(), "refused without a reason");
     }
 }
 
-/// A request head that is accepted has one reading: written out anew it parses to the same head, nothing after it
-/// changes it, and no part of it is taken for the whole.
+/// An accepted request head is unambiguous: serialized, it parses to the same head; bytes after it do not change it; and
+/// no prefix of it is accepted as a complete head.
 pub fn head(data: &[u8]) {
-    // Responses come from applications and are parsed from bytes that are as little known.
+    // Response heads are parsed from untrusted bytes as well.
     let _ = ResponseHead::parse(data);
     let Ok(Some((head, length))) = RequestHead::parse(data, &LIMITS) else {
         return;
     };
     assert!(length <= data.len() && length <= LIMITS.head);
 
-    let written = written(&head);
-    let Ok(Some((again, written_length))) = RequestHead::parse(&written, &WIDE_LIMITS) else {
-        panic!("accepted at first, refused when written out anew");
+    let serialized = serialized(&head);
+    let Ok(Some((again, serialized_length))) = RequestHead::parse(&serialized, &WIDE_LIMITS) else {
+        panic!("the head is accepted, but refused after serialization");
     };
-    assert_eq!(written_length, written.len());
+    assert_eq!(serialized_length, serialized.len());
     assert_same(&head, &again);
 
     let Ok(Some((alone, alone_length))) = RequestHead::parse(&data[..length], &LIMITS) else {
-        panic!("accepted only with what follows it");
+        panic!("the head is accepted only with the bytes after it");
     };
     assert_eq!(alone_length, length);
     assert_same(&head, &alone);
 
-    for part in [length - 1, length / 2] {
-        let parsed = RequestHead::parse(&data[..part], &LIMITS);
-        assert!(!matches!(parsed, Ok(Some(_))), "{part} bytes of {length} taken for the whole");
+    for prefix in [length - 1, length / 2] {
+        let parsed = RequestHead::parse(&data[..prefix], &LIMITS);
+        assert!(
+            !matches!(parsed, Ok(Some(_))),
+            "{prefix} of {length} bytes are accepted as a head"
+        );
     }
 }
 
-/// An answer of Prometheus is read or refused in words. Not a number, and less than none, is none ready.
+/// An answer of Prometheus is read, or refused with an error text. A value that is not a number or negative means that no
+/// replica is ready.
 pub fn prometheus(data: &[u8]) {
     match answer::read(data) {
-        Err(error) => assert!(!error.to_string().is_empty(), "a refusal has to say why"),
+        Err(error) => assert!(!error.to_string().is_empty(), "refused without a reason"),
         Ok(samples) => {
             let ready = answer::ready(&samples, &deployment());
-            let most = samples.iter().map(|sample| sample.value).fold(0.0, f64::max);
-            assert!(ready.is_none_or(|ready| f64::from(ready) <= most), "more ready than reported");
+            let reported = samples.iter().map(|sample| sample.value).fold(0.0, f64::max);
+            assert!(
+                ready.is_none_or(|ready| f64::from(ready) <= reported),
+                "more replicas are ready than reported"
+            );
         }
     }
 }
@@ -75,8 +82,8 @@ fn deployment() -> WorkloadId {
     }
 }
 
-/// The head on the wire (RFC 9112 sections 3 and 5).
-fn written(head: &RequestHead) -> Vec<u8> {
+/// The head as bytes (RFC 9112 sections 3 and 5).
+fn serialized(head: &RequestHead) -> Vec<u8> {
     let mut bytes = head.method.as_str().as_bytes().to_vec();
     bytes.push(b' ');
     bytes.extend_from_slice(head.raw_target());
@@ -98,7 +105,7 @@ fn assert_same(one: &RequestHead, other: &RequestHead) {
     assert_eq!(one.authority(), other.authority());
     assert_eq!(one.version, other.version);
     assert_eq!(one.keeps_alive(), other.keeps_alive());
-    assert!(one.fields.iter().eq(other.fields.iter()), "the field lines differ");
+    assert!(one.fields.iter().eq(other.fields.iter()), "the fields differ");
 }
 
 #[cfg(test)]
@@ -106,31 +113,31 @@ mod tests {
     use std::fs;
     use std::path::Path;
 
-    /// Runs every committed seed; an empty folder would show nothing.
+    /// Checks the property with every committed seed; there is at least one.
     fn replay(target: &str, property: fn(&[u8])) {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus").join(target);
         let mut seeds = 0;
-        for entry in fs::read_dir(&folder).expect("the seeds are committed") {
-            let path = entry.expect("a readable folder").path();
+        for entry in fs::read_dir(&folder).expect("the folder with the seeds is readable") {
+            let path = entry.expect("the entry is readable").path();
             println!("{}", path.display());
-            property(&fs::read(path).expect("a readable seed"));
+            property(&fs::read(path).expect("the seed is readable"));
             seeds += 1;
         }
         assert!(seeds > 0, "no seeds in {}", folder.display());
     }
 
     #[test]
-    fn seeds_of_the_configuration() {
+    fn configuration_seeds_hold() {
         replay("config", super::config);
     }
 
     #[test]
-    fn seeds_of_the_answer_of_prometheus() {
+    fn prometheus_answer_seeds_hold() {
         replay("prometheus", super::prometheus);
     }
 
     #[test]
-    fn seeds_of_the_request_head() {
+    fn request_head_seeds_hold() {
         replay("head", super::head);
     }
 }

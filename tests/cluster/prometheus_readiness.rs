@@ -8,12 +8,12 @@ use tokio::time::Instant;
 
 use crate::fixtures::{Namespace, PROMETHEUS_URL, Sample, start_agimo_with_arguments};
 use crate::support::agimo::Agimo;
-use crate::support::application::{Script, reserve};
+use crate::support::application::{ScriptedServer, reserve};
 use crate::support::eventually;
 
 /// A Prometheus that sends the response a test sets, valid or not, and records when it was queried.
 struct FakePrometheus {
-    _script: Script,
+    _script: ScriptedServer,
     response: Arc<Mutex<String>>,
     queries: Arc<Mutex<Vec<Instant>>>,
 }
@@ -28,7 +28,7 @@ impl FakePrometheus {
         let response = Arc::new(Mutex::new(response.to_owned()));
         let queries = Arc::new(Mutex::new(Vec::new()));
         let (current, log) = (response.clone(), queries.clone());
-        let script = Script::serve_on(socket.listen(8).unwrap(), move |mut client, _| {
+        let script = ScriptedServer::serve_on(socket.listen(8).unwrap(), move |mut client, _| {
             let (current, log) = (current.clone(), log.clone());
             async move {
                 let Some(query) = client.request().await else { return };

@@ -1,34 +1,35 @@
-//! The admin port: health and the effective configuration.
+//! The admin port: health endpoints, the effective configuration, and unknown paths and methods.
 
 use rustix::process::Signal;
 
 use crate::support::agimo::Agimo;
 use crate::support::client::Client;
 use crate::support::eventually;
-use crate::support::python::Python;
+use crate::support::python::PythonApplication;
 
 #[tokio::test]
-async fn it_is_ready_while_serving_and_not_while_draining() {
-    let mut agimo = Agimo::with(Python::at("a.test").service()).start().await;
+async fn agimo_is_ready_while_serving_and_not_ready_while_draining() {
+    let mut agimo = Agimo::with(PythonApplication::new("a.test").service()).start().await;
     for path in ["/livez", "/readyz"] {
         assert_eq!(agimo.admin(path).await.status, 200, "{path}");
     }
     let mut stream = agimo.connect().await;
     stream.send("GET /stream HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
-    stream.until("begin").await;
+    stream.read_until("begin").await;
     agimo.signal(Signal::TERM);
-    eventually("not ready", || async {
+    eventually("503 from /readyz", || async {
         (agimo.admin("/readyz").await.status == 503).then_some(())
     })
     .await;
-    assert_eq!(agimo.admin("/livez").await.status, 200, "it lives on while a stream is open");
+    assert_eq!(agimo.admin("/livez").await.status, 200, "agimo is alive while a stream is open");
     drop(stream);
-    assert!(agimo.ended().await.success());
+    assert!(agimo.wait_for_exit().await.success());
 }
 
 #[tokio::test]
-async fn config_shows_what_is_in_effect_and_no_secret() {
-    let service = Python::at("a.test").key("max_held = 7").env("PASSWORD", "hunter2").service();
+async fn config_shows_effective_values_and_masks_secrets() {
+    let service =
+        PythonApplication::new("a.test").key("max_held = 7").env("PASSWORD", "hunter2").service();
     let agimo = Agimo::with(format!("timeout = '3s'\n{service}")).start().await;
     let response = agimo.admin("/config").await;
     assert_eq!(response.header("content-type"), Some("application/json"));
@@ -38,16 +39,16 @@ async fn config_shows_what_is_in_effect_and_no_secret() {
     let config: serde_json::Value = serde_json::from_str(&text).unwrap();
     let service = &config["services"][0];
     assert_eq!((service["host"].as_str(), service["max_held"].as_u64()), (Some("a.test"), Some(7)));
-    assert_eq!(service["timeout"].as_str(), Some("3s"), "from the top of the file");
+    assert_eq!(service["timeout"].as_str(), Some("3s"), "inherited from the top of the file");
     assert_eq!(service["sleep_after"].as_str(), Some("5m"), "the default");
 }
 
 #[tokio::test]
 async fn other_paths_are_404_and_other_methods_405() {
-    let agimo = Agimo::with(Python::at("a.test").service()).start().await;
+    let agimo = Agimo::with(PythonApplication::new("a.test").service()).start().await;
     let missing = agimo.admin("/nothing").await;
     assert_eq!(missing.status, 404);
-    assert!(missing.text().contains("/metrics"), "it says what there is");
+    assert!(missing.text().contains("/metrics"), "the answer lists the known paths");
     for (method, status) in [("POST", 405), ("DELETE", 405), ("HEAD", 200)] {
         let mut client = Client::connect(agimo.admin).await;
         client.send(format!("{method} /metrics HTTP/1.1\r\nHost: admin\r\n\r\n")).await;

@@ -1,4 +1,4 @@
-//! The hold: one wake for all who wait, each with its place, its deadline and its reason.
+//! Held requests: one wake for all of them, order of release, limits, deadlines, and failed wakes.
 
 use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
@@ -8,7 +8,7 @@ use tokio::task::JoinSet;
 
 use crate::support::agimo::Agimo;
 use crate::support::client::Client;
-use crate::support::python::Python;
+use crate::support::python::PythonApplication;
 use crate::support::within;
 
 const HELD: &str = "agimo_held_requests{host=\"a.test\"}";
@@ -16,8 +16,8 @@ const ACTIVE: &str = "agimo_active_requests{host=\"a.test\"}";
 const WOKEN: &str = "agimo_wakes_total{host=\"a.test\",result=\"ready\"}";
 const FAILED: &str = "agimo_wakes_total{host=\"a.test\",result=\"failed\"}";
 
-/// Lines of a file that commands append to; none while there is no file.
-fn lines(file: &std::path::Path) -> usize {
+/// The number of lines in a file that commands append to; 0 while the file does not exist.
+fn line_count(file: &std::path::Path) -> usize {
     std::fs::read_to_string(file).map_or(0, |text| text.lines().count())
 }
 
@@ -28,7 +28,8 @@ fn shell(script: &str, more: &str) -> String {
     )
 }
 
-async fn ask(agimo: &Agimo, path: &str) -> Client {
+/// Sends a GET on a new connection.
+async fn send_get(agimo: &Agimo, path: &str) -> Client {
     let mut client = agimo.connect().await;
     client.send(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n")).await;
     client
@@ -38,7 +39,7 @@ async fn ask(agimo: &Agimo, path: &str) -> Client {
 async fn a_thousand_first_requests_start_one_wake_and_are_all_answered_by_both_replicas() {
     let folder = tempfile::tempdir().unwrap();
     let starts = folder.path().join("starts");
-    let service = Python::at("a.test")
+    let service = PythonApplication::new("a.test")
         .key("replicas = 2")
         .env("STARTS", starts.display())
         .env("START_DELAY", 1)
@@ -56,47 +57,15 @@ async fn a_thousand_first_requests_start_one_wake_and_are_all_answered_by_both_r
         *by_process.entry(answer.text()).or_default() += 1;
     }
     assert_eq!(agimo.metric(WOKEN).await, Some(1.0));
-    assert_eq!(lines(&starts), 2, "each replica is started once");
+    assert_eq!(line_count(&starts), 2, "each replica is started once");
     assert!(!by_process.is_empty() && by_process.len() <= 2, "{by_process:?}");
     agimo.until_metric(HELD, 0.0).await;
 }
 
 #[tokio::test]
-async fn held_requests_are_spread_over_the_endpoints() {
-    // Both replicas listen before either counts as ready, so that those held find two endpoints.
-    let service = Python::at("a.test")
-        .key("replicas = 2\nreadiness = \"/ready\"")
-        .env("READY_AFTER", 1)
-        .service();
-    let agimo = Arc::new(Agimo::with(service).start().await);
-    agimo.get("a.test", "/").await;
-    let both = "a second replica".to_owned();
-    crate::support::eventually(&both, || async {
-        let pids =
-            [agimo.get("a.test", "/pid").await.text(), agimo.get("a.test", "/pid").await.text()];
-        (pids[0] != pids[1]).then_some(())
-    })
-    .await;
-    let mut requests = JoinSet::new();
-    for _ in 0..60 {
-        let agimo = agimo.clone();
-        requests.spawn(async move {
-            let mut client = ask(&agimo, "/slow/0.3").await;
-            client.response().await;
-            client.send("GET /pid HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
-            client.response().await.text()
-        });
-    }
-    let mut pids = within("the answers", requests.join_all()).await;
-    pids.sort();
-    let one = pids.iter().filter(|pid| **pid == pids[0]).count();
-    assert!((10..=50).contains(&one), "{one} of 60 went to one of the two");
-}
-
-#[tokio::test]
-async fn held_requests_are_released_in_the_order_of_their_arrival() {
+async fn held_requests_are_released_in_arrival_order() {
     const REQUESTS: usize = 40;
-    // Bound and not listening: connections are refused until the test says.
+    // Bound and not listening: connections are refused until the test calls `listen`.
     let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().unwrap().into()).unwrap();
     let port = socket.local_addr().unwrap().as_socket().unwrap().port();
@@ -106,13 +75,13 @@ async fn held_requests_are_released_in_the_order_of_their_arrival() {
     let agimo = Agimo::with(service).arguments(&["--threads", "1"]).start().await;
     let mut clients = Vec::new();
     for number in 0..REQUESTS {
-        clients.push(ask(&agimo, &format!("/{number}")).await);
+        clients.push(send_get(&agimo, &format!("/{number}")).await);
         agimo.until_metric(HELD, (number + 1) as f64).await;
     }
     let order = Arc::new(Mutex::new(Vec::new()));
-    let keep = order.clone();
+    let recorder = order.clone();
     socket.listen(128).unwrap();
-    // One after the other, as the kernel has queued them.
+    // One connection after the other, in the order of the kernel's accept queue.
     std::thread::spawn(move || {
         use std::io::{Read, Write};
         let listener: TcpListener = socket.into();
@@ -121,7 +90,7 @@ async fn held_requests_are_released_in_the_order_of_their_arrival() {
             let mut buffer = [0; 4096];
             let Ok(length @ 1..) = stream.read(&mut buffer) else { continue };
             let head = String::from_utf8_lossy(&buffer[..length]).into_owned();
-            keep.lock().unwrap().push(head.split(' ').nth(1).unwrap().to_owned());
+            recorder.lock().unwrap().push(head.split(' ').nth(1).unwrap().to_owned());
             let answer = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
             let _ = stream.write_all(answer.as_bytes());
         }
@@ -134,30 +103,32 @@ async fn held_requests_are_released_in_the_order_of_their_arrival() {
 }
 
 #[tokio::test]
-async fn a_client_that_leaves_is_gone_from_the_gauges_at_once_and_the_wake_goes_on() {
-    let service =
-        Python::at("a.test").key("readiness = \"/ready\"").env("READY_AFTER", 3).service();
+async fn a_disconnected_client_leaves_the_gauges_at_once_and_the_wake_continues() {
+    let service = PythonApplication::new("a.test")
+        .key("readiness = \"/ready\"")
+        .env("READY_AFTER", 3)
+        .service();
     let agimo = Agimo::with(service).start().await;
     let mut held = Vec::new();
     for number in 0..4 {
         let mut post = agimo.connect().await;
         post.send("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1000000\r\n\r\n").await;
         post.send(vec![b'x'; 100_000]).await;
-        held.extend([post, ask(&agimo, "/").await]);
+        held.extend([post, send_get(&agimo, "/").await]);
         agimo.until_metric(HELD, f64::from(number) * 2.0 + 2.0).await;
     }
-    let mut took = Vec::new();
+    let mut delays = Vec::new();
     while let Some(client) = held.pop() {
         drop(client);
         let began = Instant::now();
         let left = held.len() as f64;
         agimo.until_metric(ACTIVE, left).await;
-        took.push(began.elapsed());
+        delays.push(began.elapsed());
         assert_eq!(agimo.metric(HELD).await, Some(left));
     }
-    took.sort_unstable();
-    // The look at the gauge takes its time too, now and then much of it on a busy machine.
-    assert!(took[took.len() / 2] < Duration::from_millis(100), "{took:?}");
+    delays.sort_unstable();
+    // The median, because a single scrape may be slow on a busy machine.
+    assert!(delays[delays.len() / 2] < Duration::from_millis(100), "{delays:?}");
     agimo.until_metric(WOKEN, 1.0).await;
     assert_eq!(agimo.get("a.test", "/").await.status, 200);
     assert_eq!(agimo.metric(WOKEN).await, Some(1.0));
@@ -171,7 +142,7 @@ async fn a_request_held_past_its_timeout_is_answered_504() {
 }
 
 #[tokio::test]
-async fn a_full_hold_answers_503_and_when_to_come_again() {
+async fn requests_beyond_the_hold_limit_get_503_with_retry_after() {
     for (config, hosts) in [
         (shell("sleep 1000", "max_held = 2"), ["a.test", "a.test", "a.test"]),
         (
@@ -201,19 +172,19 @@ async fn a_full_hold_answers_503_and_when_to_come_again() {
         let response = agimo.get(hosts[2], "/").await;
         assert_eq!((response.status, response.reason()), (503, Some("hold-full")));
         assert_eq!(response.header("retry-after"), Some("1"));
-        // A place is free again as soon as someone leaves.
+        // After a client has disconnected, another request can be held.
         held.pop();
         let host = hosts[1];
         let left = if hosts[0] == host { 1.0 } else { 0.0 };
         agimo.until_metric(&format!("agimo_held_requests{{host=\"{host}\"}}"), left).await;
-        held.push(ask(&agimo, "/").await);
+        held.push(send_get(&agimo, "/").await);
         let count = 1.0 + if hosts[0] == "a.test" { 1.0 } else { 0.0 };
         agimo.until_metric(HELD, count).await;
     }
 }
 
 #[tokio::test]
-async fn a_failed_wake_answers_503_names_its_reason_and_is_not_tried_for_every_request() {
+async fn a_failed_wake_is_answered_503_with_its_reason_and_is_not_repeated_for_every_request() {
     let folder = tempfile::tempdir().unwrap();
     let starts = folder.path().join("starts");
     let script = format!("echo x >> {}; echo no database >&2; exit 7", starts.display());
@@ -223,7 +194,7 @@ async fn a_failed_wake_answers_503_names_its_reason_and_is_not_tried_for_every_r
     // Some 25 at once and then one after the other, for longer than the first pause of a second.
     let mut first = Vec::new();
     for _ in 0..25 {
-        first.push(ask(&agimo, "/").await);
+        first.push(send_get(&agimo, "/").await);
     }
     for client in &mut first {
         let response = client.response().await;
@@ -239,7 +210,7 @@ async fn a_failed_wake_answers_503_names_its_reason_and_is_not_tried_for_every_r
     }
     // Pauses of 1 s and 2 s and so on: at second n there have been at most 1 + log2(n + 1) starts.
     let most = (began.elapsed().as_secs_f64() + 1.0).log2() as usize + 1;
-    let started = lines(&starts);
+    let started = line_count(&starts);
     assert!(
         (1..=most).contains(&started),
         "{started} starts for {requests} requests, at most {most}"
@@ -250,7 +221,7 @@ async fn a_failed_wake_answers_503_names_its_reason_and_is_not_tried_for_every_r
 }
 
 #[tokio::test]
-async fn a_command_that_is_not_there_answers_503_and_the_log_names_it() {
+async fn a_missing_command_is_answered_503_and_named_in_the_log() {
     let config = "[[services]]\nhost = \"a.test\"\ntype = \"process\"\ncommand = [\"no-such-program-here\"]\n";
     let agimo = Agimo::with(config).start().await;
     let response = agimo.get("a.test", "/").await;
@@ -262,7 +233,7 @@ async fn a_command_that_is_not_there_answers_503_and_the_log_names_it() {
 }
 
 #[tokio::test]
-async fn an_application_that_is_not_ready_in_time_answers_503() {
+async fn an_application_that_is_not_ready_within_start_timeout_is_answered_503() {
     let agimo = Agimo::with(shell("sleep 1000", "start_timeout = \"300ms\"")).start().await;
     let response = agimo.get("a.test", "/").await;
     assert_eq!((response.status, response.reason()), (503, Some("wake-not-ready")));
@@ -272,11 +243,11 @@ async fn an_application_that_is_not_ready_in_time_answers_503() {
 }
 
 #[tokio::test]
-async fn once_the_cause_has_gone_the_first_request_after_the_pause_wakes_it() {
+async fn a_wake_succeeds_after_the_backoff_when_the_cause_of_its_failure_is_fixed() {
     let folder = tempfile::tempdir().unwrap();
     let starts = folder.path().join("starts");
-    let program = Python::at("a.test").service();
-    // The first start fails, the second succeeds.
+    let program = PythonApplication::new("a.test").service();
+    // A start fails until the file exists.
     let program = program.replace("sys.exit(int(env(\"EXIT\")))", "open(env(\"EXIT\")).close()");
     let program =
         program.replace("env = {  }", &format!("env = {{ EXIT = '{}' }}", starts.display()));
@@ -284,7 +255,7 @@ async fn once_the_cause_has_gone_the_first_request_after_the_pause_wakes_it() {
     let refused = agimo.get("a.test", "/").await;
     assert_eq!((refused.status, refused.reason()), (503, Some("wake-exited")));
     std::fs::write(&starts, "").unwrap();
-    crate::support::eventually("an answer after the pause", || async {
+    crate::support::eventually("an answer after the backoff", || async {
         (agimo.get("a.test", "/").await.status == 200).then_some(())
     })
     .await;
@@ -292,8 +263,10 @@ async fn once_the_cause_has_gone_the_first_request_after_the_pause_wakes_it() {
 }
 
 #[tokio::test]
-async fn a_held_post_arrives_with_its_whole_body() {
-    let agimo = Agimo::with(Python::at("a.test").env("START_DELAY", "0.3").service()).start().await;
+async fn a_held_post_reaches_the_application_with_its_complete_body() {
+    let agimo = Agimo::with(PythonApplication::new("a.test").env("START_DELAY", "0.3").service())
+        .start()
+        .await;
     let body: String = (0..60_000).map(|number| char::from(b'a' + (number % 26) as u8)).collect();
     let mut client = agimo.connect().await;
     client.send("POST /echo HTTP/1.1\r\nHost: a.test\r\nContent-Length: 60000\r\n\r\n").await;
@@ -302,5 +275,5 @@ async fn a_held_post_arrives_with_its_whole_body() {
     client.send(&body[30_000..]).await;
     let response = client.response().await;
     assert_eq!(response.status, 200);
-    assert!(response.text() == body, "the body came back whole");
+    assert!(response.text() == body, "the echoed body differs");
 }

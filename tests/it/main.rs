@@ -1,24 +1,25 @@
-//! The integration tests: the real binary, real sockets, real applications. A file a subject.
+//! The integration tests: the real binary, real sockets, real applications. One file per subject.
 
 #[path = "../support.rs"]
 mod support;
 
 mod admin;
 mod bodies;
-mod browser;
-mod choice;
-mod commands;
+mod command_line;
+mod demo;
 mod headers;
-mod heads;
 mod hold;
+mod load_balancing;
 mod metrics;
+mod misbehaving_applications;
 mod process;
-mod programs;
+mod readiness_source;
 mod reload;
+mod request_heads;
 mod retries;
 mod shutdown;
 mod smoke;
-mod streams;
+mod streaming;
+mod third_party_servers;
 mod tidy;
-mod unruly;
 mod upgrades;

@@ -1,4 +1,4 @@
-//! The metrics page: what is on it from the start, under which names, and with the right numbers.
+//! The metrics page: families, labels and values.
 
 use std::collections::BTreeSet;
 use std::process::Stdio;
@@ -6,21 +6,22 @@ use std::process::Stdio;
 use tokio::io::AsyncWriteExt;
 
 use crate::support::agimo::Agimo;
-use crate::support::application::Script;
-use crate::support::python::Python;
+use crate::support::application::ScriptedServer;
+use crate::support::python::PythonApplication;
 use crate::support::{eventually, within};
 
-const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+const RESPONSE: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
-/// The names of all families on a page.
+/// The names of all metric families on a page.
 fn families(page: &str) -> BTreeSet<String> {
     let names = page.lines().filter_map(|line| line.strip_prefix("# TYPE "));
     names.map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
-async fn every_configured_host_is_there_with_zero_from_the_start_and_gone_when_removed() {
-    let (one, other) = (Script::answering(ANSWER).await, Script::answering(ANSWER).await);
+async fn every_configured_host_is_listed_from_the_start_and_not_after_its_removal() {
+    let (one, other) =
+        (ScriptedServer::answering(RESPONSE).await, ScriptedServer::answering(RESPONSE).await);
     let (a, b) = (one.service("a.test", ""), other.service("b.test", ""));
     let seed = "[[services]]\nhost = \"example.com\"\ntype = \"deploy\"\nnamespace = \"default\"\n\
                 name = \"example\"\nservice_name = \"example\"\nservice_port = 80\n";
@@ -32,7 +33,7 @@ async fn every_configured_host_is_there_with_zero_from_the_start_and_gone_when_r
     }
     agimo.get("b.test", "/").await;
     agimo.reconfigure(&a);
-    eventually("b.test to go", || async {
+    eventually("the removed hosts to leave the page", || async {
         let page = agimo.admin("/metrics").await.text();
         (!page.contains("b.test") && !page.contains("example.com")).then_some(())
     })
@@ -41,8 +42,9 @@ async fn every_configured_host_is_there_with_zero_from_the_start_and_gone_when_r
 }
 
 #[tokio::test]
-async fn the_host_label_is_the_configured_name_and_never_what_a_client_sent() {
-    let (one, other) = (Script::answering(ANSWER).await, Script::answering(ANSWER).await);
+async fn the_host_label_is_the_configured_host_and_not_what_a_client_sent() {
+    let (one, other) =
+        (ScriptedServer::answering(RESPONSE).await, ScriptedServer::answering(RESPONSE).await);
     let config = one.service("a.test", "") + &other.service("*.wild.test", "");
     let agimo = Agimo::with(config).start().await;
     for host in ["A.TEST", "a.test:8080", "a.test."] {
@@ -60,8 +62,9 @@ async fn the_host_label_is_the_configured_name_and_never_what_a_client_sent() {
 }
 
 #[tokio::test]
-async fn promtool_finds_nothing_wrong_with_the_page() {
-    let (one, other) = (Script::answering(ANSWER).await, Script::answering(ANSWER).await);
+async fn promtool_accepts_the_page() {
+    let (one, other) =
+        (ScriptedServer::answering(RESPONSE).await, ScriptedServer::answering(RESPONSE).await);
     let config = one.service("a.test", "") + &other.service("a.test", "path_prefix = \"/b\"");
     let agimo = Agimo::with(config).start().await;
     agimo.get("a.test", "/").await;
@@ -80,15 +83,15 @@ async fn promtool_finds_nothing_wrong_with_the_page() {
     stdin.write_all(&page.body).await.unwrap();
     drop(stdin);
     let output = within("promtool", promtool.wait_with_output()).await.unwrap();
-    let words = String::from_utf8_lossy(&output.stdout).into_owned()
+    let printed = String::from_utf8_lossy(&output.stdout).into_owned()
         + &String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && words.trim().is_empty(), "{words}");
+    assert!(output.status.success() && printed.trim().is_empty(), "{printed}");
 }
 
 #[tokio::test]
-async fn both_paths_show_the_same_families() {
-    let script = Script::answering(ANSWER).await;
-    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+async fn both_paths_of_the_page_have_the_same_families() {
+    let server = ScriptedServer::answering(RESPONSE).await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
     let page = families(&agimo.admin("/metrics").await.text());
     assert_eq!(page, families(&agimo.admin("/").await.text()));
     for family in [
@@ -113,39 +116,39 @@ async fn both_paths_show_the_same_families() {
 }
 
 #[tokio::test]
-async fn a_known_sequence_gives_known_numbers() {
-    let service = Python::at("a.test").env("START_DELAY", "0.3").service();
+async fn counters_and_gauges_match_a_known_sequence_of_requests() {
+    let service = PythonApplication::new("a.test").env("START_DELAY", "0.3").service();
     let failing = "[[services]]\nhost = \"b.test\"\ntype = \"process\"\ncommand = [\"false\"]\n";
     let agimo = Agimo::with(service + failing).start().await;
-    let of = async |family: &str, more: &str| {
+    let value = async |family: &str, more: &str| {
         agimo.metric(&format!("agimo_{family}{{host=\"a.test\"{more}}}")).await.unwrap()
     };
     let mut first = agimo.connect().await;
     first.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
     agimo.until_metric("agimo_held_requests{host=\"a.test\"}", 1.0).await;
-    assert_eq!(of("requests_total", "").await, 1.0);
-    assert_eq!(of("active_requests", "").await, 1.0);
+    assert_eq!(value("requests_total", "").await, 1.0);
+    assert_eq!(value("active_requests", "").await, 1.0);
     assert_eq!(first.response().await.status, 200);
     let mut stream = agimo.connect().await;
     stream.send("GET /stream HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
-    stream.until("begin").await;
-    assert_eq!(of("held_requests", "").await, 0.0);
+    stream.read_until("begin").await;
+    assert_eq!(value("held_requests", "").await, 0.0);
     agimo.until_metric("agimo_active_requests{host=\"a.test\"}", 1.0).await;
     agimo.get("a.test", "/release").await;
-    stream.until("0\r\n\r\n").await;
+    stream.read_until("0\r\n\r\n").await;
     agimo.until_metric("agimo_active_requests{host=\"a.test\"}", 0.0).await;
-    assert_eq!(of("requests_total", "").await, 3.0);
-    assert_eq!(of("responses_total", ",class=\"2xx\"").await, 3.0);
-    assert_eq!(of("responses_total", ",class=\"5xx\"").await, 0.0);
-    assert_eq!(of("request_duration_seconds_count", "").await, 3.0);
-    assert!(of("request_duration_seconds_sum", "").await >= 0.3);
-    assert_eq!(of("wakes_total", ",result=\"ready\"").await, 1.0);
-    assert_eq!(of("wakes_total", ",result=\"failed\"").await, 0.0);
+    assert_eq!(value("requests_total", "").await, 3.0);
+    assert_eq!(value("responses_total", ",class=\"2xx\"").await, 3.0);
+    assert_eq!(value("responses_total", ",class=\"5xx\"").await, 0.0);
+    assert_eq!(value("request_duration_seconds_count", "").await, 3.0);
+    assert!(value("request_duration_seconds_sum", "").await >= 0.3);
+    assert_eq!(value("wakes_total", ",result=\"ready\"").await, 1.0);
+    assert_eq!(value("wakes_total", ",result=\"failed\"").await, 0.0);
     let mut sums = Vec::new();
     for phase in ["start", "ready", "connect", "total"] {
         let label = format!(",phase=\"{phase}\"");
-        assert_eq!(of("cold_start_seconds_count", &label).await, 1.0, "{phase}");
-        sums.push(of("cold_start_seconds_sum", &label).await);
+        assert_eq!(value("cold_start_seconds_count", &label).await, 1.0, "{phase}");
+        sums.push(value("cold_start_seconds_sum", &label).await);
     }
     assert!(sums[0] < sums[1] && sums[1] <= sums[3], "start < ready <= total: {sums:?}");
     assert!(sums[1] >= 0.3 && sums[2] < sums[1], "{sums:?}");

@@ -1,5 +1,5 @@
-//! Holds the source to the rules of the house that no compiler knows: the floors, the opening line, the length of files,
-//! their names, and what may not be called. It reads text and runs nothing.
+//! Checks rules of this repository that the compiler does not check: imports between floors, the opening line, length and
+//! name of files, and banned calls. It reads the source as text.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -62,21 +62,18 @@ const MODEL: &[&str] = &[
 const UNKNOWN_TO_THE_MODEL: &[&str] =
     &["http1", "httparse", "hyper", "hyper_util", "kube", "k8s_openapi"];
 
-/// Lines a file may have, and the files that may have more, each with its reason.
+/// The maximum number of lines of a file, and the exceptions, each with its reason.
 const MOST_LINES: usize = 400;
 const LONGER_FILES: &[(&str, &str)] = &[];
 
-/// Names that invite everything and say nothing, and the name that hides which module a file is.
+/// File names that do not say what is in the file.
 const DRAWERS: &[&str] = &["utils", "util", "helpers", "helper", "common", "constants", "mod"];
 
-/// Calls that production code does not make, and the cure.
+/// Calls that production code must not make, each with the fix.
 const BANNED_CALLS: &[(&str, &str)] = &[
-    (
-        ".unwrap()",
-        "return an error, or write the case down with `match`, `let else` or `unwrap_or`",
-    ),
-    (".expect(", "return an error, or write the case down with `match`, `let else` or `unwrap_or`"),
-    ("thread::sleep", "it stalls every connection of the core: use tokio::time::sleep"),
+    (".unwrap()", "return an error, or handle the case with `match`, `let else` or `unwrap_or`"),
+    (".expect(", "return an error, or handle the case with `match`, `let else` or `unwrap_or`"),
+    ("thread::sleep", "it blocks every connection of the core: use tokio::time::sleep"),
 ];
 
 #[test]
@@ -95,7 +92,7 @@ fn rooms_import_only_from_rooms_above_them() {
 }
 
 #[test]
-fn files_have_an_opening_line_a_telling_name_and_a_readable_length() {
+fn files_have_an_opening_line_a_specific_name_and_a_limited_length() {
     let mut files = Vec::new();
     for folder in [
         "src",
@@ -116,18 +113,18 @@ fn files_have_an_opening_line_a_telling_name_and_a_readable_length() {
     for (path, reason) in LONGER_FILES {
         let file = files.iter().find(|file| file.path == *path);
         let lines = file.map_or(0, |file| file.text.lines().count());
-        assert!(lines > MOST_LINES, "{path} needs its exception no more ({reason}): remove it");
+        assert!(lines > MOST_LINES, "{path} no longer needs its exception ({reason}): remove it");
     }
 }
 
 #[test]
-fn production_code_calls_nothing_that_is_banned() {
+fn production_code_makes_no_banned_calls() {
     let files = rust_files("src");
     assert!(!files.is_empty());
     report(files.iter().flat_map(|file| banned_calls(&file.path, &file.text)));
 }
 
-/// A source file: its path from the root of the clone, and what is in it.
+/// A source file: its path from the root of the repository, and its content.
 struct SourceFile {
     path: String,
     text: String,
@@ -164,19 +161,19 @@ fn file_violations(path: &str, text: &str) -> Vec<String> {
     let mut violations = Vec::new();
     if !text.starts_with("//! ") {
         violations.push(format!(
-            "{path}:1: open the file with a `//!` sentence: what it is for and what it never does"
+            "{path}:1: open the file with a `//!` sentence that says what it is for"
         ));
     }
     let lines = text.lines().count();
     if lines > MOST_LINES && !LONGER_FILES.iter().any(|(longer, _)| *longer == path) {
-        violations.push(format!(
-            "{path}:{lines}: more than {MOST_LINES} lines: split it where a reader would"
-        ));
+        violations
+            .push(format!("{path}:{lines}: more than {MOST_LINES} lines: split it by subject"));
     }
     let name = path.rsplit('/').next().unwrap_or(path).trim_end_matches(".rs");
     if DRAWERS.contains(&name) {
-        violations
-            .push(format!("{path}:1: `{name}` says nothing: name the file after what is in it"));
+        violations.push(format!(
+            "{path}:1: `{name}` does not say what is in the file: name it after its content"
+        ));
     }
     violations
 }
@@ -187,9 +184,9 @@ fn banned_calls(path: &str, text: &str) -> Vec<String> {
         return violations;
     }
     for (index, line) in production_code(text).lines().enumerate() {
-        for (call, cure) in BANNED_CALLS {
+        for (call, fix) in BANNED_CALLS {
             if line.contains(call) {
-                violations.push(format!("{path}:{}: `{call}`: {cure}", index + 1));
+                violations.push(format!("{path}:{}: `{call}`: {fix}", index + 1));
             }
         }
     }
@@ -251,7 +248,7 @@ fn may_import(from: &str, to: &str) -> Result<(), String> {
     }
 }
 
-/// The rooms that paths from the crate's root name, with their lines: `crate::a`, `crate::{a, b::c}`, `super::super::a`.
+/// The rooms that are named by paths from the crate's root, with their lines: `crate::a`, `crate::{a, b::c}`, `super::super::a`.
 fn rooms_named(path: &str, code: &str) -> Vec<(usize, String)> {
     let inside = path.strip_prefix("src/").unwrap_or(path).trim_end_matches(".rs");
     let depth = if inside == "lib" || inside == "main" { 0 } else { inside.split('/').count() };
@@ -327,7 +324,7 @@ mod the_checks_can_fail {
     }
 
     #[test]
-    fn every_spelling_of_a_path_is_seen() {
+    fn every_form_of_a_path_is_recognized() {
         let rooms = |path: &str, code: &str| -> Vec<String> {
             rooms_named(path, &production_code(code)).into_iter().map(|(_, room)| room).collect()
         };
@@ -355,7 +352,7 @@ mod the_checks_can_fail {
     }
 
     #[test]
-    fn comments_literals_and_tests_do_not_count() {
+    fn comments_literals_and_tests_are_ignored() {
         let code = "// a.unwrap()\n/* crate::x */ \"\\\".unwrap()\" r#\"crate::y\"# 'a' '\"' '\\'' &'static str\n\
                     #[cfg(test)]\nmod tests { fn f() { a.unwrap() } }\nfn g() { b.unwrap() }\n";
         assert_eq!(
@@ -366,13 +363,13 @@ mod the_checks_can_fail {
     }
 
     #[test]
-    fn files_without_purpose_name_or_measure_are_named() {
+    fn files_without_opening_line_specific_name_or_limited_length_are_reported() {
         assert_eq!(file_violations("src/x.rs", "//! For x.\n"), [""; 0]);
         assert!(
             file_violations("src/x.rs", "use std::fs;\n")[0]
                 .starts_with("src/x.rs:1: open the file")
         );
-        assert!(file_violations("src/x/mod.rs", "//! For x.\n")[0].contains("`mod` says nothing"));
+        assert!(file_violations("src/x/mod.rs", "//! For x.\n")[0].contains("`mod` does not say"));
         let long = format!("//! For x.\n{}", "\n".repeat(MOST_LINES));
         assert!(file_violations("src/x.rs", &long)[0].contains("more than 400 lines"));
     }

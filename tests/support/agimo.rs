@@ -1,4 +1,4 @@
-//! A running agimo: the real binary with a configuration of the test's own.
+//! Starts the agimo binary with a configuration of the test, and reads its admin port and its log.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -13,7 +13,7 @@ use tokio::process::{Child, Command};
 use super::client::{Client, Response};
 use super::{eventually, within};
 
-/// An agimo that ends with the test.
+/// A running agimo process. It is killed when the value is dropped.
 pub(crate) struct Agimo {
     pub(crate) address: SocketAddr,
     pub(crate) admin: SocketAddr,
@@ -22,8 +22,8 @@ pub(crate) struct Agimo {
     log: Arc<Mutex<Vec<String>>>,
 }
 
-/// How agimo is to be started.
-pub(crate) struct Starting {
+/// Configuration, arguments and environment of an agimo that has not been started yet.
+pub(crate) struct AgimoBuilder {
     config: String,
     file: Option<PathBuf>,
     arguments: Vec<String>,
@@ -34,8 +34,8 @@ pub(crate) struct Starting {
 // === impl Agimo ===
 
 impl Agimo {
-    pub(crate) fn with(config: impl Into<String>) -> Starting {
-        Starting {
+    pub(crate) fn with(config: impl Into<String>) -> AgimoBuilder {
+        AgimoBuilder {
             config: config.into(),
             file: None,
             arguments: Vec::new(),
@@ -44,30 +44,31 @@ impl Agimo {
         }
     }
 
-    pub(crate) fn conf(&self) -> PathBuf {
+    /// The configuration file that agimo watches.
+    pub(crate) fn config_file(&self) -> PathBuf {
         self.folder.path().join("config.toml")
     }
 
-    /// Writes another configuration over the present one, as an editor does.
+    /// Replaces the configuration file by renaming a new one over it, as editors do.
     pub(crate) fn reconfigure(&self, config: &str) {
         let new = self.folder.path().join("config.toml.new");
         std::fs::write(&new, config).unwrap();
-        std::fs::rename(new, self.conf()).unwrap();
+        std::fs::rename(new, self.config_file()).unwrap();
     }
 
-    /// A new connection to the proxy.
+    /// Opens a connection to the proxy.
     pub(crate) async fn connect(&self) -> Client {
         Client::connect(self.address).await
     }
 
-    /// One GET on a connection of its own.
+    /// Sends a GET on a new connection to the proxy.
     pub(crate) async fn get(&self, host: &str, path: &str) -> Response {
         let mut client = self.connect().await;
         client.send(format!("GET {path} HTTP/1.1\r\nHost: {host}\r\n\r\n")).await;
         client.response().await
     }
 
-    /// One GET on the admin port.
+    /// Sends a GET to the admin port.
     pub(crate) async fn admin(&self, path: &str) -> Response {
         let mut client = Client::connect(self.admin).await;
         client
@@ -76,44 +77,46 @@ impl Agimo {
         client.response().await
     }
 
-    /// The value of one sample, named as on the page: `agimo_held_requests{host="a"}`.
+    /// The value of one sample of the metrics page, such as `agimo_held_requests{host="a"}`.
     pub(crate) async fn metric(&self, sample: &str) -> Option<f64> {
         let page = self.admin("/metrics").await.text();
         page.lines().find_map(|line| line.strip_prefix(sample)?.strip_prefix(' ')?.parse().ok())
     }
 
+    /// Waits until the sample has this value.
     pub(crate) async fn until_metric(&self, sample: &str, value: f64) {
         let what = format!("{sample} {value}");
         eventually(&what, || async { (self.metric(sample).await == Some(value)).then_some(()) })
             .await;
     }
 
-    /// The log so far: one JSON object a line.
+    /// The log so far: one JSON object per line.
     pub(crate) fn log(&self) -> Vec<String> {
         self.log.lock().unwrap().clone()
     }
 
-    /// Waits for a line of the log that contains `text`.
+    /// Waits for a log line that contains `text`; a line that was written before counts.
     pub(crate) async fn until_logged(&self, text: &str) -> String {
-        let what = format!("a line of the log with {text:?}");
+        let what = format!("a log line that contains {text:?}");
         eventually(&what, || async { self.log().into_iter().find(|line| line.contains(text)) })
             .await
     }
 
+    /// The process id.
     pub(crate) fn id(&self) -> u32 {
-        self.child.id().expect("agimo runs")
+        self.child.id().expect("agimo is running")
     }
 
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_raw(self.id() as i32).unwrap(), signal).unwrap();
     }
 
-    /// Waits for its end.
-    pub(crate) async fn ended(&mut self) -> ExitStatus {
-        within("the end of agimo", self.child.wait()).await.unwrap()
+    /// Waits until agimo has exited.
+    pub(crate) async fn wait_for_exit(&mut self) -> ExitStatus {
+        within("agimo to exit", self.child.wait()).await.unwrap()
     }
 
-    /// Resident memory in KiB.
+    /// Resident memory of the process in KiB.
     pub(crate) fn resident(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
@@ -121,47 +124,47 @@ impl Agimo {
     }
 }
 
-// === impl Starting ===
+// === impl AgimoBuilder ===
 
-impl Starting {
+impl AgimoBuilder {
     pub(crate) fn arguments(mut self, arguments: &[&str]) -> Self {
         self.arguments.extend(arguments.iter().map(ToString::to_string));
         self
     }
 
-    /// Does not see this variable of the test's own environment.
-    #[allow(dead_code, reason = "only what runs in a cluster has something to hide")]
+    /// Removes a variable of the test's own environment.
+    #[allow(dead_code, reason = "used by the cluster tests only")]
     pub(crate) fn without_env(mut self, name: &'static str) -> Self {
         self.without_env.push(name);
         self
     }
 
-    /// Reads this file in place of one of its own.
-    pub(crate) fn reading(mut self, file: &Path) -> Self {
+    /// Uses this configuration file instead of a new one.
+    pub(crate) fn with_config_file(mut self, file: &Path) -> Self {
         self.file = Some(file.to_owned());
         self
     }
 
-    /// Sets a variable of its environment to the path of a file.
+    /// Sets an environment variable to the path of a file.
     #[allow(dead_code, reason = "only what runs in a cluster has such files")]
     pub(crate) fn environment(mut self, name: &'static str, file: &Path) -> Self {
         self.environment.push((name, file.to_owned()));
         self
     }
 
-    /// Starts it and waits until it serves.
+    /// Starts agimo and waits until it serves.
     pub(crate) async fn start(mut self) -> Agimo {
         if !self.arguments.iter().any(|argument| argument == "--threads") {
             self.arguments.extend(["--threads".to_owned(), "2".to_owned()]);
         }
         let folder = tempfile::tempdir().unwrap();
-        let conf = self.file.unwrap_or_else(|| {
-            let own = folder.path().join("config.toml");
-            std::fs::write(&own, self.config).unwrap();
-            own
+        let config_file = self.file.unwrap_or_else(|| {
+            let new = folder.path().join("config.toml");
+            std::fs::write(&new, self.config).unwrap();
+            new
         });
         let mut command = Command::new(env!("CARGO_BIN_EXE_agimo"));
-        // Nobody's own cluster is met by a test: only that of the test bed, inside of it.
+        // Tests never reach a cluster of the user; inside the test bed, KUBECONFIG names its own cluster.
         command.env("HOME", folder.path());
         if std::env::var_os("AGIMO_TESTBED").is_none() {
             command.env_remove("KUBECONFIG");
@@ -172,7 +175,7 @@ impl Starting {
         let mut child = command
             .args(["--port", "0", "--prometheus-exporter-port", "0", "--bind", "127.0.0.1"])
             .args(["--log", "json,debug", "--conf"])
-            .arg(&conf)
+            .arg(&config_file)
             .args(self.arguments)
             .envs(self.environment)
             .stdin(Stdio::null())
@@ -182,14 +185,14 @@ impl Starting {
             .unwrap();
         let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let log = Arc::new(Mutex::new(Vec::new()));
-        let keep = log.clone();
+        let sink = log.clone();
         tokio::spawn(async move {
             while let Ok(Some(line)) = lines.next_line().await {
-                keep.lock().unwrap().push(line);
+                sink.lock().unwrap().push(line);
             }
         });
         let serving = eventually("agimo to serve", || async {
-            assert!(child.id().is_some(), "agimo ended: {:?}", log.lock().unwrap());
+            assert!(child.id().is_some(), "agimo exited: {:?}", log.lock().unwrap());
             log.lock().unwrap().iter().find(|line| line.contains("\"serving\"")).cloned()
         })
         .await;

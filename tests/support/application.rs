@@ -1,5 +1,5 @@
-//! Applications behind agimo. `Script` is a fake: a socket of the test's own that says exactly what the
-//! test wants on the wire, which no real server would; agimo starts a `sleep` in its place.
+//! Applications behind agimo. `ScriptedServer` writes exactly the bytes that the test wants, which a real server would
+//! not; the process that agimo starts for it is only a `sleep`.
 
 use std::future::Future;
 use std::net::SocketAddr;
@@ -11,19 +11,19 @@ use tokio::task::JoinHandle;
 
 use super::client::{Client, Request};
 
-/// A server whose connections are handled by a function of the test's.
-pub(crate) struct Script {
+/// A server in the test whose connections are handled by a function of the test.
+pub(crate) struct ScriptedServer {
     pub(crate) address: SocketAddr,
     connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
-// === impl Script ===
+// === impl ScriptedServer ===
 
-impl Script {
-    /// Calls `handle` with every connection that carries a request, and its number counted from 0.
+impl ScriptedServer {
+    /// Calls `handle` with every connection that carries a request, and with its number, counted from 0.
     ///
-    /// agimo's readiness check connects too, and closes without a byte: that is not a connection here.
+    /// Connections that close without a byte are not counted: agimo's readiness check opens such ones.
     pub(crate) async fn serve<F, Fut>(handle: F) -> Self
     where
         F: Fn(Client, usize) -> Fut + Send + Sync + 'static,
@@ -33,7 +33,7 @@ impl Script {
         Self::serve_on(listener, handle)
     }
 
-    /// The same on a listener of the test's own, such as one on an address that was in use before.
+    /// As `serve`, on a listener of the test, for example on an address that was in use before.
     pub(crate) fn serve_on<F, Fut>(listener: TcpListener, handle: F) -> Self
     where
         F: Fn(Client, usize) -> Fut + Send + Sync + 'static,
@@ -48,7 +48,7 @@ impl Script {
                 let Ok((stream, _)) = listener.accept().await else { return };
                 let (handle, count) = (handle.clone(), count.clone());
                 tokio::spawn(async move {
-                    if begins(&stream).await {
+                    if receives_a_byte(&stream).await {
                         let number = count.fetch_add(1, Ordering::SeqCst);
                         handle(Client { stream, received: Vec::new() }, number).await;
                     }
@@ -58,32 +58,32 @@ impl Script {
         Self { address, connections, task }
     }
 
-    /// Answers every request with what `answer` makes of it, and keeps the connection.
-    pub(crate) async fn replying<F>(answer: F) -> Self
+    /// Answers every request with what `respond` returns, and keeps the connection open.
+    pub(crate) async fn responding<F>(respond: F) -> Self
     where
         F: Fn(Request) -> String + Send + Sync + 'static,
     {
-        let answer = Arc::new(answer);
+        let respond = Arc::new(respond);
         Self::serve(move |mut client, _| {
-            let answer = answer.clone();
+            let respond = respond.clone();
             async move {
                 while let Some(request) = client.request().await {
-                    client.send(answer(request)).await;
+                    client.send(respond(request)).await;
                 }
             }
         })
         .await
     }
 
-    /// Answers every head with `response` and records all bytes that come, on whatever connection.
+    /// Answers every head with `response` and records the bytes received on all connections.
     pub(crate) async fn recording(response: &'static str) -> (Self, Arc<Mutex<Vec<u8>>>) {
         let record = Arc::new(Mutex::new(Vec::new()));
-        let keep = record.clone();
-        let script = Self::serve(move |mut client, _| {
-            let keep = keep.clone();
+        let recorder = record.clone();
+        let server = Self::serve(move |mut client, _| {
+            let recorder = recorder.clone();
             async move {
                 while client.read().await {
-                    keep.lock().unwrap().extend_from_slice(&client.received);
+                    recorder.lock().unwrap().extend_from_slice(&client.received);
                     if client.received.ends_with(b"\r\n\r\n") {
                         client.send(response).await;
                     }
@@ -92,15 +92,14 @@ impl Script {
             }
         })
         .await;
-        (script, record)
+        (server, record)
     }
 
-    /// Answers every request with `response` and keeps the connection.
+    /// Answers every request with `response` and keeps the connection open.
     pub(crate) async fn answering(response: &'static str) -> Self {
         Self::serve(move |mut client, _| async move {
             while client.read().await {
-                let ended = client.received.ends_with(b"\r\n\r\n");
-                if ended {
+                if client.received.ends_with(b"\r\n\r\n") {
                     client.received.clear();
                     client.send(response).await;
                 }
@@ -109,24 +108,24 @@ impl Script {
         .await
     }
 
-    /// Connections that carried a request so far.
+    /// The number of connections that have carried a request so far.
     pub(crate) fn connections(&self) -> usize {
         self.connections.load(Ordering::SeqCst)
     }
 
-    /// A service for it, to stand in a configuration; `more` are further keys.
+    /// The configuration of a service with this server as its application; `more` are further keys.
     pub(crate) fn service(&self, host: &str, more: &str) -> String {
         service_at(self.address, host, more)
     }
 }
 
-impl Drop for Script {
+impl Drop for ScriptedServer {
     fn drop(&mut self) {
         self.task.abort();
     }
 }
 
-/// A service on this address, to stand in a configuration; `more` are further keys.
+/// The configuration of a service whose application listens on this address; `more` are further keys.
 pub(crate) fn service_at(address: SocketAddr, host: &str, more: &str) -> String {
     let port = address.port();
     format!(
@@ -134,8 +133,8 @@ pub(crate) fn service_at(address: SocketAddr, host: &str, more: &str) -> String 
     )
 }
 
-/// Sockets on one address, as many as there will be listeners on it, one after the other. Before the
-/// first listens and after each has been closed it refuses connections, and nobody else can take it.
+/// Bound sockets on one address, for listeners that follow one another. While none of them listens, the address refuses
+/// connections, and no other program can bind it.
 pub(crate) fn reserve(listeners: usize) -> (SocketAddr, Vec<TcpSocket>) {
     let mut address: SocketAddr = ([127, 0, 0, 1], 0).into();
     let mut sockets = Vec::new();
@@ -149,7 +148,7 @@ pub(crate) fn reserve(listeners: usize) -> (SocketAddr, Vec<TcpSocket>) {
     (address, sockets)
 }
 
-/// Whether a byte comes at all.
-async fn begins(stream: &TcpStream) -> bool {
+/// Whether the peer sends a byte before it closes the connection.
+async fn receives_a_byte(stream: &TcpStream) -> bool {
     matches!(stream.peek(&mut [0]).await, Ok(1..))
 }

@@ -1,4 +1,5 @@
-//! A headless Chromium with one page, driven over the DevTools protocol. It never reaches beyond loopback and never outlives the test.
+//! A headless Chromium with one page, controlled over the DevTools protocol. It connects to loopback addresses only and
+//! is killed with the test.
 
 use std::fmt::Display;
 use std::io;
@@ -17,24 +18,24 @@ use tokio::time::{Instant, sleep, timeout};
 use tokio_tungstenite::tungstenite::Message;
 use tokio_tungstenite::{WebSocketStream, client_async};
 
-/// Debian's; `cargo xtask test` installs it.
+/// Path of the Debian package's program; `cargo xtask test` installs the package.
 const PROGRAM: &str = "/usr/bin/chromium";
 
-/// For the browser to start, for each DevTools command and for each awaited condition.
+/// Longest wait for the browser to start, for a DevTools command and for a condition in the page.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Between two looks at a condition in the page.
-const LOOK: Duration = Duration::from_millis(50);
+/// Pause between two evaluations of a condition in the page.
+const POLL_INTERVAL: Duration = Duration::from_millis(50);
 
-/// Stands before the DevTools address on Chromium's stderr.
+/// The text before the DevTools address on Chromium's stderr.
 const ANNOUNCEMENT: &str = "DevTools listening on ";
 
-/// A browser with one page. Dropping it kills the browser's whole process group.
+/// A browser with one page. Dropping it kills the browser's process group.
 pub(crate) struct Chromium {
     socket: WebSocketStream<TcpStream>,
     session: String,
     last_id: u64,
-    // Dropped in this order: the browser is dead before its profile is removed.
+    // Fields are dropped in this order: the browser is killed before its profile is removed.
     _browser: Browser,
     _profile: TempDir,
 }
@@ -61,32 +62,32 @@ impl Chromium {
         chromium
     }
 
-    /// Goes to an address and returns once its response has begun.
+    /// Navigates to an address and returns when its response has begun.
     pub(crate) async fn open(&mut self, address: &str) {
         let opened = self.call("Page.navigate", json!({ "url": address })).await;
         let opened = opened.unwrap_or_else(|error| panic!("cannot open {address}: {error}"));
-        let problem = &opened["errorText"];
-        assert!(problem.is_null(), "cannot open {address}: {problem}");
+        let error = &opened["errorText"];
+        assert!(error.is_null(), "cannot open {address}: {error}");
     }
 
-    /// Presses the element that the CSS selector finds, as soon as it is there and can be pressed.
-    pub(crate) async fn press(&mut self, selector: &str) {
+    /// Clicks the element that the CSS selector finds, as soon as it is visible and enabled.
+    pub(crate) async fn click(&mut self, selector: &str) {
         let selector = Value::from(selector);
-        let pressed = format!(
+        let clicked = format!(
             "(element => !!element && !element.disabled && element.checkVisibility() \
              && (element.click(), true))(document.querySelector({selector}))"
         );
-        self.wait_for(&pressed).await;
+        self.wait_for(&clicked).await;
     }
 
-    /// Asks again and again until the JavaScript expression is truthy; returns its value.
+    /// Evaluates the JavaScript expression until its value is truthy; returns the value.
     ///
     /// # Panics
-    /// After the deadline, with what the page showed at that time.
+    /// At the deadline, with the text that the page shows.
     pub(crate) async fn wait_for(&mut self, expression: &str) -> Value {
         let end = Instant::now() + DEADLINE;
         loop {
-            // An error is no verdict: the page may be between two documents.
+            // An error is not final: the page may be loading another document.
             let last = self.evaluate(expression).await;
             if let Ok(value) = &last
                 && is_truthy(value)
@@ -95,9 +96,9 @@ impl Chromium {
             }
             if Instant::now() >= end {
                 let shown = self.evaluate("document.body.innerText").await;
-                panic!("waited {DEADLINE:?} for {expression}: {last:?}; the page: {shown:?}");
+                panic!("waited {DEADLINE:?} for {expression}: {last:?}; the page shows: {shown:?}");
             }
-            sleep(LOOK).await;
+            sleep(POLL_INTERVAL).await;
         }
     }
 
@@ -110,7 +111,7 @@ impl Chromium {
         }
     }
 
-    /// Opens the page and makes every later command go to it.
+    /// Opens the page and directs all later commands to it.
     async fn attach(&mut self) {
         let target = self
             .call("Target.createTarget", json!({ "url": "about:blank" }))
@@ -123,7 +124,7 @@ impl Chromium {
         self.session = session.to_owned();
     }
 
-    /// One command and its answer; events in between are dropped.
+    /// Sends one command and returns its result; events received in between are ignored.
     async fn call(&mut self, method: &str, parameters: Value) -> Result<Value, String> {
         self.last_id += 1;
         let mut command = json!({ "id": self.last_id, "method": method, "params": parameters });
@@ -132,7 +133,7 @@ impl Chromium {
         }
         let answer = async {
             let command = Message::text(command.to_string());
-            self.socket.send(command).await.expect("an open DevTools");
+            self.socket.send(command).await.expect("DevTools is open");
             loop {
                 let mut answer = self.next_message().await;
                 if answer["id"] == self.last_id {
@@ -147,10 +148,10 @@ impl Chromium {
     }
 
     async fn next_message(&mut self) -> Value {
-        let message = self.socket.next().await.expect("Chromium has gone");
-        let message = message.expect("an open DevTools");
+        let message = self.socket.next().await.expect("Chromium is running");
+        let message = message.expect("DevTools is open");
         match message {
-            Message::Text(words) => serde_json::from_str(&words).expect("DevTools speaks JSON"),
+            Message::Text(text) => serde_json::from_str(&text).expect("DevTools sends JSON"),
             _ => Value::Null,
         }
     }
@@ -177,7 +178,7 @@ impl Browser {
                 "--remote-debugging-port=0",
             ])
             .arg(format!("--user-data-dir={}", profile.display()))
-            // Whatever else it wants to keep must vanish with the profile.
+            // Everything else that it writes must be removed together with the profile.
             .env("HOME", profile)
             .env("XDG_CONFIG_HOME", profile)
             .env("XDG_CACHE_HOME", profile)
@@ -188,30 +189,31 @@ impl Browser {
             .process_group(0)
             .kill_on_drop(true)
             .spawn();
-        let start = |error| panic!("cannot start {PROGRAM} (Debian: chromium): {error}");
-        Self(child.unwrap_or_else(start))
+        let fail = |error| panic!("cannot start {PROGRAM} (Debian package chromium): {error}");
+        Self(child.unwrap_or_else(fail))
     }
 
-    /// The DevTools address, announced on stderr; the rest is read and dropped, so that the pipe never fills.
+    /// The DevTools address, which Chromium prints to stderr. The rest of stderr is read and dropped, so that the pipe does
+    /// not fill.
     async fn address(&mut self) -> String {
         let stderr = self.0.stderr.take().expect("a pipe");
         let mut lines = BufReader::new(stderr).lines();
-        let mut heard = Vec::new();
+        let mut printed = Vec::new();
         while let Some(line) = lines.next_line().await.expect("text from Chromium") {
             if let Some(address) = line.strip_prefix(ANNOUNCEMENT) {
                 let address = address.trim().to_owned();
                 tokio::spawn(drain(lines.into_inner()));
                 return address;
             }
-            heard.push(line);
+            printed.push(line);
         }
-        panic!("Chromium ended at once: {}", heard.join("\n"));
+        panic!("Chromium exited at its start: {}", printed.join("\n"));
     }
 }
 
 impl Drop for Browser {
     fn drop(&mut self) {
-        // None once it has been reaped: then its number may belong to someone else.
+        // `None` after the process was reaped: its id may belong to another process by then.
         let Some(id) = self.0.id() else { return };
         let Some(group) = i32::try_from(id).ok().and_then(Pid::from_raw) else {
             return;
@@ -219,8 +221,7 @@ impl Drop for Browser {
         if let Err(error) = kill_process_group(group, Signal::KILL) {
             eprintln!("cannot kill Chromium's process group: {error}");
         }
-        // The rest of the group dies by the same signal; the leader is waited for here, briefly,
-        // because its profile is removed next.
+        // Wait briefly for the group's leader, because its profile is removed next.
         let end = std::time::Instant::now() + Duration::from_secs(5);
         while matches!(self.0.try_wait(), Ok(None)) && std::time::Instant::now() < end {
             std::thread::sleep(Duration::from_millis(5));
@@ -236,7 +237,7 @@ async fn connect(address: &str) -> WebSocketStream<TcpStream> {
     let host = address
         .strip_prefix("ws://")
         .and_then(|rest| rest.split('/').next())
-        .unwrap_or_else(|| panic!("no DevTools address: {address}"));
+        .unwrap_or_else(|| panic!("not a DevTools address: {address}"));
     let socket = TcpStream::connect(host).await.expect("Chromium listens");
     let (socket, _) = client_async(address, socket).await.expect("a WebSocket to DevTools");
     socket
@@ -246,13 +247,13 @@ async fn within<T>(deadline: Duration, what: impl Display, work: impl Future<Out
     timeout(deadline, work).await.unwrap_or_else(|_| panic!("waited {deadline:?} for {what}"))
 }
 
-/// As JavaScript has it, for the values that JSON can carry.
+/// Truthiness as JavaScript defines it, for the values that JSON can represent.
 fn is_truthy(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(truth) => *truth,
         Value::Number(number) => number.as_f64().is_some_and(|number| number != 0.0),
-        Value::String(words) => !words.is_empty(),
+        Value::String(text) => !text.is_empty(),
         Value::Array(_) | Value::Object(_) => true,
     }
 }

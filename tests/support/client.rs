@@ -1,4 +1,4 @@
-//! A client that sends the bytes it is told to and reads responses strictly, so that tests see the wire.
+//! An HTTP client that sends the given bytes unchanged and parses responses strictly.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,14 +8,14 @@ use tokio::net::TcpStream;
 
 use super::within;
 
-/// One connection.
+/// One connection; also used for the application's side of one.
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
-    /// Received and not yet taken.
+    /// Bytes that were received and not yet consumed.
     pub(crate) received: Vec<u8>,
 }
 
-/// A response as it came.
+/// A response as it was received.
 #[derive(Clone, Debug)]
 pub(crate) struct Response {
     pub(crate) status: u16,
@@ -26,7 +26,7 @@ pub(crate) struct Response {
     pub(crate) trailers: String,
 }
 
-/// A request as it came to an application.
+/// A request as an application received it.
 #[derive(Clone, Debug)]
 pub(crate) struct Request {
     /// Request line and field lines, without the empty line.
@@ -40,28 +40,30 @@ pub(crate) struct Request {
 
 impl Client {
     pub(crate) async fn connect(address: SocketAddr) -> Self {
-        let stream = within("a connection", TcpStream::connect(address)).await.unwrap();
+        let stream =
+            within("a connection to be established", TcpStream::connect(address)).await.unwrap();
         Self { stream, received: Vec::new() }
     }
 
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) {
-        within("sending", self.stream.write_all(bytes.as_ref())).await.unwrap();
+        within("bytes to be sent", self.stream.write_all(bytes.as_ref())).await.unwrap();
     }
 
-    /// Reads more; false at the end of the stream or on a reset.
+    /// Reads more bytes into `received`; returns false at the end of the stream or on a reset.
     pub(crate) async fn read(&mut self) -> bool {
         let mut buffer = vec![0; 64 * 1024];
-        let length = within("bytes", self.stream.read(&mut buffer)).await.unwrap_or(0);
+        let length =
+            within("bytes to be received", self.stream.read(&mut buffer)).await.unwrap_or(0);
         self.received.extend_from_slice(&buffer[..length]);
         length > 0
     }
 
-    /// Reads until `end` has come and takes everything up to and including it.
-    pub(crate) async fn until(&mut self, end: &str) -> String {
+    /// Reads until `end` has been received; returns everything up to and including it.
+    pub(crate) async fn read_until(&mut self, end: &str) -> String {
         loop {
             if let Some(at) = find(&self.received, end.as_bytes()) {
-                let taken: Vec<u8> = self.received.drain(..at + end.len()).collect();
-                return String::from_utf8_lossy(&taken).into_owned();
+                let consumed: Vec<u8> = self.received.drain(..at + end.len()).collect();
+                return String::from_utf8_lossy(&consumed).into_owned();
             }
             assert!(
                 self.read().await,
@@ -71,98 +73,99 @@ impl Client {
         }
     }
 
-    /// Whether nothing has come that was not taken; it does not wait.
-    pub(crate) fn is_silent(&self) -> bool {
+    /// Whether no unread byte is there now; it does not wait.
+    pub(crate) fn has_received_nothing(&self) -> bool {
         let unread = self.stream.try_read(&mut [0]);
         self.received.is_empty()
             && unread.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock)
     }
 
-    /// Ends this side of the connection abruptly: the peer sees a reset.
+    /// Closes the connection with a TCP reset.
     pub(crate) fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 
-    /// Ends this side of the stream; the peer may go on.
-    pub(crate) async fn shut_down(&mut self) {
-        within("the end of writing", self.stream.shutdown()).await.unwrap();
+    /// Closes the sending side; the peer may continue to send.
+    pub(crate) async fn shutdown_write(&mut self) {
+        within("the sending side to be closed", self.stream.shutdown()).await.unwrap();
     }
 
-    /// Exactly this many bytes.
-    pub(crate) async fn bytes(&mut self, length: usize) -> Vec<u8> {
+    /// Reads exactly this many bytes.
+    pub(crate) async fn read_exact(&mut self, length: usize) -> Vec<u8> {
         while self.received.len() < length {
             assert!(self.read().await, "closed after {} of {length} bytes", self.received.len());
         }
         self.received.drain(..length).collect()
     }
 
-    /// Everything up to the end of the stream.
-    pub(crate) async fn rest(&mut self) -> Vec<u8> {
+    /// Reads everything up to the end of the stream.
+    pub(crate) async fn read_to_end(&mut self) -> Vec<u8> {
         while self.read().await {}
         std::mem::take(&mut self.received)
     }
 
-    /// Whether the peer has ended the stream without another byte.
+    /// Waits until the peer sends a byte or closes the connection; true if it closes without a byte.
     pub(crate) async fn is_closed(&mut self) -> bool {
         self.received.is_empty() && !self.read().await
     }
 
-    /// The next response to a GET; informational ones are responses of their own.
+    /// Reads the next response to a GET. Informational responses are returned as well, one by one.
     pub(crate) async fn response(&mut self) -> Response {
         self.response_to("GET").await
     }
 
+    /// Reads the next response to a request with this method, which decides whether a body follows.
     pub(crate) async fn response_to(&mut self, method: &str) -> Response {
-        let head = self.until("\r\n\r\n").await;
+        let head = self.read_until("\r\n\r\n").await;
         let head = head.trim_end_matches("\r\n").to_owned();
         let status: u16 = head.split(' ').nth(1).unwrap().parse().unwrap();
         let mut response = Response { status, head, body: Vec::new(), trailers: String::new() };
-        let empty = method == "HEAD" || matches!(status, 100..=199 | 204 | 304);
-        if empty {
+        let has_no_body = method == "HEAD" || matches!(status, 100..=199 | 204 | 304);
+        if has_no_body {
             return response;
         }
         if response.header("transfer-encoding").is_some() {
             (response.body, response.trailers) = self.chunks().await;
         } else if let Some(length) = response.header("content-length") {
-            response.body = self.bytes(length.parse().unwrap()).await;
+            response.body = self.read_exact(length.parse().unwrap()).await;
         } else {
-            response.body = self.rest().await;
+            response.body = self.read_to_end().await;
         }
         response
     }
 
-    /// The next request, as an application reads it; none when the connection ends before it.
+    /// Reads the next request, as an application does; `None` when the connection ends first.
     pub(crate) async fn request(&mut self) -> Option<Request> {
         while find(&self.received, b"\r\n\r\n").is_none() {
             if !self.read().await {
                 return None;
             }
         }
-        let head = self.until("\r\n\r\n").await.trim_end_matches("\r\n").to_owned();
+        let head = self.read_until("\r\n\r\n").await.trim_end_matches("\r\n").to_owned();
         let (mut body, mut trailers) = (Vec::new(), String::new());
         if field(&head, "transfer-encoding").is_some() {
             (body, trailers) = self.chunks().await;
         } else if let Some(length) = field(&head, "content-length") {
-            body = self.bytes(length.parse().unwrap()).await;
+            body = self.read_exact(length.parse().unwrap()).await;
         }
         Some(Request { head, body, trailers })
     }
 
-    /// A chunked body and its trailer section.
+    /// Reads a chunked body and its trailer section.
     async fn chunks(&mut self) -> (Vec<u8>, String) {
         let (mut body, mut trailers) = (Vec::new(), String::new());
         loop {
-            let size = self.until("\r\n").await;
+            let size = self.read_until("\r\n").await;
             let size = usize::from_str_radix(size.trim_end(), 16).unwrap();
             if size == 0 {
                 loop {
-                    match self.until("\r\n").await.as_str() {
+                    match self.read_until("\r\n").await.as_str() {
                         "\r\n" => return (body, trailers),
                         line => trailers.push_str(line),
                     }
                 }
             }
-            let data = self.bytes(size + 2).await;
+            let data = self.read_exact(size + 2).await;
             body.extend_from_slice(&data[..size]);
             assert_eq!(&data[size..], b"\r\n");
         }
@@ -172,7 +175,7 @@ impl Client {
 // === impl Response ===
 
 impl Response {
-    /// The first value of a field; the name in any case.
+    /// The first value of a field; the case of the name does not matter.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         field(&self.head, name)
     }
@@ -181,7 +184,7 @@ impl Response {
         String::from_utf8_lossy(&self.body).into_owned()
     }
 
-    /// agimo's own reason, if the answer is its own.
+    /// The reason that agimo gives in responses that it generates itself.
     pub(crate) fn reason(&self) -> Option<&str> {
         self.header("x-agimo-reason")
     }
@@ -190,7 +193,7 @@ impl Response {
 // === impl Request ===
 
 impl Request {
-    /// The first value of a field; the name in any case.
+    /// The first value of a field; the case of the name does not matter.
     pub(crate) fn header(&self, name: &str) -> Option<&str> {
         field(&self.head, name)
     }

@@ -1,20 +1,20 @@
-//! A real application to order: a small HTTP server in Python that agimo starts as a process. It waits,
-//! counts and dies as its environment says, and asserts nothing.
+//! A real application: a small HTTP server in Python that agimo starts as a process. Environment variables control its
+//! delays and failures.
 
-/// A service with such an application.
-pub(crate) struct Python {
+/// The configuration of a service with this application.
+pub(crate) struct PythonApplication {
     host: String,
     keys: String,
     env: Vec<(String, String)>,
 }
 
-/// Answers by path:
-/// `/` hi, `/pid`, `/cwd`, `/env/NAME`, `/echo` the body, `/slow/SECONDS`,
-/// `/stream` begins, and ends after `/release`, `/exit/CODE` dies without an answer,
-/// `/ready` 503 for `READY_AFTER` seconds.
+/// Paths: `/` answers "hi"; `/pid`, `/cwd` and `/env/NAME` answer what they name; `/echo` returns the request body;
+/// `/slow/SECONDS` answers "hi" after a delay; `/stream` sends a chunk, and its end after a request to `/release`;
+/// `/exit/CODE` exits without an answer; `/ready` answers 503 for the first `READY_AFTER` seconds.
 ///
-/// `STARTS` names a file that gets a line a start, `NOTE` one that gets a line at SIGTERM;
-/// `START_DELAY` and `STOP_DELAY` are seconds; with `IGNORE_TERM` it stays.
+/// Environment: `STARTS` and `NOTE` name files, one gets a line with the process id at each start, the other a line at
+/// SIGTERM; `SAY` is printed to stderr at the start; `EXIT` makes the process exit at once with this code;
+/// `START_DELAY` and `STOP_DELAY` are in seconds; with `IGNORE_TERM` the process ignores SIGTERM.
 const PROGRAM: &str = r#"
 import asyncio, os, signal, sys, time
 env = os.environ.get
@@ -78,26 +78,27 @@ async def main():
 asyncio.run(main())
 "#;
 
-// === impl Python ===
+// === impl PythonApplication ===
 
-impl Python {
-    pub(crate) fn at(host: &str) -> Self {
+impl PythonApplication {
+    pub(crate) fn new(host: &str) -> Self {
         Self { host: host.to_owned(), keys: String::new(), env: Vec::new() }
     }
 
-    /// A further line of the service's configuration.
+    /// Adds a line to the service's configuration.
     pub(crate) fn key(mut self, line: &str) -> Self {
         self.keys.push_str(line);
         self.keys.push('\n');
         self
     }
 
+    /// Sets an environment variable of the application.
     pub(crate) fn env(mut self, name: &str, value: impl ToString) -> Self {
         self.env.push((name.to_owned(), value.to_string()));
         self
     }
 
-    /// The service, to stand in a configuration.
+    /// The service as a part of a configuration file.
     pub(crate) fn service(&self) -> String {
         let Self { host, keys, env } = self;
         let env: Vec<String> =

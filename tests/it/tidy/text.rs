@@ -1,7 +1,6 @@
-//! Rust source as text, for checks that a parser would be too much for: what is code, and what only looks like it. It
-//! knows no rule of the house.
+//! Rust source as text, for checks that need no parser: separates code from comments, literals and tests.
 
-/// The text with comments, literals and `#[cfg(test)]` items blanked; every line keeps its number.
+/// The text with comments, literals and `#[cfg(test)]` items replaced by spaces; line numbers do not change.
 pub(super) fn production_code(text: &str) -> String {
     let mut code = without_comments_and_literals(text);
     while let Some(start) = code.find("#[cfg(test)]") {
@@ -28,7 +27,7 @@ pub(super) fn line_of(code: &str, offset: usize) -> usize {
     code[..offset].matches('\n').count() + 1
 }
 
-/// To the end of the item's body, or to its semicolon where it has no body.
+/// The length up to the end of the item's body, or up to its semicolon if it has no body.
 fn item_length(code: &str) -> usize {
     let mut nested = 0_usize;
     for (offset, character) in code.char_indices() {
@@ -63,7 +62,7 @@ fn without_comments_and_literals(text: &str) -> String {
     code
 }
 
-/// The length of the comment or literal that `text` begins with, if it does.
+/// The length of the comment or literal at the start of `text`, if there is one.
 fn opaque_length(text: &str, after_word: bool) -> Option<usize> {
     let to_end_of = |end: &str, from: usize| {
         text[from..].find(end).map_or(text.len(), |at| from + at + end.len())
@@ -106,7 +105,7 @@ fn blank(character: char) -> char {
 }
 
 #[test]
-fn what_is_not_code_is_blanked_and_lines_keep_their_numbers() {
+fn comments_literals_and_tests_are_blanked_and_line_numbers_do_not_change() {
     let code = |text: &str| -> Vec<String> {
         words(&production_code(text)).map(|(_, word)| word.to_owned()).collect()
     };

@@ -1,4 +1,5 @@
-//! Applications that behave badly, and what the rest must not suffer from it. It tests no well-behaved one.
+//! Misbehaving applications and clients: other requests are not affected, retries and restarts are limited, and memory
+//! stays bounded.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -6,17 +7,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::time::{Duration, Instant, timeout};
 
 use crate::support::agimo::Agimo;
-use crate::support::application::Script;
+use crate::support::application::ScriptedServer;
 use crate::support::client::Client;
 use crate::support::{eventually, within};
 
 const HI: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
-/// Answers `/ok`, and closes the connection without a word on anything else; counts the latter.
-async fn moody() -> (Script, Arc<AtomicUsize>) {
-    let booms = Arc::new(AtomicUsize::new(0));
-    let count = booms.clone();
-    let script = Script::serve(move |mut client, _| {
+/// Answers `/ok` and closes the connection without an answer on every other path; counts the requests to these.
+async fn server_that_closes_connections() -> (ScriptedServer, Arc<AtomicUsize>) {
+    let unanswered = Arc::new(AtomicUsize::new(0));
+    let count = unanswered.clone();
+    let server = ScriptedServer::serve(move |mut client, _| {
         let count = count.clone();
         async move {
             while let Some(request) = client.request().await {
@@ -30,38 +31,38 @@ async fn moody() -> (Script, Arc<AtomicUsize>) {
         }
     })
     .await;
-    (script, booms)
+    (server, unanswered)
 }
 
-async fn ask(client: &mut Client, path: &str) {
+async fn send_get(client: &mut Client, path: &str) {
     client.send(format!("GET {path} HTTP/1.1\r\nHost: a.test\r\n\r\n")).await;
 }
 
 #[tokio::test]
-async fn a_request_that_ends_every_connection_is_repeated_a_few_times_and_no_more() {
-    let (script, booms) = moody().await;
+async fn a_request_whose_connections_all_close_is_retried_a_limited_number_of_times() {
+    let (server, unanswered) = server_that_closes_connections().await;
     let agimo =
-        Agimo::with(script.service("a.test", "")).arguments(&["--threads", "1"]).start().await;
-    // Many idle connections, each of which could be tried in turn.
+        Agimo::with(server.service("a.test", "")).arguments(&["--threads", "1"]).start().await;
+    // Many idle connections, on each of which agimo could try the request.
     let mut clients = Vec::new();
     for _ in 0..20 {
         let mut client = agimo.connect().await;
-        ask(&mut client, "/ok").await;
+        send_get(&mut client, "/ok").await;
         clients.push(client);
     }
     for client in &mut clients {
         assert_eq!(client.response().await.status, 200);
     }
-    let response = agimo.get("a.test", "/boom").await;
+    let response = agimo.get("a.test", "/close").await;
     assert_eq!((response.status, response.reason()), (502, Some("connection-broken")));
-    let delivered = booms.load(Ordering::SeqCst);
+    let delivered = unanswered.load(Ordering::SeqCst);
     assert!(delivered <= 4, "delivered {delivered} times");
-    // Nobody else pays for it: the endpoint is not taken for gone.
+    // Other requests are not affected: the endpoint is not marked as unreachable.
     let mut other = agimo.connect().await;
     for _ in 0..20 {
         let mut broken = agimo.connect().await;
-        ask(&mut broken, "/boom").await;
-        ask(&mut other, "/ok").await;
+        send_get(&mut broken, "/close").await;
+        send_get(&mut other, "/ok").await;
         assert_eq!(other.response().await.status, 200);
     }
     assert_eq!(
@@ -72,31 +73,31 @@ async fn a_request_that_ends_every_connection_is_repeated_a_few_times_and_no_mor
 
 #[tokio::test]
 async fn a_request_is_not_repeated_once_an_informational_response_has_come() {
-    let script = Script::serve(|mut client, _| async move {
+    let server = ScriptedServer::serve(|mut client, _| async move {
         if client.request().await.is_some() {
             client.send("HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n").await;
         }
     })
     .await;
-    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
     let mut client = agimo.connect().await;
-    ask(&mut client, "/").await;
+    send_get(&mut client, "/").await;
     assert_eq!(client.response().await.status, 103);
     assert_eq!(client.response().await.status, 502);
-    assert_eq!(script.connections(), 1);
+    assert_eq!(server.connections(), 1);
 }
 
 #[tokio::test]
-async fn informational_responses_do_not_pile_up_for_a_client_that_reads_nothing() {
-    const MOST: usize = 256 << 20;
+async fn informational_responses_are_not_buffered_for_a_client_that_does_not_read() {
+    const LIMIT: usize = 256 << 20;
     let written = Arc::new(AtomicUsize::new(0));
     let count = written.clone();
-    let script = Script::serve(move |mut client, _| {
+    let server = ScriptedServer::serve(move |mut client, _| {
         let count = count.clone();
         async move {
             client.request().await;
             let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(1000);
-            while count.load(Ordering::SeqCst) < MOST {
+            while count.load(Ordering::SeqCst) < LIMIT {
                 // Blocked for good once all sockets on the way are full.
                 let sent = timeout(Duration::from_secs(2), client.send(&hints)).await;
                 if sent.is_err() {
@@ -104,17 +105,17 @@ async fn informational_responses_do_not_pile_up_for_a_client_that_reads_nothing(
                 }
                 count.fetch_add(hints.len(), Ordering::SeqCst);
             }
-            count.store(MOST * 2, Ordering::SeqCst);
+            count.store(LIMIT * 2, Ordering::SeqCst);
             std::future::pending::<()>().await;
         }
     })
     .await;
-    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
     let before = agimo.resident();
     let mut client = agimo.connect().await;
-    ask(&mut client, "/").await;
+    send_get(&mut client, "/").await;
     eventually("the application to be blocked", || async {
-        (written.load(Ordering::SeqCst) >= MOST * 2).then_some(())
+        (written.load(Ordering::SeqCst) >= LIMIT * 2).then_some(())
     })
     .await;
     let growth = agimo.resident().saturating_sub(before);
@@ -122,8 +123,8 @@ async fn informational_responses_do_not_pile_up_for_a_client_that_reads_nothing(
 }
 
 #[tokio::test]
-async fn idle_timeout_cuts_what_stalls_after_having_moved_at_full_speed() {
-    let script = Script::serve(|mut client, _| async move {
+async fn idle_timeout_ends_a_stream_that_stalls_after_a_fast_start() {
+    let server = ScriptedServer::serve(|mut client, _| async move {
         client.request().await;
         client.send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n").await;
         let chunk = format!("10000\r\n{}\r\n", "x".repeat(0x10000));
@@ -134,11 +135,11 @@ async fn idle_timeout_cuts_what_stalls_after_having_moved_at_full_speed() {
         std::future::pending::<()>().await;
     })
     .await;
-    let agimo = Agimo::with(script.service("a.test", "idle_timeout = \"300ms\"")).start().await;
+    let agimo = Agimo::with(server.service("a.test", "idle_timeout = \"300ms\"")).start().await;
     for _ in 0..4 {
         let mut client = agimo.connect().await;
-        ask(&mut client, "/").await;
-        within("the stalled stream to be cut", async {
+        send_get(&mut client, "/").await;
+        within("the stalled stream to be closed", async {
             while client.read().await {
                 client.received.clear();
             }
@@ -148,7 +149,7 @@ async fn idle_timeout_cuts_what_stalls_after_having_moved_at_full_speed() {
 }
 
 #[tokio::test]
-async fn a_program_that_ends_before_it_answers_is_not_started_for_every_request() {
+async fn a_process_that_exits_before_it_answers_is_not_started_for_every_request() {
     let folder = tempfile::tempdir().unwrap();
     let starts = folder.path().join("starts");
     let service = format!(
@@ -174,7 +175,7 @@ async fn a_program_that_ends_before_it_answers_is_not_started_for_every_request(
 }
 
 #[tokio::test]
-async fn a_program_behind_a_shell_has_its_grace_too() {
+async fn a_process_started_by_a_shell_gets_stop_grace() {
     let folder = tempfile::tempdir().unwrap();
     let clean = folder.path().join("clean");
     let program = folder.path().join("program.py");
@@ -197,5 +198,5 @@ async fn a_program_behind_a_shell_has_its_grace_too() {
     let agimo = Agimo::with(service).start().await;
     assert_eq!(agimo.get("a.test", "/").await.status, 204);
     agimo.until_logged("asleep").await;
-    eventually("a clean end", || async { clean.exists().then_some(()) }).await;
+    eventually("the process to end cleanly", || async { clean.exists().then_some(()) }).await;
 }

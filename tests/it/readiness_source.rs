@@ -1,5 +1,5 @@
-//! What tells when workloads in Kubernetes are ready: which of its API and Prometheus is chosen, and what is said when
-//! neither can be had. No cluster is needed for that: the API server of these tests is a port where nobody listens.
+//! The source of readiness for workloads in Kubernetes: its API or Prometheus, and the errors when neither is available.
+//! No cluster is needed: the API server of these tests is a port on which nothing listens.
 
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
@@ -12,7 +12,7 @@ use crate::support::within;
 const SERVICE: &str = "timeout = '1s'\n[[services]]\nhost = \"web.test\"\ntype = \"deploy\"\nnamespace = \"default\"\n\
                        name = \"web\"\nservice_name = \"web\"\nservice_port = 80\n";
 
-/// A kubeconfig with two contexts; the servers of both are where nobody listens (port 1, tcpmux).
+/// A kubeconfig with two contexts, `one` and `two`. Nothing listens at their servers (port 1, tcpmux).
 fn kubeconfig(folder: &Path) -> PathBuf {
     let file = folder.join("kubeconfig");
     let text = "apiVersion: v1\nkind: Config\ncurrent-context: one\n\
@@ -25,7 +25,7 @@ fn kubeconfig(folder: &Path) -> PathBuf {
     file
 }
 
-/// Runs agimo with a service in Kubernetes to its end, without a cluster unless these arguments name one.
+/// Runs agimo with a service in Kubernetes until it exits. It knows no cluster unless `kubeconfig` is given.
 async fn run(arguments: &[&str], kubeconfig: Option<&Path>) -> Output {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.toml"), SERVICE).unwrap();
@@ -41,34 +41,35 @@ async fn run(arguments: &[&str], kubeconfig: Option<&Path>) -> Output {
     if let Some(file) = kubeconfig {
         command.env("KUBECONFIG", file);
     }
-    within("its end", command.output()).await.unwrap()
+    within("agimo to exit", command.output()).await.unwrap()
 }
 
-fn complaint(output: &Output) -> String {
+/// What agimo printed to stderr before it failed.
+fn error_text(output: &Output) -> String {
     assert!(!output.status.success());
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[tokio::test]
-async fn what_is_asked_for_and_cannot_be_had_ends_it_with_the_cure() {
-    let words = complaint(&run(&["--readiness", "kubernetes"], None).await);
-    assert!(words.contains("no cluster is found: set KUBECONFIG"), "{words}");
-    let words = complaint(&run(&["--readiness", "prometheus"], None).await);
-    assert!(words.contains("needs --prometheus-address http://prometheus:9090"), "{words}");
-    let words = complaint(&run(&["--kube-context", "one"], None).await);
-    assert!(words.contains("or name another with KUBECONFIG or --kube-context"), "{words}");
+async fn an_unavailable_source_ends_agimo_with_an_error_that_names_the_fix() {
+    let error = error_text(&run(&["--readiness", "kubernetes"], None).await);
+    assert!(error.contains("no cluster is found: set KUBECONFIG"), "{error}");
+    let error = error_text(&run(&["--readiness", "prometheus"], None).await);
+    assert!(error.contains("needs --prometheus-address http://prometheus:9090"), "{error}");
+    let error = error_text(&run(&["--kube-context", "one"], None).await);
+    assert!(error.contains("or name another with KUBECONFIG or --kube-context"), "{error}");
 
     let folder = tempfile::tempdir().unwrap();
     let file = kubeconfig(folder.path());
-    let words = complaint(&run(&["--kube-context", "three"], Some(&file)).await);
-    assert!(words.contains("three"), "{words}");
+    let error = error_text(&run(&["--kube-context", "three"], Some(&file)).await);
+    assert!(error.contains("three"), "{error}");
     std::fs::write(&file, "clusters: [").unwrap();
-    let words = complaint(&run(&[], Some(&file)).await);
-    assert!(words.contains("the kubeconfig cannot be used"), "{words}");
+    let error = error_text(&run(&[], Some(&file)).await);
+    assert!(error.contains("the kubeconfig cannot be used"), "{error}");
 }
 
 #[tokio::test]
-async fn with_both_kubernetes_goes_first_and_an_api_server_that_is_away_is_said() {
+async fn kubernetes_precedes_prometheus_and_an_unreachable_api_server_is_reported() {
     let folder = tempfile::tempdir().unwrap();
     let file = kubeconfig(folder.path());
     let agimo = Agimo::with(SERVICE)
@@ -78,7 +79,7 @@ async fn with_both_kubernetes_goes_first_and_an_api_server_that_is_away_is_said(
         .await;
     agimo.until_logged("which goes before Prometheus").await;
     agimo.until_logged("the API server cannot be read").await;
-    assert_eq!(agimo.admin("/readyz").await.status, 503, "nothing is known of any service yet");
+    assert_eq!(agimo.admin("/readyz").await.status, 503, "ready although no service has been read");
     assert_eq!(agimo.admin("/livez").await.status, 200);
     let response = agimo.get("web.test", "/").await;
     assert_eq!((response.status, response.reason()), (504, Some("readiness-unknown")));
@@ -88,7 +89,7 @@ async fn with_both_kubernetes_goes_first_and_an_api_server_that_is_away_is_said(
 }
 
 #[tokio::test]
-async fn prometheus_may_be_chosen_where_there_is_a_cluster() {
+async fn prometheus_can_be_chosen_although_a_cluster_is_configured() {
     let folder = tempfile::tempdir().unwrap();
     let file = kubeconfig(folder.path());
     let agimo = Agimo::with(SERVICE)
@@ -105,7 +106,7 @@ async fn prometheus_may_be_chosen_where_there_is_a_cluster() {
 }
 
 #[tokio::test]
-async fn a_cluster_that_no_service_needs_is_not_asked() {
+async fn agimo_does_not_contact_a_cluster_that_no_service_needs() {
     let folder = tempfile::tempdir().unwrap();
     let file = kubeconfig(folder.path());
     let process =
@@ -114,5 +115,5 @@ async fn a_cluster_that_no_service_needs_is_not_asked() {
     assert_eq!(agimo.admin("/readyz").await.status, 200);
     agimo.reconfigure(&format!("{process}{}", &SERVICE[15..]));
     agimo.until_logged("the API server cannot be read").await;
-    assert_eq!(agimo.admin("/readyz").await.status, 200, "what was ready stays so");
+    assert_eq!(agimo.admin("/readyz").await.status, 200, "a new service makes agimo not ready");
 }

@@ -1,4 +1,4 @@
-//! The demo as a person sees it: `agimo demo` in a terminal and its page in a browser. Nothing here looks inside agimo.
+//! `agimo demo` as a user sees it: its output in a terminal and its page in a browser.
 
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -11,13 +11,13 @@ use tokio::time::{sleep, timeout};
 
 use crate::support::chromium::Chromium;
 
-/// For each line of the timeline and for the end of a process.
+/// Longest wait for a line of the timeline and for the end of a process.
 const DEADLINE: Duration = Duration::from_secs(30);
 
-/// Between two looks at whether a process has gone.
-const LOOK: Duration = Duration::from_millis(20);
+/// Pause between two checks whether a process has ended.
+const POLL_INTERVAL: Duration = Duration::from_millis(20);
 
-/// A running `agimo demo`. Dropping it kills its process group; the application dies with its parent.
+/// A running `agimo demo`. Dropping it kills its process group; the application ends with its parent.
 struct Demo {
     agimo: Child,
     timeline: watch::Receiver<Vec<String>>,
@@ -25,11 +25,11 @@ struct Demo {
 }
 
 #[tokio::test]
-async fn page_wakes_ticks_sleeps_and_wakes_anew() {
+async fn the_demo_page_wakes_the_application_receives_events_sleeps_and_wakes_it_again() {
     let mut demo = Demo::start(&["--port", "0", "--sleep-after", "2s"]).await;
     let mut chromium = Chromium::start().await;
 
-    // It starts asleep: the request for the page is held until the application is ready.
+    // The application starts asleep: the request for the page is held until it is ready.
     let mark = demo.mark();
     let address = demo.address.clone();
     chromium.open(&address).await;
@@ -41,7 +41,7 @@ async fn page_wakes_ticks_sleeps_and_wakes_anew() {
         .wait_for("document.querySelector('#headline').textContent === 'This page was asleep.'")
         .await;
 
-    // The WebSocket and the event stream pass, and keep the application awake.
+    // The WebSocket and the event stream are forwarded and keep the application awake.
     chromium.wait_for("Number(document.querySelector('#clock').dataset.ticks) >= 2").await;
     chromium.wait_for("Number(document.querySelector('#events').dataset.events) >= 2").await;
     chromium
@@ -49,20 +49,20 @@ async fn page_wakes_ticks_sleeps_and_wakes_anew() {
         .await;
     let first = process_shown(&mut chromium).await;
 
-    // A slow answer arrives whole.
-    chromium.press("#slow").await;
+    // A slow response arrives completely.
+    chromium.click("#slow").await;
     chromium
         .wait_for("document.querySelector('#slow-result').textContent.includes('after 2000 ms')")
         .await;
 
-    // Once both connections are closed, it is put to sleep.
+    // After both connections are closed, the application is put to sleep.
     let mark = demo.mark();
-    chromium.press("#sleep").await;
+    chromium.click("#sleep").await;
     let mark = demo.wait_for_line(mark, "asleep").await;
-    wait_until_gone(first).await;
+    wait_until_ended(first).await;
 
-    // The next visit wakes another process.
-    chromium.press("#wake").await;
+    // The next visit starts another process.
+    chromium.click("#wake").await;
     demo.wait_for_line(mark, "answered").await;
     let changed = format!("document.querySelector('#process').textContent !== '{first}'");
     chromium.wait_for(&changed).await;
@@ -70,35 +70,35 @@ async fn page_wakes_ticks_sleeps_and_wakes_anew() {
     let second = process_shown(&mut chromium).await;
     assert_ne!(first, second);
 
-    // Ctrl-C ends agimo and the application, although the page still holds both connections.
+    // Ctrl-C ends agimo and the application, although the page keeps both connections open.
     let status = demo.interrupt().await;
     assert!(status.success(), "agimo demo ended with {status}");
-    wait_until_gone(second).await;
+    wait_until_ended(second).await;
 }
 
-/// The id of the process that answers, as the page tells it.
+/// The id of the application's process, as the page shows it.
 async fn process_shown(chromium: &mut Chromium) -> u32 {
     let shown = chromium.wait_for("Number(document.querySelector('#process').textContent)").await;
     let id = shown.as_u64().and_then(|id| u32::try_from(id).ok());
-    id.unwrap_or_else(|| panic!("no process id: {shown}"))
+    id.unwrap_or_else(|| panic!("not a process id: {shown}"))
 }
 
-async fn wait_until_gone(process: u32) {
-    let gone = async {
-        while runs(process) {
-            sleep(LOOK).await;
+async fn wait_until_ended(process: u32) {
+    let ended = async {
+        while is_running(process) {
+            sleep(POLL_INTERVAL).await;
         }
     };
-    let waited = timeout(DEADLINE, gone).await;
-    assert!(waited.is_ok(), "process {process} still runs");
+    let waited = timeout(DEADLINE, ended).await;
+    assert!(waited.is_ok(), "process {process} is still running");
 }
 
-/// A zombie has ended: who reaps it, and when, is not agimo's to say once agimo has gone.
-fn runs(process: u32) -> bool {
+/// A zombie counts as ended: after agimo has exited, another process reaps it.
+fn is_running(process: u32) -> bool {
     let Ok(stat) = std::fs::read_to_string(format!("/proc/{process}/stat")) else {
         return false;
     };
-    // The name in parentheses may hold anything; the state follows it (proc_pid_stat(5)).
+    // The program's name in parentheses may contain any character; the state follows it (proc_pid_stat(5)).
     let state = stat.rsplit(')').next().unwrap_or_default().trim_start();
     !state.starts_with(['Z', 'X'])
 }
@@ -106,7 +106,7 @@ fn runs(process: u32) -> bool {
 // === impl Demo ===
 
 impl Demo {
-    /// Returns once the address has been printed.
+    /// Returns when the address has been printed.
     async fn start(arguments: &[&str]) -> Self {
         let mut agimo = Command::new(env!("CARGO_BIN_EXE_agimo"))
             .arg("demo")
@@ -116,7 +116,7 @@ impl Demo {
             .process_group(0)
             .kill_on_drop(true)
             .spawn()
-            .expect("agimo starts");
+            .expect("agimo can be started");
         let stdout = agimo.stdout.take().expect("a pipe");
         let (lines, timeline) = watch::channel(Vec::new());
         tokio::spawn(collect(stdout, lines));
@@ -126,38 +126,38 @@ impl Demo {
         demo
     }
 
-    /// Lines printed until now; what is awaited from here on is new.
+    /// The number of lines printed so far, for `wait_for_line`.
     fn mark(&self) -> usize {
         self.timeline.borrow().len()
     }
 
-    /// Waits until a line at or after `mark` contains the words; returns the mark behind it.
-    async fn wait_for_line(&mut self, mark: usize, words: &str) -> usize {
+    /// Waits for a line from `mark` on that contains the text; returns the mark after it.
+    async fn wait_for_line(&mut self, mark: usize, text: &str) -> usize {
         let mut found = None;
-        let look = self.timeline.wait_for(|lines| {
-            let position = lines.iter().skip(mark).position(|line| line.contains(words));
+        let search = self.timeline.wait_for(|lines| {
+            let position = lines.iter().skip(mark).position(|line| line.contains(text));
             found = position.map(|position| mark + position + 1);
             found.is_some()
         });
-        let ended = match timeout(DEADLINE, look).await {
-            Ok(seen) => seen.is_err(),
+        let ended = match timeout(DEADLINE, search).await {
+            Ok(result) => result.is_err(),
             Err(_) => false,
         };
         found.unwrap_or_else(|| {
             let lines = self.timeline.borrow().join("\n");
-            panic!("no line with '{words}' from line {mark} on (ended: {ended}):\n{lines}")
+            panic!("no line with '{text}' from line {mark} on (output ended: {ended}):\n{lines}")
         })
     }
 
-    /// Ctrl-C; returns how agimo ended.
+    /// Sends SIGINT, as Ctrl-C does, and waits until agimo has exited.
     async fn interrupt(&mut self) -> ExitStatus {
-        let agimo = self.process().expect("agimo still runs");
+        let agimo = self.process().expect("agimo is running");
         kill_process(agimo, Signal::INT).expect("agimo can be signalled");
         let ended = timeout(DEADLINE, self.agimo.wait()).await;
-        ended.expect("agimo ends").expect("agimo can be waited for")
+        ended.expect("agimo exits").expect("agimo can be waited for")
     }
 
-    /// `None` once it has been waited for: then its number may belong to someone else.
+    /// `None` after agimo was waited for: its process id may belong to another process by then.
     fn process(&self) -> Option<Pid> {
         let id = i32::try_from(self.agimo.id()?).ok()?;
         Pid::from_raw(id)
@@ -174,7 +174,7 @@ impl Drop for Demo {
     }
 }
 
-/// Each line of stdout, as soon as it is written.
+/// Reads stdout line by line.
 async fn collect(stdout: ChildStdout, timeline: watch::Sender<Vec<String>>) {
     let mut lines = BufReader::new(stdout).lines();
     while let Ok(Some(line)) = lines.next_line().await {
@@ -182,7 +182,7 @@ async fn collect(stdout: ChildStdout, timeline: watch::Sender<Vec<String>>) {
     }
 }
 
-/// From `http://` to the slash after the port.
+/// The URL in this line, from `http://` to the slash after the port.
 fn address_in(line: &str) -> String {
     let from = line.find("http://").expect("an address");
     let address = line[from..].split_whitespace().next().unwrap_or_default();

@@ -1,36 +1,36 @@
-//! Request heads at their edges: which host is meant, what is refused, and that nothing is smuggled. It tests no body that is well framed.
+//! Request heads: how host and target are read, which heads and framings are refused, and that no request is smuggled.
 
 use std::time::{Duration, Instant};
 
 use crate::support::agimo::Agimo;
-use crate::support::application::Script;
+use crate::support::application::ScriptedServer;
 use crate::support::client::Response;
 use crate::support::within;
 
 const HI: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
-/// Sends bytes that must be refused: there is one answer, and then the end of the connection.
-async fn refused(agimo: &Agimo, bytes: impl AsRef<[u8]>) -> Response {
+/// Sends bytes that agimo must refuse: it answers once and closes the connection.
+async fn expect_refusal(agimo: &Agimo, bytes: impl AsRef<[u8]>) -> Response {
     let mut client = agimo.connect().await;
     client.send(&bytes).await;
     let response = client.response().await;
     let sent = String::from_utf8_lossy(bytes.as_ref()).chars().take(200).collect::<String>();
     assert_eq!(response.header("connection"), Some("close"), "{sent:?}");
-    assert!(client.is_closed().await, "{sent:?} is answered twice: {:?}", client.received);
+    assert!(client.is_closed().await, "more than one answer to {sent:?}: {:?}", client.received);
     response
 }
 
 #[tokio::test]
 async fn a_missing_or_repeated_host_is_refused() {
-    let (script, record) = Script::recording(HI).await;
-    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+    let (server, record) = ScriptedServer::recording(HI).await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
     for head in [
         "GET / HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a.test\r\nHost: a.test\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a.test\r\nhost: b.test\r\n\r\n",
         "GET http://a.test/ HTTP/1.1\r\n\r\n",
     ] {
-        let response = refused(&agimo, head).await;
+        let response = expect_refusal(&agimo, head).await;
         assert_eq!(
             (response.status, response.reason()),
             (400, Some("request-malformed")),
@@ -41,16 +41,16 @@ async fn a_missing_or_repeated_host_is_refused() {
 }
 
 #[tokio::test]
-async fn a_host_is_found_in_any_case_with_port_with_trailing_dot_and_as_an_address() {
-    let named = Script::replying(|request| echo(request.header("host"))).await;
-    let addressed = Script::replying(|request| echo(request.header("host"))).await;
+async fn hosts_match_in_any_case_with_port_with_trailing_dot_and_as_an_address() {
+    let named = ScriptedServer::responding(|request| echo(request.header("host"))).await;
+    let addressed = ScriptedServer::responding(|request| echo(request.header("host"))).await;
     let agimo = Agimo::with(named.service("a.test", "") + &addressed.service("[2001:db8::1]", ""));
     let agimo = agimo.start().await;
     let hosts =
         ["A.Test", "a.test:8080", "a.test.", "A.TEST.:80", "[2001:db8::1]", "[2001:DB8::1]:8080"];
     for host in hosts {
         let response = agimo.get(host, "/").await;
-        // Host is passed on as it came.
+        // The Host field is forwarded unchanged.
         assert_eq!((response.status, response.text().as_str()), (200, host));
     }
 }
@@ -62,13 +62,13 @@ fn echo(text: Option<&str>) -> String {
 }
 
 #[tokio::test]
-async fn an_absolute_target_becomes_a_path_and_a_host() {
-    let script = Script::replying(|request| {
+async fn an_absolute_form_target_becomes_a_path_and_a_host_field() {
+    let server = ScriptedServer::responding(|request| {
         echo(Some(&format!("{} {}", request.line(), request.header("host").unwrap_or("none"))))
     })
     .await;
-    let agimo = Agimo::with(script.service("a.test", "")).start().await;
-    for (head, seen) in [
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
+    for (head, expected) in [
         ("GET http://a.test/x?y=1 HTTP/1.1\r\nHost: b.test", "GET /x?y=1 HTTP/1.1 a.test"),
         ("GET HTTP://A.test:80 HTTP/1.1\r\nHost: a.test", "GET / HTTP/1.1 A.test:80"),
         ("GET http://a.test/ HTTP/1.0\r\nConnection: keep-alive", "GET / HTTP/1.1 a.test"),
@@ -77,16 +77,16 @@ async fn an_absolute_target_becomes_a_path_and_a_host() {
     ] {
         let mut client = agimo.connect().await;
         client.send(format!("{head}\r\n\r\n")).await;
-        assert_eq!(client.response().await.text(), seen);
+        assert_eq!(client.response().await.text(), expected);
     }
 }
 
 #[tokio::test]
-async fn http_1_0_is_answered_and_closed_unless_it_asks_to_go_on() {
+async fn http_1_0_connections_are_closed_unless_the_client_asks_for_keep_alive() {
     let chunked =
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n";
-    let sized = Script::answering(HI).await;
-    let streaming = Script::answering(chunked).await;
+    let sized = ScriptedServer::answering(HI).await;
+    let streaming = ScriptedServer::answering(chunked).await;
     let agimo = Agimo::with(sized.service("a.test", "") + &streaming.service("b.test", ""));
     let agimo = agimo.start().await;
 
@@ -101,7 +101,7 @@ async fn http_1_0_is_answered_and_closed_unless_it_asks_to_go_on() {
         let response = client.response().await;
         assert_eq!(response.header("connection"), Some("keep-alive"));
     }
-    // It knows no chunks: the body is bare and lasts until the connection ends.
+    // HTTP/1.0 has no chunked coding: the body ends with the connection.
     client.send("GET / HTTP/1.0\r\nHost: b.test\r\nConnection: keep-alive\r\n\r\n").await;
     let response = client.response().await;
     assert_eq!(response.header("transfer-encoding"), None, "{}", response.head);
@@ -111,13 +111,13 @@ async fn http_1_0_is_answered_and_closed_unless_it_asks_to_go_on() {
 
 #[tokio::test]
 async fn heads_and_targets_beyond_their_limits_are_refused() {
-    let script = Script::answering(HI).await;
+    let server = ScriptedServer::answering(HI).await;
     let config = "max_head = 2048\nmax_uri = 512\nmax_headers = 8\n".to_owned();
-    let agimo = Agimo::with(config + &script.service("a.test", "")).start().await;
+    let agimo = Agimo::with(config + &server.service("a.test", "")).start().await;
     let long = |length| "a".repeat(length);
     for (head, status, reason) in [
         (format!("GET /{} HTTP/1.1\r\nHost: a.test\r\n\r\n", long(600)), 414, "uri-too-long"),
-        // Without an end, and larger than it may become.
+        // An unfinished head that is larger than the limit.
         (format!("GET /{}", long(2000)), 414, "uri-too-long"),
         (
             format!("GET / HTTP/1.1\r\nHost: a.test\r\nX: {}\r\n\r\n", long(2048)),
@@ -131,7 +131,7 @@ async fn heads_and_targets_beyond_their_limits_are_refused() {
             "head-too-large",
         ),
     ] {
-        let response = refused(&agimo, &head).await;
+        let response = expect_refusal(&agimo, &head).await;
         assert_eq!((response.status, response.reason()), (status, Some(reason)));
     }
     let fits = format!("GET /{} HTTP/1.1\r\nHost: a.test\r\nX: {}\r\n\r\n", long(500), long(1400));
@@ -140,13 +140,13 @@ async fn heads_and_targets_beyond_their_limits_are_refused() {
     assert_eq!(client.response().await.status, 200);
 }
 
-/// Behind each of these stands a request that only a reader who frames them otherwise would see.
+/// Follows each ambiguous request; only a parser that frames that request differently would read it as a request.
 const SMUGGLED: &str = "GET /smuggled HTTP/1.1\r\nHost: a.test\r\n\r\n";
 
 #[tokio::test]
-async fn ambiguous_framing_is_refused_and_nothing_is_smuggled() {
-    let (script, record) = Script::recording(HI).await;
-    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+async fn ambiguous_framing_is_refused_and_no_request_is_smuggled() {
+    let (server, record) = ScriptedServer::recording(HI).await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
     for (version, lines, status) in [
         ("1.1", "Content-Length: 4\r\nTransfer-Encoding: chunked", 400),
         ("1.1", "Transfer-Encoding: chunked\r\nContent-Length: 0", 400),
@@ -170,17 +170,17 @@ async fn ambiguous_framing_is_refused_and_nothing_is_smuggled() {
     ] {
         let request =
             format!("POST / HTTP/{version}\r\nHost: a.test\r\n{lines}\r\n\r\n0\r\n\r\n{SMUGGLED}");
-        let response = refused(&agimo, request).await;
+        let response = expect_refusal(&agimo, request).await;
         assert_eq!(response.status, status, "{lines:?}");
     }
-    assert_eq!(*record.lock().unwrap(), b"", "the application has seen something");
-    assert_eq!(script.connections(), 0);
+    assert_eq!(*record.lock().unwrap(), b"", "the application received bytes");
+    assert_eq!(server.connections(), 0);
 }
 
 #[tokio::test]
-async fn malformed_chunks_are_refused_and_nothing_behind_them_is_a_request() {
-    let (script, record) = Script::recording(HI).await;
-    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+async fn malformed_chunks_are_refused_and_bytes_after_them_are_not_a_request() {
+    let (server, record) = ScriptedServer::recording(HI).await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
     for body in [
         "zz\r\nhello\r\n0\r\n\r\n",
         "-5\r\nhello\r\n0\r\n\r\n",
@@ -196,19 +196,19 @@ async fn malformed_chunks_are_refused_and_nothing_behind_them_is_a_request() {
         "0\r\nX: y\n\r\n",
     ] {
         let head = "POST / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n";
-        // At once: the head has not gone out when the chunk is found bad.
-        let response = refused(&agimo, format!("{head}{body}\r\n{SMUGGLED}")).await;
+        // In one write: the chunk is found malformed before the head has been forwarded.
+        let response = expect_refusal(&agimo, format!("{head}{body}\r\n{SMUGGLED}")).await;
         assert_eq!(
             (response.status, response.reason()),
             (400, Some("request-malformed")),
             "{body:?}"
         );
-        // And behind a good chunk, which is at the application already.
-        let seen = script.connections();
+        // After a valid chunk that has been forwarded already.
+        let before = server.connections();
         let mut client = agimo.connect().await;
         client.send(format!("{head}2\r\nok\r\n")).await;
-        crate::support::eventually("the head at the application", || async {
-            (script.connections() > seen).then_some(())
+        crate::support::eventually("the application to receive the head", || async {
+            (server.connections() > before).then_some(())
         })
         .await;
         client.send(format!("{body}\r\n{SMUGGLED}")).await;
@@ -225,9 +225,9 @@ async fn malformed_chunks_are_refused_and_nothing_behind_them_is_a_request() {
 }
 
 #[tokio::test]
-async fn heads_that_two_readers_could_take_differently_are_refused() {
-    let (script, record) = Script::recording(HI).await;
-    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+async fn heads_that_two_parsers_could_read_differently_are_refused() {
+    let (server, record) = ScriptedServer::recording(HI).await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
     for head in [
         "GET / HTTP/1.1\nHost: a.test\n\n",
         "GET / HTTP/1.1\r\nHost: a.test\nX: y\r\n\r\n",
@@ -248,7 +248,7 @@ async fn heads_that_two_readers_could_take_differently_are_refused() {
         "GET * HTTP/1.1\r\nHost: a.test\r\n\r\n",
         "G@T / HTTP/1.1\r\nHost: a.test\r\n\r\n",
     ] {
-        let response = refused(&agimo, format!("{head}{SMUGGLED}")).await;
+        let response = expect_refusal(&agimo, format!("{head}{SMUGGLED}")).await;
         assert_eq!(
             (response.status, response.reason()),
             (400, Some("request-malformed")),
@@ -260,16 +260,20 @@ async fn heads_that_two_readers_could_take_differently_are_refused() {
         ("GET / HTTP/2.0\r\nHost: a.test\r\n\r\n", 505),
         ("CONNECT a.test:80 HTTP/1.1\r\nHost: a.test\r\n\r\n", 501),
     ] {
-        assert_eq!(refused(&agimo, format!("{head}{SMUGGLED}")).await.status, status, "{head:?}");
+        assert_eq!(
+            expect_refusal(&agimo, format!("{head}{SMUGGLED}")).await.status,
+            status,
+            "{head:?}"
+        );
     }
-    assert_eq!(*record.lock().unwrap(), b"", "the application has seen something");
+    assert_eq!(*record.lock().unwrap(), b"", "the application received bytes");
 }
 
 #[tokio::test]
-async fn a_slow_head_is_cut_off_and_an_idle_connection_closed() {
-    let script = Script::answering(HI).await;
+async fn a_slow_head_gets_408_and_an_idle_connection_is_closed() {
+    let server = ScriptedServer::answering(HI).await;
     let config = "head_timeout = \"300ms\"\nkeep_alive_timeout = \"600ms\"\n".to_owned();
-    let agimo = Agimo::with(config + &script.service("a.test", "")).start().await;
+    let agimo = Agimo::with(config + &server.service("a.test", "")).start().await;
 
     let mut slow = agimo.connect().await;
     let began = Instant::now();
@@ -279,35 +283,35 @@ async fn a_slow_head_is_cut_off_and_an_idle_connection_closed() {
     assert!(began.elapsed() >= Duration::from_millis(290));
     assert!(slow.is_closed().await);
 
-    // A drop now and then does not buy more time.
+    // Sending a few bytes now and then does not extend the deadline.
     let mut dripping = agimo.connect().await;
-    let dripped = async {
+    let drip = async {
         dripping.send("GET / HTTP/1.1\r\n").await;
         while !dripping.received.starts_with(b"HTTP/1.1 408 ") {
-            let drop = tokio::time::timeout(Duration::from_millis(50), dripping.read());
-            match drop.await {
+            let read = tokio::time::timeout(Duration::from_millis(50), dripping.read());
+            match read.await {
                 Ok(open) => assert!(open, "closed without an answer"),
                 Err(_) => dripping.send("X: y\r\n").await,
             }
         }
     };
-    within("the end of a dripping head", dripped).await;
+    within("408 for a head sent slowly", drip).await;
 
     let mut idle = agimo.connect().await;
     idle.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
     assert_eq!(idle.response().await.status, 200);
     let began = Instant::now();
-    assert!(idle.is_closed().await, "closed without a word");
+    assert!(idle.is_closed().await, "agimo sent bytes before it closed the connection");
     assert!(began.elapsed() >= Duration::from_millis(500), "{:?}", began.elapsed());
 }
 
 #[tokio::test]
 async fn pipelined_requests_are_answered_in_order() {
-    let script = Script::replying(|request| {
+    let server = ScriptedServer::responding(|request| {
         echo(Some(&format!("{} {}", request.line(), request.body.len())))
     })
     .await;
-    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
     let mut all = String::new();
     for number in 0..20 {
         all +=
@@ -324,9 +328,9 @@ async fn pipelined_requests_are_answered_in_order() {
 }
 
 #[tokio::test]
-async fn an_unknown_host_is_told_so_on_a_connection_that_goes_on() {
-    let script = Script::answering(HI).await;
-    let agimo = Agimo::with(script.service("a.test", "")).start().await;
+async fn an_unknown_host_gets_404_and_the_connection_stays_open() {
+    let server = ScriptedServer::answering(HI).await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
     let mut client = agimo.connect().await;
     for _ in 0..2 {
         client.send("GET / HTTP/1.1\r\nHost: b.test\r\n\r\n").await;

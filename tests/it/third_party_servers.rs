@@ -1,4 +1,4 @@
-//! Programs that others wrote, as applications: each is woken by its first request and answers it.
+//! Third-party servers as applications: nginx, Python's http.server and Node.
 
 use futures_util::{SinkExt, StreamExt};
 use rustix::process::Signal;
@@ -7,8 +7,8 @@ use tokio_tungstenite::tungstenite::Message;
 use crate::support::agimo::Agimo;
 use crate::support::within;
 
-/// A WebSocket server that echoes texts below 126 bytes, on nothing but Node itself.
-const WEB_SOCKET: &str = r#"
+/// A WebSocket server that echoes texts below 126 bytes, with Node's standard library only.
+const WEB_SOCKET_SERVER: &str = r#"
 const server = require("http").createServer((request, response) => response.end("plain"));
 server.on("upgrade", (request, socket) => {
     const key = request.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
@@ -32,7 +32,7 @@ server.on("upgrade", (request, socket) => {
 server.listen(process.env.PORT, "127.0.0.1");
 "#;
 
-/// A service whose command is this, written in TOML.
+/// A service with this command, which is a TOML array; `more` are further keys.
 fn service(command: &str, more: &str) -> String {
     format!("[[services]]\nhost = \"a.test\"\ntype = \"process\"\ncommand = {command}\n{more}\n")
 }
@@ -54,7 +54,7 @@ async fn nginx_is_woken_and_serves_a_file() {
     );
     let conf = folder.path().join("nginx.conf");
     std::fs::write(&conf, nginx).unwrap();
-    // As root its workers would be another user, who cannot look into the folder.
+    // Workers of an nginx that runs as root switch to another user, who cannot read the folder.
     let user = "-g', 'user root;";
     let user =
         if rustix::process::geteuid().is_root() { format!(", '{user}'") } else { String::new() };
@@ -69,9 +69,9 @@ async fn nginx_is_woken_and_serves_a_file() {
         agimo.until_logged("\"stopped\"").await;
     }
     assert_eq!(agimo.get("a.test", "/missing").await.status, 404);
-    // Asked to, it takes nginx and its workers along; killed, only nginx itself would end with it.
+    // After SIGTERM agimo stops the whole process group; if agimo were killed, nginx's workers would stay.
     agimo.signal(Signal::TERM);
-    assert!(agimo.ended().await.success());
+    assert!(agimo.wait_for_exit().await.success());
 }
 
 #[tokio::test]
@@ -81,16 +81,16 @@ async fn pythons_http_server_is_woken_and_serves_a_file() {
     let command = "['sh', '-c', 'exec python3 -m http.server --bind 127.0.0.1 $PORT']";
     let more = format!("workdir = '{}'", folder.path().display());
     let agimo = Agimo::with(service(command, &more)).start().await;
-    // It speaks HTTP/1.0: every answer ends with its connection.
+    // The server uses HTTP/1.0: each response ends with its connection.
     for _ in 0..3 {
         let response = agimo.get("a.test", "/page.txt").await;
         assert_eq!((response.status, response.text().as_str()), (200, "from python\n"));
     }
-    assert!(agimo.get("a.test", "/").await.text().contains("page.txt"), "the listing");
+    assert!(agimo.get("a.test", "/").await.text().contains("page.txt"), "the directory listing");
 }
 
 #[tokio::test]
-async fn a_node_server_is_woken_and_streams_its_answer() {
+async fn a_node_server_is_woken_and_streams_its_response() {
     let program = r#"require("http").createServer((request, response) => {
         response.write(request.method + " " + request.url + " ");
         request.on("data", (data) => response.write(data)).on("end", () => response.end());
@@ -105,8 +105,9 @@ async fn a_node_server_is_woken_and_streams_its_answer() {
 }
 
 #[tokio::test]
-async fn a_web_socket_opens_through_a_cold_start() {
-    let config = service(&format!("['node', '-e', '''{WEB_SOCKET}''']"), "sleep_after = \"300ms\"");
+async fn a_node_web_socket_opens_through_a_cold_start_and_prevents_sleep_while_open() {
+    let config =
+        service(&format!("['node', '-e', '''{WEB_SOCKET_SERVER}''']"), "sleep_after = \"300ms\"");
     let agimo = Agimo::with(config).start().await;
     let request = http::Request::get("ws://a.test/socket")
         .header("Host", "a.test")

@@ -1,4 +1,4 @@
-//! The command line as it is typed: subcommands, environment, and what goes wrong.
+//! The command line: options, subcommands, environment variables and error messages.
 
 use std::path::Path;
 use std::process::{Output, Stdio};
@@ -8,11 +8,11 @@ use tokio::process::Command;
 
 use crate::support::agimo::Agimo;
 use crate::support::client::Client;
-use crate::support::python::Python;
+use crate::support::python::PythonApplication;
 use crate::support::within;
 
-/// The file that agimo must understand to the letter.
-const SEED: &str = r#"timeout = '5s'
+/// The configuration file that agimo must accept unchanged.
+const REFERENCE_CONFIG: &str = r#"timeout = '5s'
 [[services]]
 host = "example.com"
 type = "deploy" # deployment | deploy | statefulset | sts | process
@@ -29,7 +29,7 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
         .current_dir(folder)
         .env_remove("AGIMO_CONF")
         .env_remove("AGIMO_PROMETHEUS_ADDRESS")
-        // No cluster of whoever runs the tests.
+        // Tests never reach a cluster of the user.
         .env_remove("KUBECONFIG")
         .env("HOME", folder)
         .stdin(Stdio::null())
@@ -37,27 +37,27 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
     command
 }
 
-/// Runs to the end.
+/// Runs agimo until it exits.
 async fn run(folder: &Path, arguments: &[&str]) -> Output {
-    within("its end", command(folder, arguments).output()).await.unwrap()
+    within("agimo to exit", command(folder, arguments).output()).await.unwrap()
 }
 
-fn out(output: &Output) -> String {
+fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-fn err(output: &Output) -> String {
+fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// Starts serving, waits until it does, and has it answer for the seed's host.
-async fn serves_the_seed(mut command: Command) -> Vec<String> {
+/// Starts agimo with the reference configuration, waits until it serves, and sends a request. Returns the log.
+async fn serve_reference_config(mut command: Command) -> Vec<String> {
     let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
     let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
     let mut log = Vec::new();
     loop {
-        let line = within("the log", lines.next_line()).await.unwrap();
-        log.push(line.unwrap_or_else(|| panic!("it ended: {log:?}")));
+        let line = within("a log line", lines.next_line()).await.unwrap();
+        log.push(line.unwrap_or_else(|| panic!("agimo exited: {log:?}")));
         let Ok(line) = serde_json::from_str::<serde_json::Value>(&log[log.len() - 1]) else {
             continue;
         };
@@ -68,7 +68,7 @@ async fn serves_the_seed(mut command: Command) -> Vec<String> {
         let mut client = Client::connect(([127, 0, 0, 1], port).into()).await;
         client.send("GET / HTTP/1.1\r\nHost: example.com\r\n\r\n").await;
         let response = client.response().await;
-        // Its Prometheus is not there, so that nobody knows whether the workload is ready.
+        // No Prometheus runs at that address, so the readiness of the workload is unknown.
         assert_eq!((response.status, response.reason()), (504, Some("readiness-unknown")));
         return log;
     }
@@ -77,12 +77,12 @@ async fn serves_the_seed(mut command: Command) -> Vec<String> {
 #[tokio::test]
 async fn check_reports_every_problem_at_once() {
     let folder = tempfile::tempdir().unwrap();
-    let wrong = "timeout = 'soon'\n[[services]]\nhost = \"a.test\"\ntype = \"process\"\n\
+    let invalid = "timeout = 'soon'\n[[services]]\nhost = \"a.test\"\ntype = \"process\"\n\
                  comand = [\"x\"]\n[[services]]\nhost = \"b test\"\ntype = \"deploy\"\n";
-    std::fs::write(folder.path().join("config.toml"), wrong).unwrap();
+    std::fs::write(folder.path().join("config.toml"), invalid).unwrap();
     let output = run(folder.path(), &["check"]).await;
     assert_eq!(output.status.code(), Some(1));
-    let text = err(&output);
+    let text = stderr(&output);
     for part in ["config.toml:1:", "soon", "config.toml:5:", "comand", "command", "b test"] {
         assert!(text.contains(part), "{part:?} in\n{text}");
     }
@@ -91,45 +91,46 @@ async fn check_reports_every_problem_at_once() {
 }
 
 #[tokio::test]
-async fn check_finds_nothing_wrong_with_the_seed() {
+async fn check_accepts_the_reference_configuration() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("seed.toml"), SEED).unwrap();
-    for arguments in [["check", "--conf", "seed.toml"], ["--conf", "seed.toml", "check"]] {
+    std::fs::write(folder.path().join("reference.toml"), REFERENCE_CONFIG).unwrap();
+    for arguments in [["check", "--conf", "reference.toml"], ["--conf", "reference.toml", "check"]]
+    {
         let output = run(folder.path(), &arguments).await;
-        assert!(output.status.success(), "{}", err(&output));
-        assert!(out(&output).contains("1 service"), "{}", out(&output));
+        assert!(output.status.success(), "{}", stderr(&output));
+        assert!(stdout(&output).contains("1 service"), "{}", stdout(&output));
     }
 }
 
 #[tokio::test]
-async fn the_seeds_command_line_serves_the_seeds_file() {
+async fn the_reference_command_line_serves_the_reference_configuration() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("config.toml"), SEED).unwrap();
-    let seed = ["--prometheus-address", "http://prometheus", "--conf", "./config.toml"];
+    std::fs::write(folder.path().join("config.toml"), REFERENCE_CONFIG).unwrap();
+    let arguments = ["--prometheus-address", "http://prometheus", "--conf", "./config.toml"];
     let ports = ["--port", "0", "--prometheus-exporter-port", "0"];
-    serves_the_seed(command(folder.path(), &[seed.as_slice(), &ports].concat())).await;
+    serve_reference_config(command(folder.path(), &[arguments.as_slice(), &ports].concat())).await;
 }
 
 #[tokio::test]
-async fn the_environment_stands_in_for_both_options() {
+async fn environment_variables_replace_both_options() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("elsewhere.toml"), SEED).unwrap();
+    std::fs::write(folder.path().join("elsewhere.toml"), REFERENCE_CONFIG).unwrap();
     let mut command = command(folder.path(), &["--port", "0", "--prometheus-exporter-port", "0"]);
     command.env("AGIMO_CONF", "elsewhere.toml").env("AGIMO_PROMETHEUS_ADDRESS", "http://prom:9090");
-    let log = serves_the_seed(command).await;
+    let log = serve_reference_config(command).await;
     assert!(log.iter().any(|line| line.contains("http://prom:9090")), "{log:?}");
 }
 
 #[tokio::test]
-async fn a_wrong_prometheus_address_is_refused() {
+async fn an_invalid_prometheus_address_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &["--prometheus-address", "prometheus"]).await;
     assert!(!output.status.success());
-    assert!(err(&output).contains("http://prometheus:9090"), "{}", err(&output));
+    assert!(stderr(&output).contains("http://prometheus:9090"), "{}", stderr(&output));
 }
 
 #[tokio::test]
-async fn the_schema_and_the_manual_are_those_in_docs() {
+async fn committed_schema_and_manual_match_what_agimo_prints() {
     let folder = tempfile::tempdir().unwrap();
     let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
     for (arguments, file) in [
@@ -139,54 +140,57 @@ async fn the_schema_and_the_manual_are_those_in_docs() {
         let output = run(folder.path(), arguments).await;
         assert!(output.status.success());
         let committed = std::fs::read_to_string(docs.join(file)).unwrap();
-        assert!(out(&output) == committed, "write docs/{file} anew with agimo {arguments:?}");
+        assert!(
+            stdout(&output) == committed,
+            "docs/{file} is outdated: write it with agimo {arguments:?}"
+        );
     }
 }
 
 #[tokio::test]
-async fn version_and_completions_are_printed() {
+async fn version_and_completions_are_printed_and_internal_commands_are_hidden() {
     let folder = tempfile::tempdir().unwrap();
     let version = run(folder.path(), &["version"]).await;
-    assert_eq!(out(&version), format!("agimo {}\n", env!("CARGO_PKG_VERSION")));
-    let completions = out(&run(folder.path(), &["completions", "bash"]).await);
+    assert_eq!(stdout(&version), format!("agimo {}\n", env!("CARGO_PKG_VERSION")));
+    let completions = stdout(&run(folder.path(), &["completions", "bash"]).await);
     assert!(completions.contains("complete -F _agimo"), "{completions}");
     for hidden in ["exec-child", "demo-application"] {
-        assert!(!out(&run(folder.path(), &["--help"]).await).contains(hidden));
+        assert!(!stdout(&run(folder.path(), &["--help"]).await).contains(hidden));
     }
 }
 
 #[tokio::test]
-async fn a_port_in_use_is_named_with_its_cure() {
+async fn a_port_in_use_is_reported_with_a_fix() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("config.toml"), SEED).unwrap();
+    std::fs::write(folder.path().join("config.toml"), REFERENCE_CONFIG).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
     for (flag, other) in
         [("--port", "--prometheus-exporter-port"), ("--prometheus-exporter-port", "--port")]
     {
         let output = run(folder.path(), &["--bind", "127.0.0.1", flag, &port, other, "0"]).await;
-        let text = err(&output);
+        let text = stderr(&output);
         assert_eq!(output.status.code(), Some(1));
-        let cure = format!("choose another port with {flag}");
-        assert!(text.contains(&cure) && text.contains(&port), "{cure:?} in {text}");
-        assert!(text.contains("in use"), "the cause: {text}");
+        let fix = format!("choose another port with {flag}");
+        assert!(text.contains(&fix) && text.contains(&port), "{fix:?} in {text}");
+        assert!(text.contains("in use"), "no cause in {text}");
     }
 }
 
 #[tokio::test]
-async fn a_missing_configuration_is_named_with_its_cure() {
+async fn a_missing_configuration_file_is_reported_with_the_option_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     for arguments in [["--conf", "none.toml"].as_slice(), &["check", "--conf", "none.toml"]] {
         let output = run(folder.path(), arguments).await;
-        let text = err(&output);
+        let text = stderr(&output);
         assert_eq!(output.status.code(), Some(1));
         assert!(text.contains("none.toml") && text.contains("--conf"), "{text}");
     }
 }
 
 #[tokio::test]
-async fn the_access_log_has_one_line_a_request_with_its_times() {
-    let service = Python::at("a.test").env("START_DELAY", "0.2").service();
+async fn the_access_log_has_one_line_per_request_with_its_timings() {
+    let service = PythonApplication::new("a.test").env("START_DELAY", "0.2").service();
     let agimo = Agimo::with(service.clone()).arguments(&["--access-log"]).start().await;
     agimo.get("a.test", "/slow/0.1").await;
     agimo.get("A.test", "/?b=1").await;
@@ -215,5 +219,8 @@ async fn the_access_log_has_one_line_a_request_with_its_times() {
     let quiet = Agimo::with(service).start().await;
     quiet.get("a.test", "/").await;
     quiet.until_logged("\"answered\"").await;
-    assert!(!quiet.log().iter().any(|line| line.contains("\"held_ms\"")), "off by default");
+    assert!(
+        !quiet.log().iter().any(|line| line.contains("\"held_ms\"")),
+        "the access log is off by default"
+    );
 }
