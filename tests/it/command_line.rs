@@ -218,7 +218,7 @@ async fn the_access_log_has_one_line_per_request_with_its_timings() {
     assert_eq!(lines[1]["held_ms"].as_f64(), Some(0.0));
     let quiet = Agimo::with(service).start().await;
     quiet.get("a.test", "/").await;
-    quiet.until_logged("\"answered\"").await;
+    quiet.until_event("first_answer").await;
     assert!(
         !quiet.log().iter().any(|line| line.contains("\"held_ms\"")),
         "the access log is off by default"

@@ -197,6 +197,6 @@ async fn a_process_started_by_a_shell_gets_stop_grace() {
     );
     let agimo = Agimo::with(service).start().await;
     assert_eq!(agimo.get("a.test", "/").await.status, 204);
-    agimo.until_logged("asleep").await;
+    agimo.until_event("asleep").await;
     eventually("the process to end cleanly", || async { clean.exists().then_some(()) }).await;
 }

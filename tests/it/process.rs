@@ -80,7 +80,7 @@ async fn sleep_stops_the_descendants_of_a_process_too() {
     for pid in started {
         wait_until_ended(pid).await;
     }
-    agimo.until_logged("stopped").await;
+    agimo.until_event("process_stopped").await;
 }
 
 #[tokio::test]
@@ -130,12 +130,12 @@ async fn a_process_sleeps_after_sleep_after_and_not_during_a_slow_request() {
     assert_eq!(agimo.get("a.test", "/slow/1.2").await.status, 200);
     assert!(began.elapsed() >= Duration::from_millis(1200));
     let answered = Instant::now();
-    agimo.until_logged("asleep").await;
+    agimo.until_event("asleep").await;
     assert!(
         answered.elapsed() >= Duration::from_millis(250),
         "put to sleep before sleep_after had passed"
     );
-    agimo.until_logged("stopped").await;
+    agimo.until_event("process_stopped").await;
     assert_eq!(std::fs::read_to_string(&note).unwrap(), "term\n");
 }
 
@@ -161,7 +161,7 @@ async fn a_request_during_the_stop_of_a_process_is_held_and_starts_a_new_one() {
         }
         let agimo = Agimo::with(program.service()).start().await;
         let first = serving_pid(&agimo).await;
-        agimo.until_logged("asleep").await;
+        agimo.until_event("asleep").await;
         assert!(is_running(first), "the process takes a second to stop");
         let second = serving_pid(&agimo).await;
         assert_ne!(first, second);

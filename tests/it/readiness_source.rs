@@ -53,7 +53,7 @@ fn error_text(output: &Output) -> String {
 #[tokio::test]
 async fn an_unavailable_source_ends_agimo_with_an_error_that_names_the_fix() {
     let error = error_text(&run(&["--readiness", "kubernetes"], None).await);
-    assert!(error.contains("no cluster is found: set KUBECONFIG"), "{error}");
+    assert!(error.contains("none is found: set KUBECONFIG"), "{error}");
     let error = error_text(&run(&["--readiness", "prometheus"], None).await);
     assert!(error.contains("needs --prometheus-address http://prometheus:9090"), "{error}");
     let error = error_text(&run(&["--kube-context", "one"], None).await);
@@ -77,7 +77,7 @@ async fn kubernetes_precedes_prometheus_and_an_unreachable_api_server_is_reporte
         .environment("KUBECONFIG", &file)
         .start()
         .await;
-    agimo.until_logged("which goes before Prometheus").await;
+    agimo.until_logged("which has precedence").await;
     agimo.until_logged("the API server cannot be read").await;
     assert_eq!(agimo.admin("/readyz").await.status, 503, "ready although no service has been read");
     assert_eq!(agimo.admin("/livez").await.status, 200);

@@ -66,7 +66,7 @@ async fn nginx_is_woken_and_serves_a_file() {
         assert_eq!((response.status, response.text().as_str()), (200, "from nginx\n"));
         assert!(response.header("server").unwrap().starts_with("nginx"));
         agimo.until_metric("agimo_active_requests{host=\"a.test\"}", 0.0).await;
-        agimo.until_logged("\"stopped\"").await;
+        agimo.until_event("process_stopped").await;
     }
     assert_eq!(agimo.get("a.test", "/missing").await.status, 404);
     // After SIGTERM agimo stops the whole process group; if agimo were killed, nginx's workers would stay.
@@ -133,12 +133,12 @@ async fn a_node_web_socket_opens_through_a_cold_start_and_prevents_sleep_while_o
     }
     // Silent for longer than sleep_after: an open tunnel keeps it awake.
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    assert!(!agimo.log().iter().any(|line| line.contains("asleep")));
+    assert_eq!(agimo.event_count("asleep"), 0);
     socket.send(Message::text("still there")).await.unwrap();
     let echoed = within("the echo", socket.next()).await.unwrap().unwrap();
     assert_eq!(echoed.into_text().unwrap().as_str(), "still there");
     socket.close(None).await.unwrap();
     while within("the close", socket.next()).await.is_some_and(|message| message.is_ok()) {}
     drop(socket);
-    agimo.until_logged("asleep").await;
+    agimo.until_event("asleep").await;
 }

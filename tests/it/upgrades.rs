@@ -60,7 +60,7 @@ async fn upgraded_client(agimo: &Agimo) -> Client {
 }
 
 fn has_slept(agimo: &Agimo, host: &str) -> bool {
-    agimo.log().iter().any(|line| line.contains("\"asleep\"") && line.contains(host))
+    agimo.has_event("asleep", &format!("process {host}"))
 }
 
 async fn until_asleep(agimo: &Agimo, host: &str) {

@@ -7,7 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
 use tempfile::TempDir;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
+use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 
 use super::client::{Client, Response};
@@ -20,6 +21,7 @@ pub(crate) struct Agimo {
     pub(crate) folder: TempDir,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    events: Arc<Mutex<Vec<serde_json::Value>>>,
 }
 
 /// Configuration, arguments and environment of an agimo that has not been started yet.
@@ -100,6 +102,30 @@ impl Agimo {
         let what = format!("a log line that contains {text:?}");
         eventually(&what, || async { self.log().into_iter().find(|line| line.contains(text)) })
             .await
+    }
+
+    /// How many lifecycle events of this name agimo has published so far.
+    #[allow(dead_code, reason = "the cluster tests read the API server instead")]
+    pub(crate) fn event_count(&self, name: &str) -> usize {
+        self.events.lock().unwrap().iter().filter(|event| event["event"] == name).count()
+    }
+
+    /// Whether agimo has published a lifecycle event of this name for this workload.
+    #[allow(dead_code, reason = "the cluster tests read the API server instead")]
+    pub(crate) fn has_event(&self, name: &str, workload: &str) -> bool {
+        let events = self.events.lock().unwrap();
+        events.iter().any(|event| event["event"] == name && event["workload"] == workload)
+    }
+
+    /// Waits for a lifecycle event of this name; one that was published before counts.
+    #[allow(dead_code, reason = "the cluster tests read the API server instead")]
+    pub(crate) async fn until_event(&self, name: &str) -> serde_json::Value {
+        let what = format!("a lifecycle event {name:?}");
+        let find = || {
+            let events = self.events.lock().unwrap();
+            events.iter().find(|event| event["event"] == name).cloned()
+        };
+        eventually(&what, || async { find() }).await
     }
 
     /// The process id.
@@ -198,6 +224,35 @@ impl AgimoBuilder {
         .await;
         let serving: serde_json::Value = serde_json::from_str(&serving).unwrap();
         let address = |field: &str| serving[field].as_str().unwrap().parse().unwrap();
-        Agimo { address: address("address"), admin: address("metrics"), folder, child, log }
+        let admin = address("metrics");
+        let events = follow_events(admin).await;
+        Agimo { address: address("address"), admin, folder, child, log, events }
     }
+}
+
+/// Collects the lifecycle events of an agimo until it ends.
+async fn follow_events(admin: SocketAddr) -> Arc<Mutex<Vec<serde_json::Value>>> {
+    let mut stream = TcpStream::connect(admin).await.unwrap();
+    stream.write_all(b"GET /events HTTP/1.1\r\nHost: admin\r\n\r\n").await.unwrap();
+    let mut lines = BufReader::new(stream).lines();
+    // The first comment line shows that agimo sends events from now on.
+    let subscribed = async {
+        while let Some(line) = lines.next_line().await.unwrap() {
+            if line.starts_with(": ") {
+                return;
+            }
+        }
+        panic!("agimo ended the stream of events");
+    };
+    within("the stream of events", subscribed).await;
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let sink = events.clone();
+    tokio::spawn(async move {
+        while let Ok(Some(line)) = lines.next_line().await {
+            if let Some(event) = line.strip_prefix("data: ") {
+                sink.lock().unwrap().push(serde_json::from_str(event).unwrap());
+            }
+        }
+    });
+    events
 }
