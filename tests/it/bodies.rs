@@ -1,11 +1,11 @@
 //! Request and response bodies: large, streaming, with backpressure and trailers, or absent.
 
-use std::time::Duration;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 
 use crate::support::agimo::Agimo;
 use crate::support::application::{ScriptedServer, reserve, service_at};
@@ -24,12 +24,14 @@ fn pattern() -> Vec<u8> {
     (0..BLOCK + PERIOD).map(|at| (at % PERIOD) as u8).collect()
 }
 
-async fn write_pattern(stream: &mut TcpStream, total: usize) {
+/// Writes a body of the pattern and counts its bytes in `written`.
+async fn write_pattern(stream: &mut TcpStream, total: usize, written: &AtomicUsize) {
     let block = pattern();
-    let mut written = 0;
-    while written < total {
-        let part = &block[written % PERIOD..][..BLOCK.min(total - written)];
-        written += within("the socket to accept bytes", stream.write(part)).await.unwrap();
+    let mut at = 0;
+    while at < total {
+        let part = &block[at % PERIOD..][..BLOCK.min(total - at)];
+        at += within("the socket to accept bytes", stream.write(part)).await.unwrap();
+        written.store(at, Ordering::SeqCst);
     }
 }
 
@@ -57,20 +59,6 @@ async fn check_pattern(client: &mut Client, total: usize, mut on_progress: impl 
     }
 }
 
-/// Writes until nothing has gone for a while; returns how much went.
-async fn write_until_stuck(stream: &mut TcpStream, most: usize) -> usize {
-    let block = pattern();
-    let mut written = 0;
-    while written < most {
-        let part = &block[written % PERIOD..][..BLOCK.min(most - written)];
-        match timeout(Duration::from_millis(500), stream.write(part)).await {
-            Ok(length) => written += length.unwrap(),
-            Err(_) => break,
-        }
-    }
-    written
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_gibibyte_in_each_direction_does_not_grow_memory_beyond_the_bound() {
     let server = ScriptedServer::serve(|mut client, _| async move {
@@ -78,7 +66,7 @@ async fn a_gibibyte_in_each_direction_does_not_grow_memory_beyond_the_bound() {
         if head.starts_with("POST") {
             check_pattern(&mut client, GIBIBYTE, || ()).await;
             client.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {GIBIBYTE}\r\n\r\n")).await;
-            write_pattern(&mut client.stream, GIBIBYTE).await;
+            write_pattern(&mut client.stream, GIBIBYTE, &AtomicUsize::default()).await;
         } else {
             // Announce the close: agimo could otherwise send the POST, which it never repeats, on this connection.
             client.send(HI.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n")).await;
@@ -94,7 +82,7 @@ async fn a_gibibyte_in_each_direction_does_not_grow_memory_beyond_the_bound() {
     client
         .send(format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {GIBIBYTE}\r\n\r\n"))
         .await;
-    write_pattern(&mut client.stream, GIBIBYTE).await;
+    write_pattern(&mut client.stream, GIBIBYTE, &AtomicUsize::default()).await;
     peak = peak.max(agimo.resident());
     let head = client.read_until("\r\n\r\n").await;
     assert!(head.starts_with("HTTP/1.1 200 OK\r\n"), "{head}");
@@ -104,51 +92,57 @@ async fn a_gibibyte_in_each_direction_does_not_grow_memory_beyond_the_bound() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sender_is_blocked_while_the_receiver_does_not_read() {
-    const ALL: usize = GIBIBYTE / 4;
-    let (stuck, mut stuck_at) = mpsc::channel(1);
-    let (read_on, on) = mpsc::channel::<()>(1);
-    let on = std::sync::Arc::new(tokio::sync::Mutex::new(on));
+    const TOTAL: usize = GIBIBYTE / 4;
+    let (read_body, reads_body) = mpsc::channel::<()>(1);
+    let reads_body = Arc::new(tokio::sync::Mutex::new(reads_body));
+    let response_bytes = Arc::new(AtomicUsize::new(0));
+    let written = response_bytes.clone();
     let server = ScriptedServer::serve(move |mut client, _| {
-        let (stuck, on) = (stuck.clone(), on.clone());
+        let (written, reads_body) = (written.clone(), reads_body.clone());
         async move {
             let head = client.read_until("\r\n\r\n").await;
             if head.starts_with("POST") {
-                // Does not read before it is told to.
-                on.lock().await.recv().await;
-                check_pattern(&mut client, ALL, || ()).await;
+                reads_body.lock().await.recv().await;
+                check_pattern(&mut client, TOTAL, || ()).await;
                 client.send(HI).await;
             } else {
-                client.send(format!("HTTP/1.1 200 OK\r\nContent-Length: {ALL}\r\n\r\n")).await;
-                let written = write_until_stuck(&mut client.stream, ALL).await;
-                stuck.send(written).await.unwrap();
-                // What is left, from where the pattern is.
-                let rest: Vec<u8> = (written..ALL).map(|at| (at % PERIOD) as u8).collect();
-                client.stream.write_all(&rest).await.unwrap();
+                let fields = format!("Connection: close\r\nContent-Length: {TOTAL}");
+                client.send(format!("HTTP/1.1 200 OK\r\n{fields}\r\n\r\n")).await;
+                write_pattern(&mut client.stream, TOTAL, &written).await;
             }
         }
     })
     .await;
-    let agimo = Agimo::with(server.service("a.test", "")).start().await;
+    let other = ScriptedServer::answering(HI).await;
+    let config = server.service("a.test", "") + &other.service("b.test", "");
+    let agimo = Agimo::with(config).arguments(&["--threads", "1"]).start().await;
+    assert_eq!(agimo.get("b.test", "/").await.status, 200);
+    let before = agimo.resident();
+    let check_stalled = async |progress: &AtomicUsize| {
+        let sent = agimo.until_stalled(progress, "b.test").await;
+        assert!(sent < TOTAL / 2, "{sent} bytes were sent to a receiver that does not read");
+        let growth = agimo.resident().saturating_sub(before);
+        assert!(growth < MAX_GROWTH, "memory grew by {growth} KiB");
+    };
 
     let mut client = agimo.connect().await;
     client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
     client.read_until("\r\n\r\n").await;
-    let before = agimo.resident();
-    let written = within("a stuck application", stuck_at.recv()).await.unwrap();
-    assert!(written < ALL / 2, "{written} bytes went nowhere");
-    let growth = agimo.resident().saturating_sub(before);
-    assert!(growth < MAX_GROWTH, "memory grew by {growth} KiB");
-    check_pattern(&mut client, ALL, || ()).await;
+    check_stalled(&response_bytes).await;
+    check_pattern(&mut client, TOTAL, || ()).await;
 
+    let request_bytes = Arc::new(AtomicUsize::new(0));
+    let written = request_bytes.clone();
     let mut client = agimo.connect().await;
-    client.send(format!("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: {ALL}\r\n\r\n")).await;
-    let written = write_until_stuck(&mut client.stream, ALL).await;
-    assert!(written < ALL / 2, "{written} bytes went nowhere");
-    let growth = agimo.resident().saturating_sub(before);
-    assert!(growth < MAX_GROWTH, "memory grew by {growth} KiB");
-    read_on.send(()).await.unwrap();
-    let rest: Vec<u8> = (written..ALL).map(|at| (at % PERIOD) as u8).collect();
-    client.stream.write_all(&rest).await.unwrap();
+    let sending = tokio::spawn(async move {
+        let fields = format!("Host: a.test\r\nContent-Length: {TOTAL}");
+        client.send(format!("POST / HTTP/1.1\r\n{fields}\r\n\r\n")).await;
+        write_pattern(&mut client.stream, TOTAL, &written).await;
+        client
+    });
+    check_stalled(&request_bytes).await;
+    read_body.send(()).await.unwrap();
+    let mut client = within("the request to be sent", sending).await.unwrap();
     assert_eq!(client.response().await.text(), "hi");
 }
 
@@ -200,7 +194,7 @@ async fn only_the_application_sends_100_continue() {
 
     let (arrived, mut arrivals) = mpsc::channel(1);
     let (send_answer, answers) = mpsc::channel::<&'static str>(1);
-    let answers = std::sync::Arc::new(tokio::sync::Mutex::new(answers));
+    let answers = Arc::new(tokio::sync::Mutex::new(answers));
     let listener = sockets.remove(0).listen(16).unwrap();
     let _server = ScriptedServer::serve_on(listener, move |mut client, _| {
         let (arrived, answers) = (arrived.clone(), answers.clone());
@@ -236,7 +230,7 @@ async fn only_the_application_sends_100_continue() {
 #[tokio::test]
 async fn early_hints_are_forwarded_before_the_final_response() {
     let (allow, allowed) = mpsc::channel::<()>(1);
-    let allowed = std::sync::Arc::new(tokio::sync::Mutex::new(allowed));
+    let allowed = Arc::new(tokio::sync::Mutex::new(allowed));
     let server = ScriptedServer::serve(move |mut client, _| {
         let allowed = allowed.clone();
         async move {

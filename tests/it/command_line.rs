@@ -193,6 +193,7 @@ async fn the_access_log_has_one_line_per_request_with_its_timings() {
     let service = PythonApplication::new("a.test").env("START_DELAY", "0.2").service();
     let agimo = Agimo::with(service.clone()).arguments(&["--access-log"]).start().await;
     agimo.get("a.test", "/slow/0.1").await;
+    agimo.until_logged("\"uri\":\"/slow/0.1\"").await;
     agimo.get("A.test", "/?b=1").await;
     agimo.until_logged("\"uri\":\"/?b=1\"").await;
     let log = agimo.log();

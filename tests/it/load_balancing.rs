@@ -56,12 +56,9 @@ async fn sequential_requests_are_spread_over_all_replicas() {
 
 #[tokio::test]
 async fn concurrent_requests_are_spread_over_both_replicas() {
-    let service = PythonApplication::new("a.test")
-        .key("replicas = 2\nreadiness = \"/ready\"")
-        .env("READY_AFTER", 1)
-        .service();
-    let agimo = Arc::new(Agimo::with(service).start().await);
-    agimo.get("a.test", "/").await;
+    let service = PythonApplication::new("a.test").key("replicas = 2").service();
+    // Each core balances its own requests; one core makes the distribution exact.
+    let agimo = Arc::new(Agimo::with(service).arguments(&["--threads", "1"]).start().await);
     eventually("answers of both replicas", || async {
         let pids =
             [agimo.get("a.test", "/pid").await.text(), agimo.get("a.test", "/pid").await.text()];
@@ -71,16 +68,10 @@ async fn concurrent_requests_are_spread_over_both_replicas() {
     let mut requests = JoinSet::new();
     for _ in 0..60 {
         let agimo = agimo.clone();
-        requests.spawn(async move {
-            let mut client = agimo.connect().await;
-            client.send("GET /slow/0.3 HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
-            client.response().await;
-            client.send("GET /pid HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
-            client.response().await.text()
-        });
+        requests.spawn(async move { agimo.get("a.test", "/pid/1").await.text() });
     }
-    let mut pids = within("the answers", requests.join_all()).await;
-    pids.sort();
-    let one = pids.iter().filter(|pid| **pid == pids[0]).count();
-    assert!((10..=50).contains(&one), "{one} of 60 went to one of the two");
+    let pids = within("the answers", requests.join_all()).await;
+    let first = pids.iter().filter(|pid| **pid == pids[0]).count();
+    // Half each while all are in flight; on a busy machine the first may end before the last begins.
+    assert!((25..=35).contains(&first), "one replica of two answered {first} of 60 requests");
 }

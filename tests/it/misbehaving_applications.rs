@@ -4,7 +4,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use tokio::time::{Duration, Instant, timeout};
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Duration, Instant};
 
 use crate::support::agimo::Agimo;
 use crate::support::application::ScriptedServer;
@@ -56,7 +57,7 @@ async fn a_request_whose_connections_all_close_is_retried_a_limited_number_of_ti
     let response = agimo.get("a.test", "/close").await;
     assert_eq!((response.status, response.reason()), (502, Some("connection-broken")));
     let delivered = unanswered.load(Ordering::SeqCst);
-    assert!(delivered <= 4, "delivered {delivered} times");
+    assert!((2..=4).contains(&delivered), "delivered {delivered} times");
     // Other requests are not affected: the endpoint is not marked as unreachable.
     let mut other = agimo.connect().await;
     for _ in 0..20 {
@@ -98,28 +99,27 @@ async fn informational_responses_are_not_buffered_for_a_client_that_does_not_rea
             client.request().await;
             let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(1000);
             while count.load(Ordering::SeqCst) < LIMIT {
-                // Blocked for good once all sockets on the way are full.
-                let sent = timeout(Duration::from_secs(2), client.send(&hints)).await;
-                if sent.is_err() {
-                    break;
+                // Pending when agimo stops reading and all sockets on the way are full.
+                if client.stream.write_all(hints.as_bytes()).await.is_err() {
+                    return;
                 }
                 count.fetch_add(hints.len(), Ordering::SeqCst);
             }
-            count.store(LIMIT * 2, Ordering::SeqCst);
             std::future::pending::<()>().await;
         }
     })
     .await;
-    let agimo = Agimo::with(server.service("a.test", "")).start().await;
+    let other = ScriptedServer::answering(HI).await;
+    let config = server.service("a.test", "") + &other.service("b.test", "");
+    let agimo = Agimo::with(config).arguments(&["--threads", "1"]).start().await;
+    assert_eq!(agimo.get("b.test", "/").await.status, 200);
     let before = agimo.resident();
     let mut client = agimo.connect().await;
     send_get(&mut client, "/").await;
-    eventually("the application to be blocked", || async {
-        (written.load(Ordering::SeqCst) >= LIMIT * 2).then_some(())
-    })
-    .await;
+    let sent = agimo.until_stalled(&written, "b.test").await;
+    assert!(sent < LIMIT, "agimo read all {sent} bytes");
     let growth = agimo.resident().saturating_sub(before);
-    assert!(growth < 16 * 1024, "grew by {growth} KiB");
+    assert!(growth < 16 * 1024, "memory grew by {growth} KiB");
 }
 
 #[tokio::test]
@@ -161,6 +161,7 @@ async fn a_process_that_exits_before_it_answers_is_not_started_for_every_request
         starts.display()
     );
     let agimo = Agimo::with(service).start().await;
+    let began = Instant::now();
     let mut refused = 0;
     for _ in 0..12 {
         let response = agimo.get("a.test", "/").await;
@@ -171,7 +172,9 @@ async fn a_process_that_exits_before_it_answers_is_not_started_for_every_request
         }
     }
     let started = std::fs::read_to_string(starts).unwrap().len();
-    assert!(refused > 0 && started < 10, "{refused} refused, {started} started");
+    // The first failure is retried at once, then with backoffs of 1 s, 2 s and so on.
+    let limit = 2 + (began.elapsed().as_secs_f64() + 1.0).log2() as usize;
+    assert!(refused > 0 && started <= limit, "{refused} refused, {started} of {limit} starts");
 }
 
 #[tokio::test]
@@ -197,6 +200,6 @@ async fn a_process_started_by_a_shell_gets_stop_grace() {
     );
     let agimo = Agimo::with(service).start().await;
     assert_eq!(agimo.get("a.test", "/").await.status, 204);
-    agimo.until_event("asleep").await;
+    agimo.until_sleep_count("a.test", 1).await;
     eventually("the process to end cleanly", || async { clean.exists().then_some(()) }).await;
 }

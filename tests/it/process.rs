@@ -130,13 +130,14 @@ async fn a_process_sleeps_after_sleep_after_and_not_during_a_slow_request() {
     assert_eq!(agimo.get("a.test", "/slow/1.2").await.status, 200);
     assert!(began.elapsed() >= Duration::from_millis(1200));
     let answered = Instant::now();
-    agimo.until_event("asleep").await;
+    agimo.until_sleep_count("a.test", 1).await;
     assert!(
         answered.elapsed() >= Duration::from_millis(250),
         "put to sleep before sleep_after had passed"
     );
     agimo.until_event("process_stopped").await;
     assert_eq!(std::fs::read_to_string(&note).unwrap(), "term\n");
+    assert_eq!(agimo.sleep_count("a.test"), 1, "put to sleep during the slow request too");
 }
 
 #[tokio::test]
@@ -161,7 +162,7 @@ async fn a_request_during_the_stop_of_a_process_is_held_and_starts_a_new_one() {
         }
         let agimo = Agimo::with(program.service()).start().await;
         let first = serving_pid(&agimo).await;
-        agimo.until_event("asleep").await;
+        agimo.until_sleep_count("a.test", 1).await;
         assert!(is_running(first), "the process takes a second to stop");
         let second = serving_pid(&agimo).await;
         assert_ne!(first, second);

@@ -5,6 +5,7 @@ use rustix::process::Signal;
 use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::agimo::Agimo;
+use crate::support::application::ScriptedServer;
 use crate::support::within;
 
 /// A WebSocket server that echoes texts below 126 bytes, with Node's standard library only.
@@ -61,13 +62,14 @@ async fn nginx_is_woken_and_serves_a_file() {
     let command = format!("['/usr/sbin/nginx', '-e', 'stderr', '-c', '{}'{user}]", conf.display());
     let more = format!("port = {port}\nsleep_after = \"300ms\"");
     let mut agimo = Agimo::with(service(&command, &more)).start().await;
-    for _ in 0..2 {
+    for wakes in 1..=2 {
         let response = agimo.get("a.test", "/page.txt").await;
         assert_eq!((response.status, response.text().as_str()), (200, "from nginx\n"));
         assert!(response.header("server").unwrap().starts_with("nginx"));
-        agimo.until_metric("agimo_active_requests{host=\"a.test\"}", 0.0).await;
-        agimo.until_event("process_stopped").await;
+        agimo.until_sleep_count("a.test", wakes).await;
     }
+    let woken = "agimo_wakes_total{host=\"a.test\",result=\"ready\"}";
+    assert_eq!(agimo.metric(woken).await, Some(2.0));
     assert_eq!(agimo.get("a.test", "/missing").await.status, 404);
     // After SIGTERM agimo stops the whole process group; if agimo were killed, nginx's workers would stay.
     agimo.signal(Signal::TERM);
@@ -106,9 +108,10 @@ async fn a_node_server_is_woken_and_streams_its_response() {
 
 #[tokio::test]
 async fn a_node_web_socket_opens_through_a_cold_start_and_prevents_sleep_while_open() {
-    let config =
-        service(&format!("['node', '-e', '''{WEB_SOCKET_SERVER}''']"), "sleep_after = \"300ms\"");
-    let agimo = Agimo::with(config).start().await;
+    let sleep_after = "sleep_after = \"300ms\"";
+    let node = service(&format!("['node', '-e', '''{WEB_SOCKET_SERVER}''']"), sleep_after);
+    let other = ScriptedServer::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
+    let agimo = Agimo::with(node + &other.service("b.test", sleep_after)).start().await;
     let request = http::Request::get("ws://a.test/socket")
         .header("Host", "a.test")
         .header("Connection", "Upgrade")
@@ -131,14 +134,14 @@ async fn a_node_web_socket_opens_through_a_cold_start_and_prevents_sleep_while_o
         let echoed = within("the echo", socket.next()).await.unwrap().unwrap();
         assert_eq!(echoed.into_text().unwrap().as_str(), text);
     }
-    // Silent for longer than sleep_after: an open tunnel keeps it awake.
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-    assert_eq!(agimo.event_count("asleep"), 0);
+    // Another service is put to sleep several times while the tunnel is idle.
+    agimo.run_sleep_cycles("b.test", 3).await;
+    assert_eq!(agimo.sleep_count("a.test"), 0);
     socket.send(Message::text("still there")).await.unwrap();
     let echoed = within("the echo", socket.next()).await.unwrap().unwrap();
     assert_eq!(echoed.into_text().unwrap().as_str(), "still there");
     socket.close(None).await.unwrap();
     while within("the close", socket.next()).await.is_some_and(|message| message.is_ok()) {}
     drop(socket);
-    agimo.until_event("asleep").await;
+    agimo.until_sleep_count("a.test", 1).await;
 }

@@ -13,7 +13,7 @@ use tokio_tungstenite::{WebSocketStream, accept_async, accept_hdr_async, client_
 use crate::support::agimo::Agimo;
 use crate::support::application::{ScriptedServer, reserve, service_at};
 use crate::support::client::Client;
-use crate::support::{eventually, within};
+use crate::support::within;
 
 const HI: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 const UPGRADE: &str =
@@ -57,14 +57,6 @@ async fn upgraded_client(agimo: &Agimo) -> Client {
     client.send(UPGRADE).await;
     assert_eq!(client.response().await.status, 101);
     client
-}
-
-fn has_slept(agimo: &Agimo, host: &str) -> bool {
-    agimo.has_event("asleep", &format!("process {host}"))
-}
-
-async fn until_asleep(agimo: &Agimo, host: &str) {
-    eventually("sleep", || async { has_slept(agimo, host).then_some(()) }).await;
 }
 
 /// Sends `text` and waits for its echo.
@@ -296,32 +288,31 @@ async fn an_open_tunnel_survives_reloads_and_timeouts_and_prevents_sleep() {
     let other = ScriptedServer::answering(HI).await;
     let limits = "sleep_after = \"200ms\"\ntimeout = \"300ms\"\nresponse_timeout = \"300ms\"";
     let service = server.service("a.test", limits);
-    // Another service that falls asleep later tells when that time has passed.
-    let clock = |host| other.service(host, "sleep_after = \"1s\"");
-    let agimo = Agimo::with(service.clone() + &clock("b.test")).start().await;
+    // Each sleep cycle of another service takes 200 ms, so that three outlast every limit.
+    let other = |host| other.service(host, "sleep_after = \"200ms\"");
+    let timeouts = "head_timeout = \"300ms\"\nkeep_alive_timeout = \"300ms\"\n";
+    let agimo = Agimo::with(format!("{timeouts}{service}{}", other("b.test"))).start().await;
     let mut client = upgraded_client(&agimo).await;
     expect_echo(&mut client, "before").await;
 
-    assert_eq!(agimo.get("b.test", "/").await.status, 200);
-    until_asleep(&agimo, "b.test").await;
-    expect_echo(&mut client, "after the sleep of another").await;
+    agimo.run_sleep_cycles("b.test", 3).await;
+    expect_echo(&mut client, "after the timeouts").await;
     assert_eq!(agimo.metric(ACTIVE).await, Some(1.0));
 
     let changed = server.service("a.test", &limits.replace("200ms", "250ms"));
-    agimo.reconfigure(&(changed + &clock("c.test")));
+    agimo.reconfigure(&format!("{timeouts}{changed}{}", other("c.test")));
     let reloaded = "agimo_active_requests{host=\"c.test\"}";
     agimo.until_metric(reloaded, 0.0).await;
     expect_echo(&mut client, "after a reload").await;
     assert_eq!(agimo.metric(ACTIVE).await, Some(1.0));
 
-    assert_eq!(agimo.get("c.test", "/").await.status, 200);
-    until_asleep(&agimo, "c.test").await;
-    expect_echo(&mut client, "after another sleep").await;
-    assert!(!has_slept(&agimo, "a.test"), "{:?}", agimo.log());
+    agimo.run_sleep_cycles("c.test", 3).await;
+    expect_echo(&mut client, "after the timeouts again").await;
+    assert_eq!(agimo.sleep_count("a.test"), 0, "{:?}", agimo.log());
 
     client.shutdown_write().await;
     assert!(client.is_closed().await);
     within("the end of the tunnel", ends.recv()).await.unwrap();
     agimo.until_metric(ACTIVE, 0.0).await;
-    until_asleep(&agimo, "a.test").await;
+    agimo.until_sleep_count("a.test", 1).await;
 }

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -13,6 +14,9 @@ use tokio::process::{Child, Command};
 
 use super::client::{Client, Response};
 use super::{eventually, within};
+
+/// Requests that agimo answers while a transfer makes no progress, before the transfer counts as stalled.
+const STALLED_ROUNDS: usize = 50;
 
 /// A running agimo process. It is killed when the value is dropped.
 pub(crate) struct Agimo {
@@ -104,19 +108,6 @@ impl Agimo {
             .await
     }
 
-    /// How many lifecycle events of this name agimo has published so far.
-    #[allow(dead_code, reason = "the cluster tests read the API server instead")]
-    pub(crate) fn event_count(&self, name: &str) -> usize {
-        self.events.lock().unwrap().iter().filter(|event| event["event"] == name).count()
-    }
-
-    /// Whether agimo has published a lifecycle event of this name for this workload.
-    #[allow(dead_code, reason = "the cluster tests read the API server instead")]
-    pub(crate) fn has_event(&self, name: &str, workload: &str) -> bool {
-        let events = self.events.lock().unwrap();
-        events.iter().any(|event| event["event"] == name && event["workload"] == workload)
-    }
-
     /// Waits for a lifecycle event of this name; one that was published before counts.
     #[allow(dead_code, reason = "the cluster tests read the API server instead")]
     pub(crate) async fn until_event(&self, name: &str) -> serde_json::Value {
@@ -126,6 +117,45 @@ impl Agimo {
             events.iter().find(|event| event["event"] == name).cloned()
         };
         eventually(&what, || async { find() }).await
+    }
+
+    /// How often the process of this service has been put to sleep.
+    pub(crate) fn sleep_count(&self, service: &str) -> usize {
+        let workload = format!("process {service}");
+        let events = self.events.lock().unwrap();
+        let is_sleep = |event: &&serde_json::Value| {
+            event["event"] == "asleep" && event["workload"] == workload.as_str()
+        };
+        events.iter().filter(is_sleep).count()
+    }
+
+    /// Waits until the service has been put to sleep this often.
+    pub(crate) async fn until_sleep_count(&self, service: &str, count: usize) {
+        let what = format!("{service} to be put to sleep {count} times");
+        eventually(&what, || async { (self.sleep_count(service) >= count).then_some(()) }).await;
+    }
+
+    /// Wakes this host and waits until it is put to sleep, `cycles` times. With the same `sleep_after`, another service
+    /// that is not put to sleep meanwhile is kept awake by something.
+    pub(crate) async fn run_sleep_cycles(&self, host: &str, cycles: usize) {
+        for _ in 0..cycles {
+            let before = self.sleep_count(host);
+            assert_eq!(self.get(host, "/").await.status, 200);
+            self.until_sleep_count(host, before + 1).await;
+        }
+    }
+
+    /// Waits until `progress` does not change while agimo answers `STALLED_ROUNDS` requests to `host`; returns it. An
+    /// agimo with one thread could have continued the transfer in every round.
+    pub(crate) async fn until_stalled(&self, progress: &AtomicUsize, host: &str) -> usize {
+        eventually("the transfer to stall", || async {
+            let before = progress.load(Ordering::SeqCst);
+            for _ in 0..STALLED_ROUNDS {
+                assert_eq!(self.get(host, "/").await.status, 200);
+            }
+            (before > 0 && progress.load(Ordering::SeqCst) == before).then_some(before)
+        })
+        .await
     }
 
     /// The process id.

@@ -8,12 +8,12 @@ pub(crate) struct PythonApplication {
     env: Vec<(String, String)>,
 }
 
-/// Paths: `/` answers "hi"; `/pid`, `/cwd` and `/env/NAME` answer what they name; `/echo` returns the request body;
+/// Paths: `/` answers "hi"; `/pid` (after a delay: `/pid/SECONDS`), `/cwd` and `/env/NAME` answer what they name; `/echo` returns the request body;
 /// `/slow/SECONDS` answers "hi" after a delay; `/stream` sends a chunk, and its end after a request to `/release`;
 /// `/exit/CODE` exits without an answer; `/ready` answers 503 for the first `READY_AFTER` seconds.
 ///
 /// Environment: `STARTS` and `NOTE` name files, one gets a line with the process id at each start, the other a line at
-/// SIGTERM; `SAY` is printed to stderr at the start; `EXIT` makes the process exit at once with this code;
+/// SIGTERM; with `WAIT_FOR`, it listens only when this file exists; `SAY` is printed to stderr at the start; `EXIT` makes the process exit at once with this code;
 /// `START_DELAY` and `STOP_DELAY` are in seconds; with `IGNORE_TERM` the process ignores SIGTERM.
 const PROGRAM: &str = r#"
 import asyncio, os, signal, sys, time
@@ -27,6 +27,8 @@ if env("SAY"):
     print(env("SAY"), file=sys.stderr, flush=True)
 if env("EXIT"):
     sys.exit(int(env("EXIT")))
+while env("WAIT_FOR") and not os.path.exists(env("WAIT_FOR")):
+    time.sleep(0.01)
 time.sleep(float(env("START_DELAY", "0")))
 begun = time.monotonic()
 released = asyncio.Event()
@@ -34,6 +36,7 @@ async def answer(target, sent, writer):
     name, _, rest = target[1:].partition("/")
     status, body = "200 OK", b"hi"
     if name == "pid":
+        await asyncio.sleep(float(rest or 0))
         body = str(os.getpid()).encode()
     elif name == "cwd":
         body = os.getcwd().encode()
