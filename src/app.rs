@@ -18,12 +18,12 @@ use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::{BackendContext, Backends};
 use crate::catalog::{self, Catalog, Snapshot};
 use crate::config::Config;
+use crate::config_file;
 use crate::process::ports::Ports;
 use crate::process::{self, exec};
 use crate::proxy::accept::{self, Proxy};
-use crate::reload;
 use crate::shutdown::Shutdown;
-use crate::telemetry::{self, Exposition, Kind, Labels};
+use crate::telemetry::{self, Exposition, Labels, MetricKind};
 
 use self::cluster::{ClusterSettings, ReadinessBackend};
 
@@ -33,7 +33,7 @@ pub mod cluster;
 pub struct AppSettings {
     pub config: Config,
     /// The file to watch; absent for a configuration that cannot change.
-    pub file: Option<reload::Watched>,
+    pub file: Option<config_file::WatchedFile>,
     pub access_log: bool,
     pub drain_timeout: Duration,
     /// Absent where no service runs in Kubernetes.
@@ -128,7 +128,7 @@ pub async fn serve(
     let (catalog, snapshots) =
         Catalog::new(settings.config, cores, backends, events.clone(), shutdown.clone());
     let (configs, new_configs) = mpsc::channel(1);
-    let status = Arc::<reload::Status>::default();
+    let status = Arc::<config_file::ReloadStatus>::default();
 
     let mut tasks = JoinSet::new();
     let workloads = tokio::spawn(catalog.run(new_configs));
@@ -153,7 +153,7 @@ pub async fn serve(
         let hangup = signal(SignalKind::hangup())?;
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
-            reload::run(file, hangup, configs, status, shutdown).await;
+            config_file::reload_on_change(file, hangup, configs, status, shutdown).await;
             "the reload"
         });
     }
@@ -250,7 +250,7 @@ fn process_backend(context: BackendContext, ports: &Ports) -> Option<BackendAndT
 /// The metrics of every room, in the order of the page.
 fn collectors(
     snapshots: watch::Receiver<Arc<Snapshot>>,
-    status: Arc<reload::Status>,
+    status: Arc<config_file::ReloadStatus>,
 ) -> Vec<Collector> {
     vec![
         Box::new(move |page| catalog::metrics::collect(page, &snapshots.borrow().clone())),
@@ -261,6 +261,6 @@ fn collectors(
 }
 
 fn build_info(page: &mut Exposition) {
-    page.family("agimo_build_info", Kind::Gauge, "The version of this agimo; always 1.");
+    page.family("agimo_build_info", MetricKind::Gauge, "The version of this agimo; always 1.");
     page.sample(&Labels::default().with("version", env!("CARGO_PKG_VERSION")), 1);
 }

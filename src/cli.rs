@@ -1,4 +1,4 @@
-//! The command line, as people and manifests write it. It runs nothing.
+//! The definition of the command line.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,21 +10,21 @@ use tracing::level_filters::LevelFilter;
 
 use crate::telemetry::LogFormat;
 
-/// Lets HTTP services sleep at zero replicas and wakes them on the first request.
+/// A proxy that scales HTTP services to zero and wakes them on the first request.
 ///
-/// Without a subcommand agimo serves.
+/// Without a subcommand agimo runs the proxy.
 #[derive(Debug, Parser)]
 #[command(name = "agimo", version, disable_help_subcommand = true)]
 pub struct Cli {
     #[command(flatten)]
-    pub serve: Serve,
+    pub serve: ServeOptions,
     #[command(subcommand)]
     pub command: Option<Command>,
 }
 
-/// What serving needs to know.
+/// The options of the proxy.
 #[derive(Clone, Debug, Args)]
-pub struct Serve {
+pub struct ServeOptions {
     /// The configuration file
     #[arg(
         long,
@@ -34,58 +34,58 @@ pub struct Serve {
         default_value = "./config.toml"
     )]
     pub conf: PathBuf,
-    /// Where Prometheus is asked for ready replicas, such as http://prometheus:9090
+    /// Address of the Prometheus that knows the ready replicas, such as http://prometheus:9090
     #[arg(long, env = "AGIMO_PROMETHEUS_ADDRESS", value_name = "URL", value_parser = http_url)]
     pub prometheus_address: Option<String>,
-    /// What tells when a workload in Kubernetes is ready: its API, or Prometheus with kube-state-metrics
+    /// Source of the readiness of workloads in Kubernetes: its API, or Prometheus with kube-state-metrics
     ///
-    /// By default the API where a cluster is found (KUBECONFIG, the pod's service account, ~/.kube/config),
-    /// otherwise Prometheus.
-    #[arg(long, env = "AGIMO_READINESS", value_enum, default_value_t = Readiness::Auto)]
-    pub readiness: Readiness,
-    /// The context of the kubeconfig; by default its current one
+    /// `auto` uses the Kubernetes API if a cluster is configured (KUBECONFIG, the service account of the pod,
+    /// ~/.kube/config), otherwise Prometheus.
+    #[arg(long, env = "AGIMO_READINESS", value_enum, default_value_t = ReadinessSource::Auto)]
+    pub readiness: ReadinessSource,
+    /// Context of the kubeconfig; by default its current context
     #[arg(long, value_name = "NAME")]
     pub kube_context: Option<String>,
-    /// The namespaces to watch, where agimo may not watch the whole cluster
+    /// Namespaces to watch, if agimo is not allowed to watch the whole cluster
     #[arg(long, env = "AGIMO_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
-    /// The Service of agimo's own replicas: while it has several endpoints agimo puts nothing to sleep
+    /// Service of agimo's own replicas; while it has several endpoints, agimo does not scale workloads to zero
     #[arg(long, env = "AGIMO_PEER_SERVICE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub peer_service: Option<(String, String)>,
-    /// The port of the proxy
+    /// Port of the proxy
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
-    /// The port of metrics, health and the effective configuration
+    /// Admin port: metrics, health, the state of the services and the configuration in use
     #[arg(long, default_value_t = 9090, value_name = "PORT")]
     pub prometheus_exporter_port: u16,
-    /// The address of both ports
+    /// Address of both ports
     #[arg(long, default_value = "0.0.0.0", value_name = "ADDRESS")]
     pub bind: IpAddr,
-    /// Cores to serve on; by default those that this process may use, its cgroup's quota respected
+    /// Number of proxy threads; by default the number of cores that CPU affinity and cgroup quota allow
     #[arg(long, value_name = "NUMBER", value_parser = threads)]
     pub threads: Option<usize>,
-    /// Log form and level: text or json, and error, warn, info, debug or trace; json,debug for both
+    /// Log format and level: text or json, and error, warn, info, debug or trace; json,debug sets both
     ///
-    /// By default text on a terminal, JSON otherwise, and info.
+    /// By default the format is text on a terminal and JSON otherwise, and the level is info.
     #[arg(
         long,
         global = true,
         default_value = "info",
         hide_default_value = true,
-        value_name = "FORM,LEVEL"
+        value_name = "FORMAT,LEVEL"
     )]
-    pub log: Log,
-    /// Log one line a request, with the times it was held, connecting and waiting
+    pub log: LogOptions,
+    /// Log one line per request, with the times it was held, connecting and waiting for the response
     #[arg(long)]
     pub access_log: bool,
-    /// How long requests and tunnels may take to end after SIGTERM
+    /// Maximum time for requests and tunnels to finish after SIGTERM
     #[arg(long, default_value = "30s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub drain_timeout: Duration,
 }
 
-/// What tells when a workload in Kubernetes is ready.
+/// Source of the readiness of workloads in Kubernetes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Readiness {
+pub enum ReadinessSource {
     Kubernetes,
     Prometheus,
     Auto,
@@ -93,17 +93,17 @@ pub enum Readiness {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Report every problem of the configuration; exits with 1 if there is one
+    /// Check the configuration and report every problem; exits with status 1 if there is one
     Check,
-    /// Show it all on this machine: an application of agimo's own, asleep until you open it
-    Demo(Demo),
+    /// Run agimo with a sample application on this machine: it starts when you open it in a browser
+    Demo(DemoOptions),
     /// Print the JSON Schema of the configuration
     Schema {
-        /// Print the description of every key instead, as docs/configuration.md has it
+        /// Print the manual of the configuration keys instead (docs/configuration.md)
         #[arg(long)]
         markdown: bool,
     },
-    /// Print the completions for a shell
+    /// Print the completion script for a shell
     Completions { shell: clap_complete::Shell },
     /// Print the version
     Version,
@@ -117,26 +117,26 @@ pub enum Command {
 }
 
 #[derive(Clone, Debug, Args)]
-pub struct Demo {
-    /// The port to open in a browser; another one if it is taken
+pub struct DemoOptions {
+    /// Port to open in a browser; if it is in use, a free port is chosen
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
-    /// How long the application stays awake after its last connection
+    /// Idle time after which the application is stopped
     #[arg(long, default_value = "15s", value_parser = humantime::parse_duration)]
     pub sleep_after: Duration,
 }
 
-/// The form and level of the log.
+/// The format and level of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Log {
+pub struct LogOptions {
     /// By default text on a terminal, JSON otherwise.
     pub format: Option<LogFormat>,
     pub level: LevelFilter,
 }
 
-// === impl Log ===
+// === impl LogOptions ===
 
-impl FromStr for Log {
+impl FromStr for LogOptions {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
@@ -152,7 +152,7 @@ impl FromStr for Log {
                 "trace" => log.level = LevelFilter::TRACE,
                 _ => {
                     return Err(format!(
-                        "`{word}` is neither a form (text, json) nor a level (error, warn, info, debug, trace)"
+                        "`{word}` is neither a format (text, json) nor a level (error, warn, info, debug, trace)"
                     ));
                 }
             }
@@ -179,11 +179,11 @@ fn namespaced(text: &str) -> Result<(String, String), String> {
 
 /// An absolute http or https URL.
 fn http_url(text: &str) -> Result<String, String> {
-    let cure = "write an address like http://prometheus:9090";
-    let uri: http::Uri = text.parse().map_err(|error| format!("{error}; {cure}"))?;
+    let fix = "write an address like http://prometheus:9090";
+    let uri: http::Uri = text.parse().map_err(|error| format!("{error}; {fix}"))?;
     match (uri.scheme_str(), uri.host()) {
         (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(text.to_owned()),
-        _ => Err(cure.to_owned()),
+        _ => Err(fix.to_owned()),
     }
 }
 
@@ -193,12 +193,12 @@ mod tests {
     use clap::CommandFactory;
 
     #[test]
-    fn the_definition_is_consistent() {
+    fn the_command_line_definition_is_consistent() {
         Cli::command().debug_assert();
     }
 
     #[test]
-    fn the_seeds_command_line_serves() {
+    fn the_first_documented_command_line_runs_the_proxy() {
         let words =
             ["agimo", "--prometheus-address", "http://prometheus", "--conf", "./config.toml"];
         let cli = Cli::try_parse_from(words).unwrap();
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_are_refused() {
+    fn invalid_values_are_rejected() {
         for words in [
             ["agimo", "--prometheus-address", "prometheus"],
             ["agimo", "--prometheus-address", "ftp://prometheus"],
@@ -222,9 +222,9 @@ mod tests {
     }
 
     #[test]
-    fn a_log_has_a_form_and_a_level() {
-        let log: Log = "json,debug".parse().unwrap();
-        assert_eq!(log, Log { format: Some(LogFormat::Json), level: LevelFilter::DEBUG });
-        assert_eq!("warn".parse::<Log>().unwrap().format, None);
+    fn a_log_has_a_format_and_a_level() {
+        let log: LogOptions = "json,debug".parse().unwrap();
+        assert_eq!(log, LogOptions { format: Some(LogFormat::Json), level: LevelFilter::DEBUG });
+        assert_eq!("warn".parse::<LogOptions>().unwrap().format, None);
     }
 }

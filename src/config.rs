@@ -1,4 +1,4 @@
-//! The checked configuration: what the rest of agimo may rely on. It knows no file, no clock and no socket.
+//! The checked configuration that the rest of agimo works with.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,29 +15,29 @@ pub mod parse;
 pub mod report;
 pub mod schema;
 
-/// A whole configuration in which every value has been checked and every default filled in.
+/// A configuration in which every value has been checked and every default filled in.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// Most requests held at once over all services (`max_held_total`).
+    /// Maximum number of requests held at once over all services (`max_held_total`).
     pub max_held_total: u32,
-    /// Peers whose `X-Forwarded-*` and `Forwarded` are believed (`trusted_proxies`).
+    /// Client addresses whose `X-Forwarded-*` and `Forwarded` fields are trusted (`trusted_proxies`).
     pub trusted_proxies: Vec<IpNet>,
-    /// What a client may send before a service has been chosen.
+    /// Limits that apply before the route of a request is known.
     pub client: ClientLimits,
     /// In the order of the file.
     pub services: Vec<ServiceConfig>,
 }
 
-/// Limits on a client's connection and request heads; they apply before the host is known.
+/// Limits on client connections and request heads. They apply before the host is known.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ClientLimits {
-    /// Largest request head in bytes, request line included (`max_head`); beyond it 431.
+    /// Maximum size of a request head in bytes, including the request line (`max_head`); beyond it 431.
     pub max_head: usize,
-    /// Longest request target in bytes (`max_uri`); beyond it 414.
+    /// Maximum length of a request target in bytes (`max_uri`); beyond it 414.
     pub max_uri: usize,
-    /// Most field lines in a head (`max_headers`); beyond it 431.
+    /// Maximum number of field lines in a head (`max_headers`); beyond it 431.
     pub max_headers: usize,
-    /// Time from the first byte of a head to its last (`head_timeout`); beyond it 408.
+    /// Maximum time from the first byte of a head to its last (`head_timeout`); beyond it 408.
     pub head_timeout: Duration,
     /// How long an idle connection is kept open between requests (`keep_alive_timeout`).
     pub keep_alive_timeout: Duration,
@@ -46,28 +46,28 @@ pub struct ClientLimits {
 /// One service: a host (and path prefix) and the workload behind it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ServiceConfig {
-    /// Lower case, without port and trailing dot; `*.example.com` stands for one label.
+    /// In lower case, without port and trailing dot. In `*.example.com` the `*` stands for exactly one label.
     pub host: String,
-    /// Begins with `/` and has no trailing slash unless it is `/`, which means every path.
+    /// Begins with `/` and has no trailing slash, except `/` itself, which matches every path.
     pub path_prefix: String,
     pub workload: WorkloadConfig,
     /// How long a request may be held (`timeout`).
     pub hold_timeout: Duration,
-    /// Most requests of this service held at once (`max_held`).
+    /// Maximum number of requests of this service held at once (`max_held`).
     pub max_held: u32,
-    /// Idle time after which the workload is put to sleep (`sleep_after`).
+    /// Idle time after which the workload is scaled to zero (`sleep_after`).
     pub sleep_after: Duration,
-    /// Time to establish a connection to an endpoint (`connect_timeout`).
+    /// Maximum time to establish a connection to an endpoint (`connect_timeout`).
     pub connect_timeout: Duration,
-    /// Time from the request sent to the head of the response (`response_timeout`).
+    /// Maximum time from the end of sending the request to the head of the response (`response_timeout`).
     pub response_timeout: Option<Duration>,
-    /// Time without a byte in either direction on a tunnel or a body (`idle_timeout`).
+    /// Maximum time without a byte in either direction on a tunnel or a body (`idle_timeout`).
     pub idle_timeout: Option<Duration>,
-    /// Largest request body in bytes (`max_body`); beyond it 413.
+    /// Maximum size of a request body in bytes (`max_body`); beyond it 413.
     pub max_body: Option<u64>,
 }
 
-/// What answers for a service.
+/// The workload behind a service.
 #[derive(Clone, Debug, PartialEq)]
 pub enum WorkloadConfig {
     Kubernetes(KubernetesConfig),
@@ -86,7 +86,7 @@ pub struct KubernetesConfig {
     pub via: Via,
 }
 
-/// A port of a Service, as `service_port` names it.
+/// A port of a Kubernetes Service (`service_port`).
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum ServicePort {
     Number(u16),
@@ -96,17 +96,17 @@ pub enum ServicePort {
 /// Who writes the workload's `replicas` (`scaler`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Scaler {
-    /// Another reads agimo's numbers and scales; agimo only reports.
+    /// Another scaler, on agimo's metrics. agimo only reports.
     External,
     Agimo,
 }
 
-/// What a request is sent to (`via`).
+/// Where requests are sent (`via`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Via {
-    /// The address of a pod, which agimo chooses.
+    /// To the address of a pod that agimo chooses.
     Pod,
-    /// The Service, which chooses a pod.
+    /// To the address of the Service.
     Service,
 }
 
@@ -119,33 +119,33 @@ pub enum KubernetesKind {
 /// Local processes (`type = "process"`).
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProcessConfig {
-    /// The `name` key, or the host where it is absent: stands before the output's lines.
+    /// The `name` key, by default the host: the prefix of the log lines for the output of the processes.
     pub name: String,
     /// Program and arguments; never empty.
     pub command: Vec<String>,
     pub env: BTreeMap<String, Masked>,
     pub workdir: Option<PathBuf>,
-    /// Absent: agimo picks a free one. Either way the process is told in `PORT`.
+    /// By default agimo chooses a free port. The process gets the port in the variable `PORT`.
     pub port: Option<u16>,
-    pub readiness: Readiness,
-    /// Time from the start to ready (`start_timeout`).
+    pub readiness: ReadinessCheck,
+    /// Maximum time from the start of a process until it is ready (`start_timeout`).
     pub start_timeout: Duration,
     /// Time from SIGTERM to SIGKILL (`stop_grace`).
     pub stop_grace: Duration,
-    /// How many processes when awake (`replicas`).
+    /// Number of processes while the service is awake (`replicas`).
     pub replicas: u32,
 }
 
 /// When a process counts as ready (`readiness`).
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Readiness {
+pub enum ReadinessCheck {
     /// The port accepts a connection.
     Tcp,
-    /// `GET` of this path answers with a status from 200 to 399, as the kubelet has it.
+    /// `GET` of this path is answered with a status from 200 to 399, the rule of the kubelet's HTTP probes.
     Http(String),
 }
 
-/// A value that may be a secret: shown as `***` wherever it is printed.
+/// A value that may be a secret. Its `Debug` form is `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Masked(pub String);
 

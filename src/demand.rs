@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
 use crate::telemetry::counters::{Counter, Histogram};
-use crate::telemetry::{Exposition, Kind, Labels};
+use crate::telemetry::{Exposition, Labels, MetricKind};
 
 /// The demand of one workload: the sum of its routes.
 #[derive(Debug, Default)]
@@ -209,13 +209,13 @@ impl CoreCounters {
 
 /// Writes the metric families of all routes.
 pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<RouteCounters>)]) {
-    page.family("agimo_requests_total", Kind::Counter, "Requests that have arrived.");
+    page.family("agimo_requests_total", MetricKind::Counter, "Requests that have arrived.");
     for (labels, counters) in routes {
         page.sample(labels, counters.arrivals());
     }
     page.family(
         "agimo_active_requests",
-        Kind::Gauge,
+        MetricKind::Gauge,
         "Requests, streams and tunnels from arrival to end, held time included.",
     );
     for (labels, counters) in routes {
@@ -223,14 +223,14 @@ pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<RouteCounters>)]) {
     }
     page.family(
         "agimo_held_requests",
-        Kind::Gauge,
+        MetricKind::Gauge,
         "Requests that are held until an endpoint is ready.",
     );
     for (labels, counters) in routes {
         let released = counters.sum(|core| core.released.get());
         page.sample(labels, counters.sum(|core| core.held.get()).saturating_sub(released));
     }
-    page.family("agimo_responses_total", Kind::Counter, "Responses by class of status code.");
+    page.family("agimo_responses_total", MetricKind::Counter, "Responses by class of status code.");
     for (labels, counters) in routes {
         for (at, class) in CLASSES.iter().enumerate() {
             let count = counters.sum(|core| core.responses[at].get());
@@ -239,11 +239,11 @@ pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<RouteCounters>)]) {
     }
     page.family(
         "agimo_request_duration_seconds",
-        Kind::Histogram,
+        MetricKind::Histogram,
         "Time from a request's arrival to the end of its response, held time included.",
     );
     for (labels, counters) in routes {
-        let mut cores = counters.cores.iter().map(|core| core.durations.counted());
+        let mut cores = counters.cores.iter().map(|core| core.durations.snapshot());
         if let Some(mut all) = cores.next() {
             cores.for_each(|core| all.add(&core));
             page.histogram(labels, all.bounds, &all.counts, all.sum);
@@ -251,7 +251,7 @@ pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<RouteCounters>)]) {
     }
     page.family(
         "agimo_upstream_retries_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Requests sent to an endpoint again, by the reason.",
     );
     for (labels, counters) in routes {

@@ -1,4 +1,6 @@
-//! `agimo demo`: agimo itself with an application of its own, and its life told in words. It is no other proxy.
+//! `agimo demo`: runs the proxy with a sample application, and prints what happens to it.
+//!
+//! The demo is part of the released binary on purpose: the two commands of README.md need nothing else.
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
@@ -16,7 +18,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use crate::activation::event_log;
 use crate::activation::events::{EventBus, EventKind, LifecycleEvent};
 use crate::app::{self, AppSettings, Listeners};
-use crate::cli::Demo;
+use crate::cli::DemoOptions;
 use crate::config::{Config, parse, report};
 use crate::process::child::OUTPUT_TARGET;
 
@@ -25,7 +27,7 @@ pub mod application;
 /// Shows lifecycle events, the output of the application, and warnings: one line each on standard output.
 #[derive(Clone, Copy)]
 struct Timeline {
-    began: Instant,
+    started: Instant,
 }
 
 /// Collects the text of a log line.
@@ -33,33 +35,33 @@ struct Timeline {
 struct Message(String);
 
 const HOST: Ipv4Addr = Ipv4Addr::LOCALHOST;
-/// With the demo's own port taken too, any will do.
+/// The preferred admin port; if it is in use, the kernel chooses one.
 const ADMIN_PORT: u16 = 9090;
 
-/// Serves the demo until Ctrl-C.
-pub fn run(options: &Demo) -> anyhow::Result<()> {
+/// Runs the demo until Ctrl-C.
+pub fn run(options: &DemoOptions) -> anyhow::Result<()> {
     let config = config(options)?;
     let listeners = listen(options.port)?;
     print_introduction(options, &listeners)?;
-    let timeline = Timeline { began: Instant::now() };
+    let timeline = Timeline { started: Instant::now() };
     tracing_subscriber::registry().with(timeline.with_filter(LevelFilter::INFO)).init();
     let events = EventBus::default();
     timeline.follow(events.subscribe())?;
-    // A person at a terminal wants Ctrl-C to end it, not to wait for an open stream.
+    // Ctrl-C must end the demo at once, even with an open stream.
     let drain_timeout = Duration::from_millis(200);
     let settings =
         AppSettings { config, file: None, access_log: false, drain_timeout, cluster: None, events };
     app::run(settings, listeners)
 }
 
-/// Serves the demo's application; agimo starts it as a process of its own.
+/// Runs the sample application; agimo starts it as a child process.
 pub fn run_application(port: u16, sleep_after: Duration) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     Ok(runtime.block_on(application::run(port, sleep_after))?)
 }
 
-/// The demo is configured like anyone's service.
-fn config(options: &Demo) -> anyhow::Result<Config> {
+/// The configuration of the demo: one service of type `process`.
+fn config(options: &DemoOptions) -> anyhow::Result<Config> {
     let sleep_after = humantime::format_duration(options.sleep_after);
     let text = format!(
         "[[services]]\nhost = \"{HOST}\"\ntype = \"process\"\nname = \"application\"\n\
@@ -72,41 +74,41 @@ fn config(options: &Demo) -> anyhow::Result<Config> {
     })
 }
 
-/// The port that was asked for, or another if it is taken.
+/// Binds the requested port, or a free one if it is in use.
 fn listen(port: u16) -> anyhow::Result<Listeners> {
     let address = IpAddr::V4(HOST);
     for (port, admin_port) in [(port, ADMIN_PORT), (port, 0), (0, ADMIN_PORT)] {
         match Listeners::bind(address, port, admin_port, 1) {
-            Err(error) if is_taken(&error) => {}
+            Err(error) if is_in_use(&error) => {}
             bound => return bound,
         }
     }
     Listeners::bind(address, 0, 0, 1)
 }
 
-fn is_taken(error: &anyhow::Error) -> bool {
+fn is_in_use(error: &anyhow::Error) -> bool {
     error.downcast_ref::<std::io::Error>().is_some_and(|error| error.kind() == ErrorKind::AddrInUse)
 }
 
-fn print_introduction(options: &Demo, listeners: &Listeners) -> anyhow::Result<()> {
+fn print_introduction(options: &DemoOptions, listeners: &Listeners) -> anyhow::Result<()> {
     let proxy = listeners.proxy.first().map(|listener| listener.local_addr()).transpose()?;
     let port = proxy.map_or(options.port, |address| address.port());
     let admin = listeners.admin.local_addr()?;
     let mut text = String::from("\n");
     if options.port != 0 && port != options.port {
-        writeln!(text, "  Port {} is taken, so this is on {port}.\n", options.port)?;
+        writeln!(text, "  Port {} is in use, so the demo listens on port {port}.\n", options.port)?;
     }
     let sleep_after = humantime::format_duration(options.sleep_after);
     write!(
         text,
-        "  An application sleeps behind agimo. Open it, and it wakes:\n\n\
+        "  A sample application is asleep behind agimo. The first request starts it:\n\n\
          \x20   http://{HOST}:{port}/\n\n\
          \x20 or, from another terminal:\n\n\
          \x20   curl -w '%{{time_total}} s\\n' http://{HOST}:{port}/hello\n\
          \x20   curl -N http://{HOST}:{port}/events\n\
          \x20   curl 'http://{HOST}:{port}/slow?ms=2000'\n\
          \x20   curl -s http://{admin}/metrics | grep ^agimo_\n\n\
-         \x20 It falls asleep {sleep_after} after its last connection. Ctrl-C ends both.\n\n"
+         \x20 The application is stopped after {sleep_after} without an open connection. Ctrl-C ends both.\n\n"
     )?;
     let mut out = std::io::stdout().lock();
     out.write_all(text.as_bytes())?;
@@ -135,7 +137,7 @@ impl Timeline {
     }
 
     fn show(&self, text: &str) {
-        let at = self.began.elapsed().as_secs_f64();
+        let at = self.started.elapsed().as_secs_f64();
         // A closed terminal does not end the demo.
         let _ = writeln!(std::io::stdout().lock(), "{at:>9.3} s  {text}");
     }

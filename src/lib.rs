@@ -20,11 +20,11 @@ pub mod workload;
 
 // Edges: none imports another.
 pub mod admin;
+pub mod config_file;
 pub mod kubernetes;
 pub mod process;
 pub mod prometheus;
 pub mod proxy;
-pub mod reload;
 
 // Composition.
 pub mod app;

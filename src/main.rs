@@ -1,4 +1,4 @@
-//! The agimo program: parses the command line and calls the library. It holds no logic.
+//! The agimo program: parses the command line and calls the library.
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
@@ -8,10 +8,10 @@ use std::process::ExitCode;
 use agimo::activation::events::EventBus;
 use agimo::app::cluster::ClusterSettings;
 use agimo::app::{self, AppSettings, Listeners};
-use agimo::cli::{Cli, Command, Serve};
+use agimo::cli::{Cli, Command, ServeOptions};
 use agimo::config::{Config, keys, schema};
+use agimo::config_file::{self, LoadError, WatchedFile};
 use agimo::process::exec;
-use agimo::reload::{self, LoadError};
 use agimo::{demo, telemetry};
 use clap::{CommandFactory, Parser};
 
@@ -20,8 +20,8 @@ fn main() -> ExitCode {
     if let Some((first, program)) = arguments.split_first()
         && first == exec::SUBCOMMAND
     {
-        // Before the command line is read: a child's environment is not for agimo.
-        eprintln!("agimo: {}", exec::become_program(program));
+        // Before the command line is parsed: the environment of a child process does not configure agimo.
+        eprintln!("agimo: {}", exec::exec_program(program));
         return ExitCode::from(exec::NOT_STARTED);
     }
     let cli = Cli::parse();
@@ -53,8 +53,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn serve(options: Serve) -> anyhow::Result<()> {
-    let watched = reload::Watched::new(options.conf.clone());
+fn serve(options: ServeOptions) -> anyhow::Result<()> {
+    let file = WatchedFile::new(options.conf.clone());
     let config = load(&options.conf)?;
     telemetry::start_log(options.log.format, options.log.level);
     let cores = options.threads.unwrap_or_else(app::usable_cores);
@@ -62,7 +62,7 @@ fn serve(options: Serve) -> anyhow::Result<()> {
         Listeners::bind(options.bind, options.port, options.prometheus_exporter_port, cores)?;
     let settings = AppSettings {
         config,
-        file: Some(watched),
+        file: Some(file),
         access_log: options.access_log,
         drain_timeout: options.drain_timeout,
         cluster: Some(ClusterSettings {
@@ -82,20 +82,24 @@ fn check(file: &Path) -> anyhow::Result<()> {
     print(format!("{}: {} services, no problems\n", file.display(), config.services.len()))
 }
 
-/// Loads the configuration; its problems are shown with the lines they are in.
+/// Loads the configuration, and prints its problems with their lines of the file.
 fn load(file: &Path) -> anyhow::Result<Config> {
-    reload::load(file, std::io::stderr().is_terminal()).map_err(|error| match error {
-        LoadError::Invalid { found, lines, report } => {
+    config_file::load(file, std::io::stderr().is_terminal()).map_err(|error| match error {
+        LoadError::Invalid { count, lines, report } => {
             eprintln!("{report}");
-            let problems = if found == 1 { "problem" } else { "problems" };
-            let shown = if lines.len() < found { ", the first of them above" } else { "" };
-            anyhow::anyhow!("{found} {problems} in {}{shown}", file.display())
+            let problems = if count == 1 { "problem" } else { "problems" };
+            let rest = if lines.len() < count {
+                format!(", only the first {} are shown", lines.len())
+            } else {
+                String::new()
+            };
+            anyhow::anyhow!("{count} {problems} in {}{rest}", file.display())
         }
         unreadable @ LoadError::Unreadable { .. } => unreadable.into(),
     })
 }
 
-/// Standard output may be a pipe that has been closed, which is no panic.
+/// Unlike `print!`, returns an error instead of panicking when standard output is a closed pipe.
 fn print(text: impl AsRef<[u8]>) -> anyhow::Result<()> {
     Ok(std::io::stdout().write_all(text.as_ref())?)
 }

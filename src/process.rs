@@ -1,4 +1,4 @@
-//! Local processes as workloads: starts them, checks that they are ready, stops them. It sees no request.
+//! Local processes as workloads: starts them, checks their readiness, and stops them.
 
 use tokio::sync::watch;
 
@@ -16,48 +16,54 @@ pub mod ports;
 pub mod readiness;
 pub mod supervisor;
 
-/// The backend's handle on one workload; its `Supervisor` does the work.
-pub struct Processes {
-    orders: watch::Sender<Order>,
+/// The backend of one workload; its `Supervisor` runs the processes.
+pub struct ProcessBackend {
+    requests: watch::Sender<ScaleRequest>,
     status: watch::Receiver<BackendStatus>,
 }
 
-/// A wish for a number of replicas. Each is a wish of its own, even for the same number.
+/// The number of replicas that the workload should have.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Order {
+pub struct ScaleRequest {
+    /// Tells apart two requests for the same number of replicas.
     pub sequence: u64,
     pub replicas: u32,
+    /// Not at least, but exactly so many.
+    pub is_exact: bool,
 }
 
-/// A workload, and the supervisor whose `run` the caller must own as a task.
+/// The backend of a workload, and the supervisor whose `run` the caller must spawn as a task.
 pub fn new(
     config: ProcessConfig,
     ports: Ports,
     events: EventPublisher,
     shutdown: Shutdown,
-) -> (Processes, Supervisor) {
-    let (orders, orders_receiver) = watch::channel(Order::default());
+) -> (ProcessBackend, Supervisor) {
+    let (requests, requests_receiver) = watch::channel(ScaleRequest::default());
     let (status_sender, status) = watch::channel(BackendStatus::default());
     (
-        Processes { orders, status },
-        Supervisor::new(config, orders_receiver, status_sender, ports, events, shutdown),
+        ProcessBackend { requests, status },
+        Supervisor::new(config, requests_receiver, status_sender, ports, events, shutdown),
     )
 }
 
-// === impl Processes ===
+// === impl ProcessBackend ===
 
-impl Backend for Processes {
+impl Backend for ProcessBackend {
     fn status(&self) -> watch::Receiver<BackendStatus> {
         self.status.clone()
     }
 
     fn command(&self, command: ScaleCommand) {
-        let replicas = match command {
-            ScaleCommand::WakeToAtLeast(replicas) | ScaleCommand::SetReplicas(replicas) => replicas,
-            ScaleCommand::Sleep => 0,
-            // agimo alone scales processes: no external scaler is waited for.
+        let (replicas, is_exact) = match command {
+            ScaleCommand::WakeToAtLeast(replicas) => (replicas, false),
+            ScaleCommand::SetReplicas(replicas) => (replicas, true),
+            ScaleCommand::Sleep => (0, true),
+            // agimo alone scales processes: there is no external scaler to wait for.
             ScaleCommand::ExpectReady | ScaleCommand::CancelWake => return,
         };
-        self.orders.send_modify(|order| *order = Order { sequence: order.sequence + 1, replicas });
+        self.requests.send_modify(|request| {
+            *request = ScaleRequest { sequence: request.sequence + 1, replicas, is_exact };
+        });
     }
 }

@@ -21,16 +21,16 @@ use crate::net::dns::Resolver;
 use crate::ownership::ScaleFacts;
 use crate::workload::WorkloadId;
 
-use self::answer::Sample;
-use self::api::{Api, QueryError};
+use self::api::{QueryApi, QueryError};
+use self::response::Sample;
 
-pub mod answer;
 pub mod api;
+pub mod response;
 
 /// Prometheus as a source of readiness; clones share what is known.
 #[derive(Clone)]
 pub struct Prometheus {
-    api: Arc<Api>,
+    api: Arc<QueryApi>,
     resolver: Resolver,
     workloads: Arc<Mutex<Vec<Arc<PolledWorkload>>>>,
     /// A request waits for a workload.
@@ -67,7 +67,7 @@ impl Prometheus {
     /// When the address is not an http or https URL.
     pub fn new(address: &str, resolver: Resolver) -> Result<Self, QueryError> {
         Ok(Self {
-            api: Arc::new(Api::new(address, resolver.clone())?),
+            api: Arc::new(QueryApi::new(address, resolver.clone())?),
             resolver,
             workloads: Arc::default(),
             requested: Arc::default(),
@@ -119,7 +119,7 @@ impl Prometheus {
             if !workloads.is_empty() {
                 let ids: Vec<WorkloadId> =
                     workloads.iter().map(|workload| workload.spec.borrow().id.clone()).collect();
-                let outcome = self.api.ask(&query(&ids)).await;
+                let outcome = self.api.query(&query(&ids)).await;
                 log(&outcome, &mut last_error);
                 for workload in &workloads {
                     self.publish(workload, &outcome).await;
@@ -146,7 +146,7 @@ impl Prometheus {
         let (sources, not_ready) = match outcome {
             // The endpoints that were ready last are kept: warm requests go on.
             Err(error) => (before, Some(reason(Cause::Unknown, error.to_string()))),
-            Ok(samples) => match answer::ready(samples, &spec.id) {
+            Ok(samples) => match response::ready_replicas(samples, &spec.id) {
                 Some(1..) => (self.sources(&spec).await, None),
                 Some(_) => (BTreeMap::new(), None),
                 None => (BTreeMap::new(), Some(missing(&spec.id))),
@@ -230,7 +230,7 @@ fn query(workloads: &[WorkloadId]) -> String {
         let of = |kind| format!("kube_{kind}_status_replicas_ready{{{label}=~\"{namespaces}\"}}");
         format!("{} or {}", of("deployment"), of("statefulset"))
     };
-    format!("{} or {}", select(answer::NAMESPACE), select(answer::EXPORTED_NAMESPACE))
+    format!("{} or {}", select(response::NAMESPACE), select(response::EXPORTED_NAMESPACE))
 }
 
 /// Logs what is new.

@@ -1,4 +1,4 @@
-//! How agimo reports on itself: the log, and the Prometheus text format. It counts nothing.
+//! The log, and the Prometheus text format of the metrics page.
 
 use std::fmt::Write as _;
 use std::io::IsTerminal as _;
@@ -11,7 +11,7 @@ use tracing_subscriber::util::SubscriberInitExt as _;
 pub mod counters;
 pub mod process;
 
-/// The form of the log.
+/// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
     Text,
@@ -20,16 +20,16 @@ pub enum LogFormat {
 
 /// A page of metrics in the Prometheus text exposition format, version 0.0.4.
 ///
-/// Families are written one after the other, each with all its samples.
+/// Metric families are written one after the other, each with all of its samples.
 #[derive(Debug, Default)]
 pub struct Exposition {
     page: String,
     family: String,
 }
 
-/// Kinds of metric families.
+/// The type of a metric family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     Counter,
     Gauge,
     Histogram,
@@ -39,10 +39,10 @@ pub enum Kind {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels(String);
 
-/// The media type of an `Exposition`.
+/// The media type of a metrics page.
 pub const EXPOSITION_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// Starts the log on standard error: text on a terminal, JSON otherwise, unless `format` says.
+/// Starts the log on standard error. Without a `format` it is text on a terminal and JSON otherwise.
 pub fn start_log(format: Option<LogFormat>, level: LevelFilter) {
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
@@ -52,15 +52,15 @@ pub fn start_log(format: Option<LogFormat>, level: LevelFilter) {
     }
 }
 
-/// agimo speaks at `level`; its libraries only of what is wrong, unless everything is wanted. The Kubernetes
-/// client would repeat at each try what agimo says once, with its cure.
+/// agimo logs at `level`, its libraries only warnings and errors, unless the level is `trace`. Warnings of the Kubernetes
+/// client are left out: it repeats at each retry what agimo logs once.
 fn filter(level: LevelFilter) -> Targets {
     let (libraries, client) = match level {
         LevelFilter::TRACE => (level, level),
         level => (level.min(LevelFilter::WARN), level.min(LevelFilter::ERROR)),
     };
     let clients = ["kube_client", "kube_runtime"].map(|target| (target, client));
-    // What is agimo's, requests, and what processes print.
+    // agimo itself, the access log, and the output of processes.
     let own = ["agimo", "access", "output"].map(|target| (target, level));
     Targets::new().with_default(libraries).with_targets(clients).with_targets(own)
 }
@@ -68,12 +68,12 @@ fn filter(level: LevelFilter) -> Targets {
 // === impl Exposition ===
 
 impl Exposition {
-    /// Begins a family; the samples that follow belong to it.
-    pub fn family(&mut self, name: &str, kind: Kind, help: &str) {
+    /// Starts a metric family; the samples that follow belong to it.
+    pub fn family(&mut self, name: &str, kind: MetricKind, help: &str) {
         let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         self.family = name.to_owned();
         let _ = writeln!(self.page, "# HELP {name} {help}\n# TYPE {name} {kind}");
@@ -83,16 +83,16 @@ impl Exposition {
         self.line("", &labels.0, value);
     }
 
-    /// A histogram's samples. `counts` has one more entry than `bounds`, for what lies beyond. One that
-    /// has counted nothing is left out: with thousands of services they would be most of the page.
+    /// The samples of a histogram. `counts` has one more entry than `bounds`, for values above the last bound. An empty
+    /// histogram is left out: with thousands of services, empty histograms would be most of the page.
     pub fn histogram(&mut self, labels: &Labels, bounds: &[f64], counts: &[u64], sum: f64) {
         if counts.iter().all(|count| *count == 0) {
             return;
         }
         let mut total = 0;
-        for (at, count) in counts.iter().enumerate() {
+        for (index, count) in counts.iter().enumerate() {
             total += count;
-            let bound = bounds.get(at).map_or_else(|| "+Inf".to_owned(), f64::to_string);
+            let bound = bounds.get(index).map_or_else(|| "+Inf".to_owned(), f64::to_string);
             self.line("_bucket", &labels.clone().with("le", &bound).0, total);
         }
         self.line("_sum", &labels.0, sum);
@@ -141,7 +141,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn libraries_are_heard_only_when_something_is_wrong() {
+    fn libraries_log_only_warnings_and_errors() {
         use tracing::Level;
         let info = filter(LevelFilter::INFO);
         assert!(info.would_enable("agimo::activation", &Level::INFO));
@@ -157,12 +157,12 @@ mod tests {
     }
 
     #[test]
-    fn a_page_reads_as_prometheus_wants_it() {
+    fn a_page_is_in_the_prometheus_text_format() {
         let mut page = Exposition::default();
         let labels = Labels::default().with("host", "a\"b\\c\nd");
-        page.family("x_total", Kind::Counter, "Things.");
+        page.family("x_total", MetricKind::Counter, "Things.");
         page.sample(&labels, 3);
-        page.family("y_seconds", Kind::Histogram, "Time.");
+        page.family("y_seconds", MetricKind::Histogram, "Time.");
         page.histogram(&Labels::default(), &[0.1, 1.0], &[1, 2, 3], 4.5);
         let expected = "# HELP x_total Things.\n# TYPE x_total counter\nx_total{host=\"a\\\"b\\\\c\\nd\"} 3\n\
             # HELP y_seconds Time.\n# TYPE y_seconds histogram\ny_seconds_bucket{le=\"0.1\"} 1\n\

@@ -5,7 +5,7 @@
 
 use agimo::config::{parse, report};
 use agimo::http::http1::head::{Limits, RequestHead, ResponseHead};
-use agimo::prometheus::answer;
+use agimo::prometheus::response;
 use agimo::workload::{WorkloadId, WorkloadKind};
 
 /// Small enough for a fuzzer to reach every limit.
@@ -61,10 +61,10 @@ pub fn head(data: &[u8]) {
 /// An answer of Prometheus is read, or refused with an error text. A value that is not a number or negative means that no
 /// replica is ready.
 pub fn prometheus(data: &[u8]) {
-    match answer::read(data) {
+    match response::parse(data) {
         Err(error) => assert!(!error.to_string().is_empty(), "refused without a reason"),
         Ok(samples) => {
-            let ready = answer::ready(&samples, &deployment());
+            let ready = response::ready_replicas(&samples, &deployment());
             let reported = samples.iter().map(|sample| sample.value).fold(0.0, f64::max);
             assert!(
                 ready.is_none_or(|ready| f64::from(ready) <= reported),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use crate::telemetry::counters::Histogram;
-use crate::telemetry::{Exposition, Kind, Labels};
+use crate::telemetry::{Exposition, Labels, MetricKind};
 
 /// The cold starts of one route: the wakes that its requests caused, and its held requests.
 #[derive(Debug)]
@@ -72,7 +72,7 @@ impl ColdStartMetrics {
 pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<ColdStartMetrics>)]) {
     page.family(
         "agimo_wakes_total",
-        Kind::Counter,
+        MetricKind::Counter,
         "Wakes that requests of this service caused, by result.",
     );
     for (labels, cold) in routes {
@@ -82,7 +82,7 @@ pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<ColdStartMetrics>)]
     }
     page.family(
         "agimo_cold_start_seconds",
-        Kind::Histogram,
+        MetricKind::Histogram,
         "Cold starts by phase: wake request to started and to ready, connecting, and in total.",
     );
     for (labels, cold) in routes {
@@ -93,7 +93,7 @@ pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<ColdStartMetrics>)]
             ("total", &cold.total),
         ];
         for (phase, histogram) in phases {
-            let counted = histogram.counted();
+            let counted = histogram.snapshot();
             page.histogram(
                 &labels.clone().with("phase", phase),
                 counted.bounds,

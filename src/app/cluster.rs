@@ -7,7 +7,7 @@ use anyhow::{Context, anyhow};
 use tracing::{info, warn};
 
 use crate::catalog::backends::BackendFactory;
-use crate::cli::Readiness;
+use crate::cli::ReadinessSource;
 use crate::config::{Config, WorkloadConfig};
 use crate::kubernetes::Cluster;
 use crate::kubernetes::client::{self, Source};
@@ -18,7 +18,7 @@ use crate::prometheus::Prometheus;
 /// What the command line says about the cluster.
 #[derive(Clone, Debug)]
 pub struct ClusterSettings {
-    pub readiness: Readiness,
+    pub readiness: ReadinessSource,
     pub prometheus_address: Option<String>,
     pub kube_context: Option<String>,
     /// Empty means all.
@@ -47,7 +47,7 @@ pub async fn choose(
         .iter()
         .any(|service| matches!(service.workload, WorkloadConfig::Kubernetes(_)));
     let resolver = Resolver::default();
-    if settings.readiness != Readiness::Prometheus {
+    if settings.readiness != ReadinessSource::Prometheus {
         match client::find(settings.kube_context.as_deref(), resolver.clone()).await {
             Ok(Some((client, source))) => {
                 if is_needed {
@@ -59,14 +59,14 @@ pub async fn choose(
                     client, resolver, namespaces, peers,
                 )));
             }
-            Ok(None) if settings.readiness == Readiness::Kubernetes => {
+            Ok(None) if settings.readiness == ReadinessSource::Kubernetes => {
                 return Err(anyhow!(
                     "--readiness kubernetes needs a cluster, and none is found: set KUBECONFIG or --kube-context, \
                      or run agimo in a pod with a service account"
                 ));
             }
             Ok(None) => {}
-            Err(error) if is_needed || settings.readiness == Readiness::Kubernetes => {
+            Err(error) if is_needed || settings.readiness == ReadinessSource::Kubernetes => {
                 return Err(error.into());
             }
             Err(error) => warn!("{error}; no service needs it now"),
@@ -80,7 +80,7 @@ pub async fn choose(
             let prometheus = Prometheus::new(&address, resolver).context("--prometheus-address")?;
             Ok(ReadinessBackend::Prometheus(prometheus))
         }
-        None if settings.readiness == Readiness::Prometheus => {
+        None if settings.readiness == ReadinessSource::Prometheus => {
             Err(anyhow!("--readiness prometheus needs --prometheus-address http://prometheus:9090"))
         }
         None => Ok(ReadinessBackend::Neither),

@@ -1,20 +1,20 @@
-//! The checked configuration as the admin port shows it: every default filled in, every secret masked. It can be read
-//! back as a configuration, and decides nothing.
+//! The configuration as `/config` on the admin port shows it: every default filled in, every secret masked. The output
+//! is a valid configuration again.
 
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
 use super::{
-    ClientLimits, Config, KubernetesConfig, ProcessConfig, Readiness, ServiceConfig, ServicePort,
-    WorkloadConfig,
+    ClientLimits, Config, KubernetesConfig, ProcessConfig, ReadinessCheck, ServiceConfig,
+    ServicePort, WorkloadConfig,
 };
 
 // === impl Config ===
 
 impl Config {
-    /// Every value under the key that sets it. Sizes are in bytes, durations as they would be written, the values of
-    /// environment variables `***`.
+    /// Every value under the key that sets it: sizes in bytes, durations as in the file, the values of environment
+    /// variables as `***`.
     pub fn effective(&self) -> Value {
         let Self { max_held_total, trusted_proxies, client, services } = self;
         let ClientLimits { max_head, max_uri, max_headers, head_timeout, keep_alive_timeout } =
@@ -84,8 +84,8 @@ fn process(config: &ProcessConfig) -> Map<String, Value> {
         shown.insert("port".to_owned(), json!(port));
     }
     let readiness = match &config.readiness {
-        Readiness::Tcp => "tcp",
-        Readiness::Http(path) => path,
+        ReadinessCheck::Tcp => "tcp",
+        ReadinessCheck::Http(path) => path,
     };
     shown.insert("readiness".to_owned(), json!(readiness));
     shown.insert("start_timeout".to_owned(), duration(config.start_timeout));
@@ -108,7 +108,7 @@ mod tests {
     use crate::config::parse::parse;
     use proptest::prelude::*;
 
-    /// What `effective` shows as a configuration file: JSON's strings, numbers and arrays are TOML's too.
+    /// The output of `effective` as a configuration file. Its JSON strings, numbers and arrays are valid TOML.
     fn as_toml(shown: &Value) -> String {
         let lines = |table: &Value| -> String {
             let keys =
@@ -149,7 +149,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn what_is_shown_reads_back_as_the_same(
+        fn the_output_parses_to_the_same_configuration(
             top in "(timeout = '[1-9][0-9]{0,2}(ms|s|m)'\n)?(max_body = '[1-9]MB'\n)?(idle_timeout = '1h 5s'\n)?",
             networks in prop::collection::vec(any::<[u8; 4]>().prop_map(|[a, b, c, d]| format!("{a}.{b}.{c}.{d}/{}", a % 33)), 0..3),
             labels in prop::collection::vec("[a-z][a-z0-9]{0,5}", 1..4),

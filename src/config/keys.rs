@@ -1,5 +1,5 @@
-//! What may stand in a configuration file: one table of every key, from which the checks, the JSON Schema and
-//! `docs/configuration.md` are made. It reads no file and holds no value of a configuration.
+//! The keys of a configuration file: one table of every key. Parsing, the JSON Schema and `docs/configuration.md` are
+//! derived from it.
 
 use super::KubernetesKind;
 
@@ -10,29 +10,29 @@ mod suggest;
 
 use table::TABLE;
 
-/// One key, wherever it may stand.
+/// One key of the configuration file.
 #[derive(Debug)]
 pub struct Key {
     pub name: &'static str,
     pub place: Place,
-    pub kind: Kind,
-    pub fallback: Fallback,
-    /// For the manual and the schema: what it does and what happens beyond it.
-    pub meaning: &'static str,
-    /// A line of TOML as it would stand in a file.
+    pub kind: ValueKind,
+    pub default: KeyDefault,
+    /// For the manual and the schema: what the key does, and what happens when its limit is exceeded.
+    pub description: &'static str,
+    /// One line of TOML that sets the key.
     pub example: &'static str,
 }
 
-/// Where a key may stand.
+/// Where a key is allowed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// For the whole file only.
+    /// At the top of the file only.
     Top,
-    /// In every service; at the top it is the default of all services.
+    /// In every service, and at the top of the file as the default for all services.
     TopAndServices,
-    /// In services of `type = "deployment"` and `"statefulset"`; at the top the default of them all.
+    /// In services of `type = "deployment"` and `"statefulset"`, and at the top of the file as their default.
     TopAndKubernetes,
-    /// In services of `type = "process"`; at the top it is the default of them all.
+    /// In services of `type = "process"`, and at the top of the file as their default.
     TopAndProcesses,
     /// In every service.
     Services,
@@ -42,15 +42,15 @@ pub enum Place {
     Processes,
 }
 
-/// What a key's value must be. Ranges include both ends.
+/// The type and range of a key's value. Ranges include both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// `"1m30s"`; `"off"` and zero only where allowed.
+pub enum ValueKind {
+    /// A string such as `"1m30s"`. `off` and `zero` tell whether `"off"` and a zero duration are allowed.
     Duration {
         off: bool,
         zero: bool,
     },
-    /// Bytes, as a number or as `"64KiB"`; `"off"` only where allowed.
+    /// A number of bytes, or a string such as `"64KiB"`. `off` tells whether `"off"` is allowed.
     Size {
         least: u64,
         most: u64,
@@ -60,51 +60,51 @@ pub enum Kind {
         least: u64,
         most: u64,
     },
-    /// CIDR networks and single addresses.
+    /// An array of networks in CIDR notation and of single addresses.
     Networks,
     Host,
     PathPrefix,
     /// One of [`TYPES`].
     Type,
-    /// One of these words.
+    /// One of these strings.
     OneOf(&'static [&'static str]),
-    /// A port of a Service: its number, or its name (RFC 6335 section 5.1).
+    /// A port of a Kubernetes Service, by number or by name (RFC 6335 section 5.1).
     ServicePort,
     /// A Kubernetes name of one label (RFC 1123 section 2.1), at most 63 characters.
     DnsLabel,
     /// A Kubernetes name of several labels, at most 253 characters.
     DnsName,
-    /// Text that is shown: no control characters.
+    /// A string without control characters.
     Text,
-    Folder,
-    /// Program and arguments.
+    Directory,
+    /// A program and its arguments.
     Command,
     /// A table of strings.
     Environment,
     /// `"tcp"` or an HTTP path.
-    Readiness,
+    ReadinessCheck,
 }
 
-/// What holds where a key is absent.
+/// What applies when a key is not set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Fallback {
-    /// Its absence is an error.
+pub enum KeyDefault {
+    /// The key must be set.
     Required,
-    /// No value; these words say what happens instead.
-    Absent(&'static str),
-    /// A value as it would be written; also valid JSON.
+    /// There is no default value; the text says what happens instead.
+    Described(&'static str),
+    /// The default value, in a form that is both TOML and JSON.
     Value(&'static str),
 }
 
-/// Which table of the file is being read.
+/// A table of the file in which a key may stand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Scope {
+pub enum TableScope {
     Top,
-    /// `None` where its `type` is missing or unknown: then the keys of every type are taken.
+    /// A `[[services]]` table. `None` while its `type` is missing or unknown: the keys of every type are then allowed.
     Service(Option<ServiceType>),
 }
 
-/// What the `type` key says.
+/// The meaning of a service's `type`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ServiceType {
     Kubernetes(KubernetesKind),
@@ -120,57 +120,60 @@ pub const TYPES: &[(&str, ServiceType)] = &[
     ("process", ServiceType::Process),
 ];
 
-/// The key of this name that may stand in `scope`.
-pub fn find(name: &str, scope: Scope) -> Option<&'static Key> {
-    // From the end: while the type is unknown, `name` has the freer meaning of a process.
+/// The key with this name that is allowed in `scope`.
+pub fn find(name: &str, scope: TableScope) -> Option<&'static Key> {
+    // From the end: while the type is unknown, `name` is read by the less strict rule for processes.
     TABLE.iter().rev().find(|key| key.name == name && key.place.allows(scope))
 }
 
-/// What to write instead of a name that may not stand in `scope`: a sentence that begins in lower case.
-pub fn cure_of_unknown(name: &str, scope: Scope) -> String {
+/// What to write instead of a key that is unknown or not allowed in `scope`: a clause that begins in lower case.
+pub fn fix_for_unknown_key(name: &str, scope: TableScope) -> String {
     if let Some(misplaced) = TABLE.iter().find(|key| key.name == name) {
         return match misplaced.place {
             Place::Top | Place::TopAndServices => {
-                format!("`{name}` is for the whole file: write it above the first [[services]]")
+                format!("`{name}` applies to the whole file: write it above the first [[services]]")
             }
-            _ if scope == Scope::Top => {
+            _ if scope == TableScope::Top => {
                 format!("`{name}` belongs to a service: write it below a [[services]] line")
             }
             Place::Kubernetes | Place::TopAndKubernetes => {
-                format!("`{name}` is for type = \"deployment\" and \"statefulset\": remove it")
+                format!("`{name}` is only for type = \"deployment\" and \"statefulset\": remove it")
             }
-            _ => format!("`{name}` is for type = \"process\": remove it"),
+            _ => format!("`{name}` is only for type = \"process\": remove it"),
         };
     }
-    let here = || TABLE.iter().filter(|key| key.place.allows(scope)).map(|key| key.name);
-    let services = (scope == Scope::Top).then_some("services");
-    // The first of equals wins, so those that may stand here come first.
-    let candidates = here().chain(services).chain(TABLE.iter().map(|key| key.name));
+    let allowed_here = || TABLE.iter().filter(|key| key.place.allows(scope)).map(|key| key.name);
+    let services = (scope == TableScope::Top).then_some("services");
+    // The first of equally close names wins, so the names that are allowed here come first.
+    let candidates = allowed_here().chain(services).chain(TABLE.iter().map(|key| key.name));
     match suggest::nearest(name, candidates) {
         Some("services") => "did you mean [[services]]?".to_owned(),
         Some(nearest) if find(nearest, scope).is_some() => format!("did you mean `{nearest}`?"),
-        Some(elsewhere) => {
-            format!("did you mean `{elsewhere}`? {}", cure_of_unknown(elsewhere, scope))
+        Some(misplaced) => {
+            format!("did you mean `{misplaced}`? {}", fix_for_unknown_key(misplaced, scope))
         }
-        None => format!("remove it; {} takes {}", scope.words(), listed(here())),
+        None => {
+            let keys = comma_separated(allowed_here());
+            format!("remove it; the keys {} are {keys}", scope.description())
+        }
     }
 }
 
 /// What to write instead of an unknown `type`.
-pub fn cure_of_type(written: &str) -> String {
+pub fn fix_for_unknown_type(written: &str) -> String {
     let spellings = || TYPES.iter().map(|(spelling, _)| *spelling);
     match suggest::nearest(written, spellings()) {
         Some(nearest) => format!("write type = \"{nearest}\""),
-        None => format!("write one of {}", listed(spellings())),
+        None => format!("write one of {}", comma_separated(spellings())),
     }
 }
 
-/// `docs/configuration.md`.
+/// The text of `docs/configuration.md`.
 pub fn markdown() -> String {
     manual::write()
 }
 
-fn listed(names: impl Iterator<Item = &'static str>) -> String {
+fn comma_separated(names: impl Iterator<Item = &'static str>) -> String {
     let mut names: Vec<&str> = names.collect();
     names.dedup();
     names.join(", ")
@@ -179,31 +182,32 @@ fn listed(names: impl Iterator<Item = &'static str>) -> String {
 // === impl Place ===
 
 impl Place {
-    /// Whether a key of this place may stand in `scope`.
-    pub fn allows(self, scope: Scope) -> bool {
+    /// Whether a key with this place is allowed in `scope`.
+    pub fn allows(self, scope: TableScope) -> bool {
         match (self, scope) {
-            (Self::Top, scope) => scope == Scope::Top,
-            (Self::TopAndServices | Self::TopAndKubernetes | Self::TopAndProcesses, Scope::Top) => {
-                true
-            }
-            (_, Scope::Top) => false,
+            (Self::Top, scope) => scope == TableScope::Top,
+            (
+                Self::TopAndServices | Self::TopAndKubernetes | Self::TopAndProcesses,
+                TableScope::Top,
+            ) => true,
+            (_, TableScope::Top) => false,
             (Self::TopAndServices | Self::Services, _) => true,
-            (Self::TopAndKubernetes | Self::Kubernetes, Scope::Service(found)) => {
+            (Self::TopAndKubernetes | Self::Kubernetes, TableScope::Service(found)) => {
                 found != Some(ServiceType::Process)
             }
-            (Self::TopAndProcesses | Self::Processes, Scope::Service(found)) => {
+            (Self::TopAndProcesses | Self::Processes, TableScope::Service(found)) => {
                 matches!(found, None | Some(ServiceType::Process))
             }
         }
     }
 }
 
-// === impl Kind ===
+// === impl ValueKind ===
 
-impl Kind {
-    /// What to write, in words: stands after "must be".
-    pub fn words(self) -> String {
-        let or_off = |words: &str, off| format!("{words}{}", if off { " or \"off\"" } else { "" });
+impl ValueKind {
+    /// A description of the accepted values; completes "must be ...".
+    pub fn description(self) -> String {
+        let or_off = |text: &str, off| format!("{text}{}", if off { " or \"off\"" } else { "" });
         match self {
             Self::Duration { off, .. } => {
                 or_off("a duration such as \"5s\", \"500ms\" or \"1m30s\"", off)
@@ -215,10 +219,13 @@ impl Kind {
                 "a host name, a wildcard such as \"*.example.com\", or an address".to_owned()
             }
             Self::PathPrefix => "a path that begins with \"/\"".to_owned(),
-            Self::Type => format!("one of {}", listed(TYPES.iter().map(|(spelling, _)| *spelling))),
-            Self::OneOf(words) => {
-                let words: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
-                words.join(" or ")
+            Self::Type => {
+                format!("one of {}", comma_separated(TYPES.iter().map(|(spelling, _)| *spelling)))
+            }
+            Self::OneOf(allowed) => {
+                let quoted: Vec<String> =
+                    allowed.iter().map(|word| format!("\"{word}\"")).collect();
+                quoted.join(" or ")
             }
             Self::ServicePort => "a number from 1 to 65535, or the port's name".to_owned(),
             Self::DnsLabel => {
@@ -227,22 +234,22 @@ impl Kind {
             Self::DnsName => {
                 "a name of at most 253 letters, digits, \"-\" and \".\" in lower case".to_owned()
             }
-            Self::Text => "a text".to_owned(),
-            Self::Folder => "the path of a folder".to_owned(),
+            Self::Text => "a string".to_owned(),
+            Self::Directory => "the path of a directory".to_owned(),
             Self::Command => "an array of strings: the program and its arguments".to_owned(),
             Self::Environment => "a table of strings".to_owned(),
-            Self::Readiness => "\"tcp\" or a path that begins with \"/\"".to_owned(),
+            Self::ReadinessCheck => "\"tcp\" or a path that begins with \"/\"".to_owned(),
         }
     }
 }
 
-// === impl Scope ===
+// === impl TableScope ===
 
-impl Scope {
-    fn words(self) -> &'static str {
+impl TableScope {
+    fn description(self) -> &'static str {
         match self {
-            Self::Top => "the top of the file",
-            Self::Service(_) => "this service",
+            Self::Top => "at the top of the file",
+            Self::Service(_) => "of this service",
         }
     }
 }
@@ -251,13 +258,13 @@ impl Scope {
 mod tests {
     use super::*;
 
-    const PROCESS: Scope = Scope::Service(Some(ServiceType::Process));
-    const KUBERNETES: Scope =
-        Scope::Service(Some(ServiceType::Kubernetes(KubernetesKind::Deployment)));
+    const PROCESS: TableScope = TableScope::Service(Some(ServiceType::Process));
+    const KUBERNETES: TableScope =
+        TableScope::Service(Some(ServiceType::Kubernetes(KubernetesKind::Deployment)));
 
     #[test]
-    fn a_name_has_one_key_in_every_scope() {
-        for scope in [Scope::Top, PROCESS, KUBERNETES] {
+    fn key_names_are_unique_in_every_scope() {
+        for scope in [TableScope::Top, PROCESS, KUBERNETES] {
             let mut names: Vec<_> =
                 TABLE.iter().filter(|key| key.place.allows(scope)).map(|key| key.name).collect();
             let all = names.len();
@@ -269,31 +276,34 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_json_and_examples_name_their_key() {
+    fn default_values_are_json_and_examples_set_their_key() {
         for key in TABLE {
-            if let Fallback::Value(value) = key.fallback {
+            if let KeyDefault::Value(value) = key.default {
                 assert!(serde_json::from_str::<serde_json::Value>(value).is_ok(), "{}", key.name);
             }
             assert!(key.example.starts_with(key.name), "{}", key.example);
-            assert!(key.meaning.ends_with('.'), "{}", key.meaning);
+            assert!(key.description.ends_with('.'), "{}", key.description);
         }
     }
 
     #[test]
-    fn unknown_keys_have_a_cure() {
-        assert_eq!(cure_of_unknown("hots", PROCESS), "did you mean `host`?");
-        assert_eq!(cure_of_unknown("sleep-after", Scope::Top), "did you mean `sleep_after`?");
-        assert_eq!(cure_of_unknown("service", Scope::Top), "did you mean [[services]]?");
-        assert!(cure_of_unknown("max_head", PROCESS).contains("above the first [[services]]"));
-        assert!(cure_of_unknown("host", Scope::Top).contains("below a [[services]]"));
-        assert!(cure_of_unknown("command", KUBERNETES).contains("type = \"process\""));
-        assert!(cure_of_unknown("namespace", PROCESS).contains("type = \"deployment\""));
-        assert!(cure_of_unknown("max_heads", PROCESS).contains("above the first"));
-        assert!(
-            cure_of_unknown("colour", Scope::Top)
-                .starts_with("remove it; the top of the file takes max_")
+    fn unknown_keys_have_a_fix() {
+        assert_eq!(fix_for_unknown_key("hots", PROCESS), "did you mean `host`?");
+        assert_eq!(
+            fix_for_unknown_key("sleep-after", TableScope::Top),
+            "did you mean `sleep_after`?"
         );
-        assert_eq!(cure_of_type("Deploymnet"), "write type = \"deployment\"");
-        assert!(cure_of_type("lambda").starts_with("write one of deployment, deploy,"));
+        assert_eq!(fix_for_unknown_key("service", TableScope::Top), "did you mean [[services]]?");
+        assert!(fix_for_unknown_key("max_head", PROCESS).contains("above the first [[services]]"));
+        assert!(fix_for_unknown_key("host", TableScope::Top).contains("below a [[services]]"));
+        assert!(fix_for_unknown_key("command", KUBERNETES).contains("type = \"process\""));
+        assert!(fix_for_unknown_key("namespace", PROCESS).contains("type = \"deployment\""));
+        assert!(fix_for_unknown_key("max_heads", PROCESS).contains("above the first"));
+        assert!(
+            fix_for_unknown_key("colour", TableScope::Top)
+                .starts_with("remove it; the keys at the top of the file are max_")
+        );
+        assert_eq!(fix_for_unknown_type("Deploymnet"), "write type = \"deployment\"");
+        assert!(fix_for_unknown_type("lambda").starts_with("write one of deployment, deploy,"));
     }
 }

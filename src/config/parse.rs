@@ -1,12 +1,11 @@
-//! From the text of a configuration file to a checked configuration, or to everything that is wrong with it at once. It
-//! opens no file, resolves no name and starts nothing.
+//! Parses the text of a configuration file into a checked configuration, or into all of its problems at once.
 
 use std::collections::HashMap;
 use std::ops::Range;
 
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::keys::Scope;
+use super::keys::TableScope;
 use super::report::{Problem, line_column};
 use super::{ClientLimits, Config, ServiceConfig, WorkloadConfig};
 use section::{Layers, Section};
@@ -19,19 +18,19 @@ mod syntax;
 mod tests;
 mod value;
 
-/// What only one service may have, and where it was first seen.
+/// Values that only one service may have, with the place where each was first seen.
 #[derive(Default)]
-struct Taken {
-    /// By host and path prefix.
+struct UniqueValues {
+    /// Host and path prefix.
     routes: HashMap<(String, String), Range<usize>>,
     /// Fixed ports of local processes.
     ports: HashMap<u16, Range<usize>>,
 }
 
-/// Reads a configuration.
+/// Parses a configuration.
 ///
 /// # Errors
-/// Every problem, in the order of the file; never none.
+/// Every problem, in the order of the file; at least one.
 pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     let (document, errors) = DeTable::parse_recoverable(text);
     let mut problems = Vec::new();
@@ -42,14 +41,14 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
     problems.sort_by_key(|problem| problem.span.start);
     match config {
         Some(config) if problems.is_empty() => Ok(config),
-        _ if problems.is_empty() => Err(vec![incomplete()]),
+        _ if problems.is_empty() => Err(vec![incomplete_configuration()]),
         _ => Err(problems),
     }
 }
 
 fn config(text: &str, document: &DeTable<'_>, problems: &mut Vec<Problem>) -> Option<Config> {
     let defaults = Section::defaults();
-    let top = Section::read(document, 0..0, Scope::Top, problems);
+    let top = Section::read(document, 0..0, TableScope::Top, problems);
     let layers = Layers { own: &top, outer: None, defaults: &defaults };
     let client = client_limits(&layers, problems);
     let services = services(text, document, &top, &defaults, problems);
@@ -74,11 +73,11 @@ fn client_limits(layers: &Layers<'_>, problems: &mut Vec<Problem>) -> Option<Cli
         problems.push(Problem {
             span: uri.clone().or(head.clone()).unwrap_or_default(),
             message: format!(
-                "`max_uri` ({} bytes) is not smaller than `max_head` ({} bytes), which holds it",
+                "`max_uri` ({} bytes) is not smaller than `max_head` ({} bytes), which includes it",
                 limits.max_uri, limits.max_head
             ),
             help: format!("write max_uri = {} or a larger `max_head`", limits.max_head / 2),
-            related: uri.and(head).map(|head| (head, "the head".to_owned())),
+            related: uri.and(head).map(|head| (head, "`max_head` is set here".to_owned())),
         });
     }
     Some(limits)
@@ -91,7 +90,7 @@ fn services(
     defaults: &Section,
     problems: &mut Vec<Problem>,
 ) -> Option<Vec<ServiceConfig>> {
-    let mut taken = Taken::default();
+    let mut unique = UniqueValues::default();
     let mut services = Vec::new();
     for element in service_tables(document, problems)? {
         let DeValue::Table(table) = element.get_ref() else {
@@ -106,20 +105,21 @@ fn services(
             });
             continue;
         };
-        let read = service::read(table, element.span(), top, defaults, problems);
-        problems.extend(taken.route(text, &read));
-        problems.extend(taken.port(text, &read));
-        services.push(read.config);
+        let parsed = service::parse(table, element.span(), top, defaults, problems);
+        problems.extend(unique.check_route(text, &parsed));
+        problems.extend(unique.check_port(text, &parsed));
+        services.push(parsed.config);
     }
     services.into_iter().collect()
 }
 
-/// The elements of `services`, of which there must be one.
+/// The elements of `services`; there must be at least one.
 fn service_tables<'a, 'i>(
     document: &'a DeTable<'i>,
     problems: &mut Vec<Problem>,
 ) -> Option<&'a DeArray<'i>> {
-    let help = "write [[services]] and below it `host`, `type` and what that type needs";
+    let help =
+        "write [[services]], and below it `host`, `type` and the keys that the type requires";
     let (span, message, help) =
         match document.get("services").map(|found| (found.span(), found.get_ref())) {
             Some((_, DeValue::Array(elements))) if !elements.is_empty() => return Some(elements),
@@ -140,8 +140,8 @@ fn service_tables<'a, 'i>(
     None
 }
 
-/// Stands in for a problem that no check named.
-fn incomplete() -> Problem {
+/// The problem reported when the configuration is incomplete and no check has said why.
+fn incomplete_configuration() -> Problem {
     Problem {
         span: 0..0,
         message: "the configuration is incomplete".to_owned(),
@@ -150,10 +150,10 @@ fn incomplete() -> Problem {
     }
 }
 
-// === impl Taken ===
+// === impl UniqueValues ===
 
-impl Taken {
-    fn route(&mut self, text: &str, service: &service::Read) -> Option<Problem> {
+impl UniqueValues {
+    fn check_route(&mut self, text: &str, service: &service::ParsedService) -> Option<Problem> {
         let ((host, prefix), span) = service.route.clone()?;
         let Some(first) = self.routes.get(&(host.clone(), prefix.clone())) else {
             self.routes.insert((host, prefix), span);
@@ -163,7 +163,7 @@ impl Taken {
         Some(Problem {
             span,
             message: format!(
-                "host \"{host}\" with path_prefix \"{prefix}\" is taken by the service of line {line}"
+                "host \"{host}\" with path_prefix \"{prefix}\" is already used by the service in line {line}"
             ),
             help: "write another `host` or `path_prefix`, or remove one of the two services"
                 .to_owned(),
@@ -171,7 +171,7 @@ impl Taken {
         })
     }
 
-    fn port(&mut self, text: &str, service: &service::Read) -> Option<Problem> {
+    fn check_port(&mut self, text: &str, service: &service::ParsedService) -> Option<Problem> {
         let Some(WorkloadConfig::Process(process)) =
             service.config.as_ref().map(|config| &config.workload)
         else {
@@ -185,8 +185,8 @@ impl Taken {
         let (line, _) = line_column(text, first.start);
         Some(Problem {
             span,
-            message: format!("port {port} is taken by the service of line {line}"),
-            help: "write another port, or remove `port`: agimo then picks a free one".to_owned(),
+            message: format!("port {port} is already used by the service in line {line}"),
+            help: "write another port, or remove `port`: agimo then chooses a free one".to_owned(),
             related: Some((first.clone(), "first here".to_owned())),
         })
     }

@@ -1,24 +1,23 @@
-//! Shows what is wrong with a configuration: file, line, column, the line itself, and what to write instead. It finds
-//! no problem itself.
+//! Renders the problems of a configuration file: file, line, column, the line itself, and what to write instead.
 
 use std::ops::Range;
 
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 
-/// One thing that is wrong, and its cure.
+/// One problem of a configuration file, and its fix.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Problem {
-    /// Where, in bytes of the text.
+    /// Byte range in the text.
     pub span: Range<usize>,
     /// What is wrong, on one line.
     pub message: String,
     /// What to write, on one line.
     pub help: String,
-    /// Another place that has to do with it, and what is there.
+    /// Another place that is part of the problem, with its label.
     pub related: Option<(Range<usize>, String)>,
 }
 
-/// The first line of a span, cut out of its text.
+/// The first line of a span.
 struct Excerpt<'a> {
     /// Counted from 1.
     line: usize,
@@ -27,7 +26,7 @@ struct Excerpt<'a> {
     span: Range<usize>,
 }
 
-/// Every problem with its excerpt, for people. `file` is shown as it is given.
+/// Every problem with its line of the file, for a terminal.
 pub fn render(file: &str, text: &str, problems: &[Problem], color: bool) -> String {
     let renderer = if color { Renderer::styled() } else { Renderer::plain() };
     let mut shown = String::new();
@@ -43,14 +42,15 @@ pub fn render(file: &str, text: &str, problems: &[Problem], color: bool) -> Stri
     shown
 }
 
-/// A problem on one line, for logs: `file:line:column: message; help`.
+/// A problem on one line, for the log: `file:line:column: message; help`.
 pub fn one_line(file: &str, text: &str, problem: &Problem) -> String {
     let (line, column) = line_column(text, problem.span.start);
     let shown = format!("{file}:{line}:{column}: {}; {}", problem.message, problem.help);
     shown.replace(|character: char| character.is_control(), " ")
 }
 
-/// Line and column of a byte, both counted from 1, columns in characters. An offset beyond the text is its end.
+/// Line and column of a byte offset, both counted from 1, columns in characters. An offset beyond the text counts as its
+/// end.
 pub fn line_column(text: &str, offset: usize) -> (usize, usize) {
     let excerpt = excerpt(text, &(offset..offset));
     let before = &excerpt.text[..excerpt.span.start];
@@ -85,8 +85,8 @@ fn snippet<'a>(
         .annotation(kind.span(excerpt.span).label(label))
 }
 
-/// Only the line is handed to the renderer: it reads all it is given, for every problem anew. The parser's spans may lie
-/// anywhere, so they are cut to the text and to whole characters.
+/// Only one line is passed to the renderer, because it scans its whole input for each problem. Spans from the TOML parser
+/// may end outside the text or inside a character, so they are cut to the text and to whole characters.
 fn excerpt<'a>(text: &'a str, span: &Range<usize>) -> Excerpt<'a> {
     let start = text.floor_char_boundary(span.start);
     let before = &text[..start];
@@ -135,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn a_problem_shows_its_place_its_line_and_its_cure() {
+    fn a_problem_is_shown_with_place_line_and_fix() {
         let mut problem = problem(31..36);
         problem.related = Some((17..29, "in this service".to_owned()));
         let shown = render("a/config.toml", TEXT, &[problem.clone(), problem.clone()], false);

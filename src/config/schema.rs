@@ -1,18 +1,18 @@
-//! The JSON Schema of the configuration, made from the table of keys, for editors. What it cannot say (values that must
-//! fit each other) is left to `parse`.
+//! The JSON Schema of the configuration file, derived from the table of keys, for editors. Rules between two keys are
+//! checked by `parse` only.
 
 use serde_json::{Map, Value, json};
 
 use super::keys::table::TABLE;
-use super::keys::{Fallback, Key, Kind, Place, Scope, ServiceType, TYPES};
+use super::keys::{Key, KeyDefault, Place, ServiceType, TYPES, TableScope, ValueKind};
 
 /// The schema of a configuration file (JSON Schema draft 2020-12).
 pub fn json_schema() -> Value {
-    let mut properties = properties(|key| key.place.allows(Scope::Top));
+    let mut properties = properties(|key| key.place.allows(TableScope::Top));
     properties.insert(
         "services".to_owned(),
         json!({
-            "description": "The services, each a host (and path prefix) with the workload behind it.",
+            "description": "The services: each is a host (and path prefix) with the workload behind it.",
             "type": "array",
             "minItems": 1,
             "items": { "$ref": "#/$defs/service" },
@@ -30,13 +30,13 @@ pub fn json_schema() -> Value {
 }
 
 fn service() -> Value {
-    let kubernetes: Vec<&str> = spellings(|found| found != ServiceType::Process);
-    let process: Vec<&str> = spellings(|found| found == ServiceType::Process);
+    let kubernetes: Vec<&str> = spellings(|service_type| service_type != ServiceType::Process);
+    let process: Vec<&str> = spellings(|service_type| service_type == ServiceType::Process);
     json!({
         "type": "object",
-        "properties": properties(|key| key.place.allows(Scope::Service(None)) && key.name != "name")
+        "properties": properties(|key| key.place.allows(TableScope::Service(None)) && key.name != "name")
             .into_iter()
-            .chain([("name".to_owned(), json!({ "type": "string", "description": meanings_of("name") }))])
+            .chain([("name".to_owned(), json!({ "type": "string", "description": descriptions("name") }))])
             .collect::<Map<_, _>>(),
         "required": required(Place::Services),
         "additionalProperties": false,
@@ -47,7 +47,7 @@ fn service() -> Value {
     })
 }
 
-/// What a service of these types needs, and what it cannot have.
+/// The keys that services of these types require, and those that they do not allow.
 fn for_types(spellings: &[&str], own: Place, foreign: &[Place]) -> Value {
     let mut rules = properties(|key| key.place == own && key.name == "name");
     for key in TABLE.iter().filter(|key| foreign.contains(&key.place)) {
@@ -59,16 +59,16 @@ fn for_types(spellings: &[&str], own: Place, foreign: &[Place]) -> Value {
     })
 }
 
-fn properties(chosen: impl Fn(&Key) -> bool) -> Map<String, Value> {
-    let chosen = TABLE.iter().filter(|key| chosen(key));
-    chosen.map(|key| (key.name.to_owned(), property(key))).collect()
+fn properties(include: impl Fn(&Key) -> bool) -> Map<String, Value> {
+    let included = TABLE.iter().filter(|key| include(key));
+    included.map(|key| (key.name.to_owned(), property(key))).collect()
 }
 
 fn property(key: &Key) -> Value {
     let mut property = Map::new();
-    property.insert("description".to_owned(), json!(key.meaning));
-    property.extend(value_of(key.kind));
-    if let Fallback::Value(value) = key.fallback
+    property.insert("description".to_owned(), json!(key.description));
+    property.extend(value_rules(key.kind));
+    if let KeyDefault::Value(value) = key.default
         && let Ok(value) = serde_json::from_str(value)
     {
         property.insert("default".to_owned(), value);
@@ -76,41 +76,43 @@ fn property(key: &Key) -> Value {
     Value::Object(property)
 }
 
-/// The rules for the value alone.
-fn value_of(kind: Kind) -> Map<String, Value> {
+/// The rules for a value of this kind.
+fn value_rules(kind: ValueKind) -> Map<String, Value> {
     const DURATION: &str = "^([0-9]+ *[A-Za-z]+ *)+$|^0$";
     const SIZE: &str = "^[0-9]+ *(B|[kKMG]B|[KMG]iB)$";
     let text = |pattern: &str| json!({ "type": "string", "pattern": pattern });
     let or_off = |pattern: &str| format!("{pattern}|^off$");
     let rules = match kind {
-        Kind::Duration { off: true, .. } => text(&or_off(DURATION)),
-        Kind::Duration { .. } => text(DURATION),
-        Kind::Size { least, off, .. } => {
-            let written = if off { or_off(SIZE) } else { SIZE.to_owned() };
-            json!({ "type": ["integer", "string"], "minimum": least, "pattern": written })
+        ValueKind::Duration { off: true, .. } => text(&or_off(DURATION)),
+        ValueKind::Duration { .. } => text(DURATION),
+        ValueKind::Size { least, off, .. } => {
+            let pattern = if off { or_off(SIZE) } else { SIZE.to_owned() };
+            json!({ "type": ["integer", "string"], "minimum": least, "pattern": pattern })
         }
-        Kind::Number { least, most } => {
+        ValueKind::Number { least, most } => {
             json!({ "type": "integer", "minimum": least, "maximum": most })
         }
-        Kind::Networks => json!({ "type": "array", "items": { "type": "string" } }),
-        Kind::Host => json!({ "type": "string", "minLength": 1 }),
-        Kind::PathPrefix => text("^/[^?#]*$"),
-        Kind::Type => json!({ "enum": spellings(|_| true) }),
-        Kind::OneOf(words) => json!({ "enum": words }),
-        Kind::ServicePort => json!({
+        ValueKind::Networks => json!({ "type": "array", "items": { "type": "string" } }),
+        ValueKind::Host => json!({ "type": "string", "minLength": 1 }),
+        ValueKind::PathPrefix => text("^/[^?#]*$"),
+        ValueKind::Type => json!({ "enum": spellings(|_| true) }),
+        ValueKind::OneOf(allowed) => json!({ "enum": allowed }),
+        ValueKind::ServicePort => json!({
             "type": ["integer", "string"], "minimum": 1, "maximum": 65535,
             "pattern": "^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$",
         }),
-        Kind::DnsLabel => text("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
-        Kind::DnsName => text("^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"),
-        Kind::Text | Kind::Folder => json!({ "type": "string", "minLength": 1 }),
-        Kind::Command => json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 }),
-        Kind::Environment => json!({
+        ValueKind::DnsLabel => text("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
+        ValueKind::DnsName => text("^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"),
+        ValueKind::Text | ValueKind::Directory => json!({ "type": "string", "minLength": 1 }),
+        ValueKind::Command => {
+            json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 })
+        }
+        ValueKind::Environment => json!({
             "type": "object",
             "propertyNames": { "not": { "const": "PORT" } },
             "additionalProperties": { "type": "string" },
         }),
-        Kind::Readiness => text("^tcp$|^/"),
+        ValueKind::ReadinessCheck => text("^tcp$|^/"),
     };
     match rules {
         Value::Object(rules) => rules,
@@ -120,19 +122,23 @@ fn value_of(kind: Kind) -> Map<String, Value> {
 
 fn required(place: Place) -> Vec<&'static str> {
     let required =
-        TABLE.iter().filter(|key| key.place == place && key.fallback == Fallback::Required);
+        TABLE.iter().filter(|key| key.place == place && key.default == KeyDefault::Required);
     required.map(|key| key.name).collect()
 }
 
-fn spellings(chosen: impl Fn(ServiceType) -> bool) -> Vec<&'static str> {
-    TYPES.iter().filter(|(_, found)| chosen(*found)).map(|(spelling, _)| *spelling).collect()
+fn spellings(include: impl Fn(ServiceType) -> bool) -> Vec<&'static str> {
+    TYPES
+        .iter()
+        .filter(|(_, service_type)| include(*service_type))
+        .map(|(spelling, _)| *spelling)
+        .collect()
 }
 
-/// Of a key that means one thing here and another there.
-fn meanings_of(name: &str) -> String {
-    let meanings: Vec<&str> =
-        TABLE.iter().filter(|key| key.name == name).map(|key| key.meaning).collect();
-    meanings.join(" For processes: ")
+/// The descriptions of a name that has one key for Kubernetes and another for processes.
+fn descriptions(name: &str) -> String {
+    let descriptions: Vec<&str> =
+        TABLE.iter().filter(|key| key.name == name).map(|key| key.description).collect();
+    descriptions.join(" For processes: ")
 }
 
 #[cfg(test)]
@@ -150,15 +156,24 @@ mod tests {
     }
 
     #[test]
-    fn every_key_has_its_place_and_its_words() {
+    fn every_key_is_in_the_schema_with_its_description() {
         let schema = json_schema();
         for key in TABLE {
             let service = &schema["$defs"]["service"]["properties"][key.name];
             let top = &schema["properties"][key.name];
-            assert_eq!(top.is_object(), key.place.allows(Scope::Top), "{}", key.name);
-            assert_eq!(service.is_object(), key.place.allows(Scope::Service(None)), "{}", key.name);
+            assert_eq!(top.is_object(), key.place.allows(TableScope::Top), "{}", key.name);
+            assert_eq!(
+                service.is_object(),
+                key.place.allows(TableScope::Service(None)),
+                "{}",
+                key.name
+            );
             let shown = if top.is_object() { top } else { service };
-            assert!(shown["description"].as_str().unwrap().contains(key.meaning), "{}", key.name);
+            assert!(
+                shown["description"].as_str().unwrap().contains(key.description),
+                "{}",
+                key.name
+            );
         }
         assert_eq!(schema["properties"]["timeout"]["default"], "30s");
         assert_eq!(

@@ -1,4 +1,4 @@
-//! The demo's application: a small web server in a process of its own, for agimo to wake and to stop. It never knows that agimo stands before it.
+//! The sample application of the demo: a small web server in its own process, which agimo starts and stops.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,62 +21,62 @@ use tokio::time::{Interval, interval, sleep};
 
 mod clock;
 
-/// What it pretends to load before it listens. A process this small starts in a few
-/// milliseconds: too short for a person to notice that the request was held.
-const LOADING: Duration = Duration::from_millis(400);
+/// Simulated start-up time before it listens. The real one is a few milliseconds, too short to see that the request was
+/// held.
+const LOADING_TIME: Duration = Duration::from_millis(400);
 
-/// Between two ticks of the clock and two events of the stream.
-const BEAT: Duration = Duration::from_secs(1);
+/// Interval of the WebSocket messages and of the server-sent events.
+const SEND_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How long `/slow` waits when the client does not say.
+/// Default delay of `/slow`.
 const SLOW_DEFAULT: Duration = Duration::from_secs(2);
 
-/// The longest that `/slow` waits, so that no client can park requests here for hours.
+/// Maximum delay of `/slow`, so that a client cannot keep requests open for hours.
 const SLOW_MAX: Duration = Duration::from_secs(10);
 
-/// After a failed accept, so that running out of descriptors does not spin.
+/// Pause after a failed accept, to avoid a busy loop when no file descriptors are left.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
-/// Where the facts about the process are put into the page.
-const FACTS_MARK: &str = "{\"FACTS\":0}";
+/// The placeholder in the page for the facts about the process.
+const FACTS_PLACEHOLDER: &str = "{\"FACTS\":0}";
 
 const PAGE: &str = include_str!("page.html");
-const PLAIN: &str = "text/plain; charset=utf-8";
+const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
-type Answer = Response<Either<Full<Bytes>, Events>>;
+type AppResponse = Response<Either<Full<Bytes>, Events>>;
 
-/// What the application tells of itself.
+/// What the application reports about itself.
 #[derive(Clone, Copy)]
 struct Facts {
     process: u32,
     started: Instant,
-    /// From the start of the process until it listened.
+    /// Time from the start of the process until it listened.
     loading: Duration,
-    /// Idle time after which whoever started it stops it; only shown.
+    /// Idle time after which agimo stops the process; the page shows it.
     sleep_after: Duration,
 }
 
-/// A server-sent event each beat, without end.
+/// A response body of server-sent events, without end.
 struct Events {
-    beat: Interval,
+    interval: Interval,
     sent: u64,
     facts: Facts,
 }
 
-/// Loads for a moment, then serves on `127.0.0.1:port` until the process is stopped by a signal.
-/// `sleep_after` is the idle time that the page tells its reader.
+/// Waits for the simulated start-up time, then serves on `127.0.0.1:port` until a signal ends the process. `sleep_after`
+/// is only shown.
 ///
 /// # Errors
 /// When the port cannot be bound.
 pub async fn run(port: u16, sleep_after: Duration) -> io::Result<()> {
     let started = Instant::now();
-    sleep(LOADING).await;
+    sleep(LOADING_TIME).await;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
     let facts = Facts { process: process::id(), started, loading: started.elapsed(), sleep_after };
     serve(listener, facts).await
 }
 
-/// Connections end with their clients; all end with the process, which drains nothing.
+/// Accepts connections until the process ends. There is no drain: connections that are still open are cut.
 async fn serve(listener: TcpListener, facts: Facts) -> io::Result<()> {
     loop {
         match listener.accept().await {
@@ -92,25 +92,27 @@ async fn serve(listener: TcpListener, facts: Facts) -> io::Result<()> {
 }
 
 async fn connection(socket: TcpStream, facts: Facts) {
-    // A tick is one small write that nothing follows: Nagle's delay would hold it back.
+    // Each tick is one small write that has to be sent at once.
     if let Err(error) = socket.set_nodelay(true) {
         tracing::debug!(%error, "cannot set TCP_NODELAY");
     }
     let service =
-        service_fn(move |request| async move { Ok::<_, Infallible>(answer(request, facts).await) });
+        service_fn(
+            move |request| async move { Ok::<_, Infallible>(respond(request, facts).await) },
+        );
     let served =
         http1::Builder::new().serve_connection(TokioIo::new(socket), service).with_upgrades().await;
     if let Err(error) = served {
-        tracing::debug!(%error, "a connection broke");
+        tracing::debug!(%error, "connection failed");
     }
 }
 
-async fn answer(request: Request<Incoming>, facts: Facts) -> Answer {
+async fn respond(request: Request<Incoming>, facts: Facts) -> AppResponse {
     if request.method() != Method::GET && request.method() != Method::HEAD {
-        let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
+        let mut response = text(StatusCode::METHOD_NOT_ALLOWED, "only GET and HEAD\n");
         let allowed = HeaderValue::from_static("GET, HEAD");
-        refused.headers_mut().insert(ALLOW, allowed);
-        return refused;
+        response.headers_mut().insert(ALLOW, allowed);
+        return response;
     }
     match request.uri().path() {
         "/" => page(facts),
@@ -118,26 +120,26 @@ async fn answer(request: Request<Incoming>, facts: Facts) -> Answer {
         "/slow" => slow(request.uri().query()).await,
         "/events" => events(facts),
         "/clock" => clock(request, facts),
-        _ => text(StatusCode::NOT_FOUND, "nothing here\n"),
+        _ => text(StatusCode::NOT_FOUND, "not found\n"),
     }
 }
 
-fn page(facts: Facts) -> Answer {
-    let html = PAGE.replace(FACTS_MARK, &facts.json());
+fn page(facts: Facts) -> AppResponse {
+    let html = PAGE.replace(FACTS_PLACEHOLDER, &facts.json());
     let body = Either::Left(Full::from(html));
     typed(StatusCode::OK, "text/html; charset=utf-8", body)
 }
 
-fn text(status: StatusCode, words: impl Into<Bytes>) -> Answer {
-    typed(status, PLAIN, Either::Left(Full::new(words.into())))
+fn text(status: StatusCode, body: impl Into<Bytes>) -> AppResponse {
+    typed(status, PLAIN_TEXT, Either::Left(Full::new(body.into())))
 }
 
-/// No answer may be stored: each shows which process gave it, and when.
+/// No response may be cached: each shows which process sent it, and when.
 fn typed(
     status: StatusCode,
     content_type: &'static str,
     body: Either<Full<Bytes>, Events>,
-) -> Answer {
+) -> AppResponse {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
@@ -146,17 +148,16 @@ fn typed(
     response
 }
 
-async fn slow(query: Option<&str>) -> Answer {
+async fn slow(query: Option<&str>) -> AppResponse {
     let Some(wait) = slow_wait(query) else {
-        let words = "ms must be a whole number of milliseconds, as in /slow?ms=2000\n";
-        return text(StatusCode::BAD_REQUEST, words);
+        let message = "ms must be a whole number of milliseconds, as in /slow?ms=2000\n";
+        return text(StatusCode::BAD_REQUEST, message);
     };
     sleep(wait).await;
-    let words = format!("answered after {} ms\n", wait.as_millis());
-    text(StatusCode::OK, words)
+    text(StatusCode::OK, format!("answered after {} ms\n", wait.as_millis()))
 }
 
-/// `None` where `ms` is no number; the last `ms` counts.
+/// The delay from the last `ms` of the query; `None` if it is not a number.
 fn slow_wait(query: Option<&str>) -> Option<Duration> {
     let given = query
         .unwrap_or_default()
@@ -172,17 +173,17 @@ fn slow_wait(query: Option<&str>) -> Option<Duration> {
     }
 }
 
-fn events(facts: Facts) -> Answer {
-    let stream = Events { beat: interval(BEAT), sent: 0, facts };
+fn events(facts: Facts) -> AppResponse {
+    let stream = Events { interval: interval(SEND_INTERVAL), sent: 0, facts };
     typed(StatusCode::OK, "text/event-stream", Either::Right(stream))
 }
 
-fn clock(request: Request<Incoming>, facts: Facts) -> Answer {
-    match clock::open(request, BEAT, move |number| facts.tick(number)) {
+fn clock(request: Request<Incoming>, facts: Facts) -> AppResponse {
+    match clock::open(request, SEND_INTERVAL, move |number| facts.tick(number)) {
         Ok(switching) => switching.map(Either::Left),
         Err(error) => {
-            let words = format!("this is a WebSocket: {error}\n");
-            text(StatusCode::BAD_REQUEST, words)
+            let message = format!("only WebSocket requests are answered here: {error}\n");
+            text(StatusCode::BAD_REQUEST, message)
         }
     }
 }
@@ -198,7 +199,7 @@ impl Facts {
         )
     }
 
-    /// Durations in milliseconds.
+    /// The facts as JSON, durations in milliseconds.
     fn json(&self) -> String {
         json!({
             "process": self.process,
@@ -209,9 +210,9 @@ impl Facts {
         .to_string()
     }
 
-    /// `time` in milliseconds since 1970, as browsers count.
+    /// A tick as JSON, with the time in milliseconds since the Unix epoch.
     fn tick(&self, tick: u64) -> String {
-        // A clock set before 1970 shows 1970.
+        // A system clock before 1970 counts as 1970.
         let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         json!({
             "tick": tick,
@@ -236,7 +237,7 @@ impl Body for Events {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        ready!(self.beat.poll_tick(cx));
+        ready!(self.interval.poll_tick(cx));
         self.sent += 1;
         let event = format!("id: {}\ndata: {}\n\n", self.sent, self.facts.json());
         Poll::Ready(Some(Ok(Frame::data(event.into()))))
@@ -258,7 +259,7 @@ mod tests {
         let facts = Facts {
             process: 4711,
             started: Instant::now(),
-            loading: LOADING,
+            loading: LOADING_TIME,
             sleep_after: Duration::from_secs(15),
         };
         tokio::spawn(serve(listener, facts));
@@ -269,13 +270,13 @@ mod tests {
         let mut socket = connect().await;
         let head = format!("{request_line}\r\nhost: demo\r\nconnection: close\r\n\r\n");
         socket.write_all(head.as_bytes()).await.unwrap();
-        let mut answer = String::new();
-        socket.read_to_string(&mut answer).await.unwrap();
-        answer
+        let mut response = String::new();
+        socket.read_to_string(&mut response).await.unwrap();
+        response
     }
 
     #[test]
-    fn slow_waits_as_told_within_its_bound() {
+    fn slow_waits_for_the_requested_time_up_to_the_maximum() {
         assert_eq!(slow_wait(None), Some(SLOW_DEFAULT));
         assert_eq!(slow_wait(Some("a=b")), Some(SLOW_DEFAULT));
         assert_eq!(slow_wait(Some("a=b&ms=5")), Some(Duration::from_millis(5)));
@@ -285,36 +286,36 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn page_carries_the_facts() {
-        let answer = exchange("GET / HTTP/1.1").await;
-        assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
-        assert!(answer.contains(r#"{"process":4711,"up":"#), "{answer}");
-        assert!(answer.contains(r#""sleepAfter":15000}"#), "{answer}");
-        assert!(!answer.contains(FACTS_MARK));
+    async fn the_page_contains_the_facts() {
+        let response = exchange("GET / HTTP/1.1").await;
+        assert!(response.starts_with("HTTP/1.1 200 OK\r\n"), "{response}");
+        assert!(response.contains(r#"{"process":4711,"up":"#), "{response}");
+        assert!(response.contains(r#""sleepAfter":15000}"#), "{response}");
+        assert!(!response.contains(FACTS_PLACEHOLDER));
     }
 
     #[tokio::test]
-    async fn hello_names_the_process() {
-        let answer = exchange("GET /hello HTTP/1.1").await;
-        assert!(answer.contains("\r\n\r\nhello from process 4711, up for "));
+    async fn hello_shows_the_process_id() {
+        let response = exchange("GET /hello HTTP/1.1").await;
+        assert!(response.contains("\r\n\r\nhello from process 4711, up for "));
     }
 
     #[tokio::test]
-    async fn what_it_does_not_serve_is_refused() {
+    async fn other_requests_are_rejected() {
         for (request_line, status) in [
             ("GET /nowhere HTTP/1.1", "404"),
             ("DELETE / HTTP/1.1", "405"),
             ("GET /slow?ms=soon HTTP/1.1", "400"),
             ("GET /clock HTTP/1.1", "400"),
         ] {
-            let answer = exchange(request_line).await;
+            let response = exchange(request_line).await;
             let expected = format!("HTTP/1.1 {status} ");
-            assert!(answer.starts_with(&expected), "{request_line}: {answer}");
+            assert!(response.starts_with(&expected), "{request_line}: {response}");
         }
     }
 
     #[tokio::test]
-    async fn events_come_one_by_one() {
+    async fn events_are_numbered_in_order() {
         let mut socket = BufReader::new(connect().await);
         let head = b"GET /events HTTP/1.1\r\nhost: demo\r\n\r\n";
         socket.write_all(head).await.unwrap();
@@ -328,25 +329,25 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn clock_ticks_and_echoes() {
+    async fn the_clock_sends_ticks_and_echoes_messages() {
         let (mut socket, _) = client_async("ws://demo/clock", connect().await).await.unwrap();
-        socket.send(Message::text("as it came")).await.unwrap();
+        socket.send(Message::text("hello")).await.unwrap();
         let mut echoes = 0;
         let mut ticks = Vec::new();
         while ticks.len() < 2 || echoes < 1 {
             let message = socket.next().await.unwrap().unwrap();
-            let words = message.to_text().unwrap();
-            if words == "as it came" {
+            let text = message.to_text().unwrap();
+            if text == "hello" {
                 echoes += 1;
             } else {
-                let tick: serde_json::Value = serde_json::from_str(words).unwrap();
+                let tick: serde_json::Value = serde_json::from_str(text).unwrap();
                 assert_eq!(tick["process"], 4711);
                 ticks.push(tick["tick"].as_u64().unwrap());
             }
         }
         assert_eq!((ticks.as_slice(), echoes), (&[1, 2][..], 1));
         socket.close(None).await.unwrap();
-        // The close is answered, so the stream ends without an error.
+        // The server answers the close, so the stream ends without an error.
         while let Some(message) = socket.next().await {
             message.unwrap();
         }

@@ -1,7 +1,7 @@
-//! The last step before a child's program: it ties the child to agimo's life, then becomes the program.
+//! Executes the program of a child process, after asking the kernel to kill the child when agimo ends.
 //!
-//! PDEATHSIG has to be set inside the child. Doing that between fork and exec takes unsafe code; so
-//! agimo starts itself, sets it like any program may, and execs.
+//! The parent death signal (PR_SET_PDEATHSIG, prctl(2)) has to be set inside the child. Doing that between fork and exec
+//! takes unsafe code. So agimo starts itself as the child, sets the signal, and executes the program.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;
@@ -10,27 +10,28 @@ use std::sync::OnceLock;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
-/// The hidden subcommand that `become_program` serves.
+/// The hidden subcommand for `exec_program`.
 pub const SUBCOMMAND: &str = "exec-child";
 
-/// The exit status when the program could not be run, as shells have it.
+/// The exit status if the program cannot be executed, as in shells.
 pub const NOT_STARTED: u8 = 127;
 
-/// Programs that use select(2) break under a raised soft limit, so a child gets the limit agimo got.
+/// The soft limit of open files that agimo was started with. Children get it back, because programs that use select(2)
+/// fail under a higher limit.
 static OPEN_FILES: OnceLock<Option<u64>> = OnceLock::new();
 
-/// Raises agimo's own soft limit of open files to the hard one, and keeps the old for its children.
+/// Raises agimo's soft limit of open files to the hard limit, and keeps the old one for its children.
 pub fn raise_open_files() {
     let limit = rustix::process::getrlimit(Resource::Nofile);
     OPEN_FILES.get_or_init(|| limit.current);
-    // Where this is refused, the old limit serves on.
+    // On failure agimo runs with the old limit.
     let _ =
         rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// The command that starts `program` (with its arguments, never empty) as a tied child.
+/// The command that starts `program` (with its arguments, never empty) as a child that ends with agimo.
 pub fn command(program: &[String]) -> Command {
-    // Not the path: the file there may have been replaced since.
+    // Not the path of the executable, which may have been replaced since agimo was started.
     let mut command = Command::new("/proc/self/exe");
     let own = rustix::process::getpid().as_raw_nonzero().to_string();
     let open_files = OPEN_FILES.get().copied().flatten().unwrap_or(0);
@@ -38,15 +39,15 @@ pub fn command(program: &[String]) -> Command {
     command
 }
 
-/// Becomes the program that the arguments of the hidden subcommand name; returns only what went wrong.
-pub fn become_program(arguments: &[OsString]) -> String {
+/// Executes the program given by the arguments of the hidden subcommand. Returns only on failure, with its reason.
+pub fn exec_program(arguments: &[OsString]) -> String {
     let [parent, open_files, program, rest @ ..] = arguments else {
-        return "this subcommand is for agimo itself".to_owned();
+        return "this subcommand is internal to agimo".to_owned();
     };
     let number =
         |text: &OsStr| text.to_str().and_then(|text| text.parse::<u64>().ok()).unwrap_or(0);
     if let Err(error) = rustix::process::set_parent_process_death_signal(Some(Signal::KILL)) {
-        return format!("cannot tie the process to agimo: {error}");
+        return format!("cannot set the parent death signal: {error}");
     }
     // The parent may have died before the signal was set.
     let parent = Pid::from_raw(number(parent) as i32);

@@ -1,4 +1,5 @@
-//! Waits until a process is ready: polled fast at first, then slower. It gives up never; its caller does.
+//! Checks the readiness of a process until it is ready: at short intervals first, then at longer ones. The caller limits
+//! the time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -8,42 +9,43 @@ use hyper::Request;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::config::Readiness;
+use crate::config::ReadinessCheck;
 
-/// A process that starts in milliseconds is seen within five; after that, the pauses stay at about a
-/// twentieth of the time it has taken so far.
+/// A process that starts in a few milliseconds is found ready within five. The pause then grows to a twentieth of the time
+/// waited so far.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
-/// One check may take this long.
-const CHECK_LIMIT: Duration = Duration::from_secs(1);
+const MAX_PAUSE: Duration = Duration::from_millis(100);
+/// Maximum time of one check.
+const CHECK_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// Returns once a check has passed.
-pub async fn passed(address: SocketAddr, readiness: &Readiness) {
+/// Returns when a check has succeeded.
+pub async fn wait_until_ready(address: SocketAddr, readiness: &ReadinessCheck) {
     let mut pause = FIRST_PAUSE;
     loop {
-        let check = tokio::time::timeout(CHECK_LIMIT, check(address, readiness)).await;
-        if matches!(check, Ok(true)) {
+        let result = tokio::time::timeout(CHECK_TIMEOUT, is_ready(address, readiness)).await;
+        if matches!(result, Ok(true)) {
             return;
         }
         tokio::time::sleep(pause).await;
-        pause = (pause * 21 / 20).min(LONGEST_PAUSE);
+        pause = (pause * 21 / 20).min(MAX_PAUSE);
     }
 }
 
-async fn check(address: SocketAddr, readiness: &Readiness) -> bool {
+async fn is_ready(address: SocketAddr, readiness: &ReadinessCheck) -> bool {
     let Ok(stream) = TcpStream::connect(address).await else { return false };
-    // While nobody listens, a connection to an ephemeral port can meet itself.
+    // While no process listens, a connection to an ephemeral port can connect to itself (TCP simultaneous open).
     if stream.local_addr().is_ok_and(|own| own == address) {
         return false;
     }
     match readiness {
-        Readiness::Tcp => true,
-        Readiness::Http(path) => answers(stream, address, path).await.unwrap_or(false),
+        ReadinessCheck::Tcp => true,
+        ReadinessCheck::Http(path) => answers_get(stream, address, path).await.unwrap_or(false),
     }
 }
 
-/// Whether `GET path` is answered with 200 to 399, as the kubelet's HTTP probe asks.
-async fn answers(stream: TcpStream, address: SocketAddr, path: &str) -> Option<bool> {
+/// Whether `GET path` is answered with a status from 200 to 399, the rule of the kubelet's HTTP probes. `None` if the
+/// exchange fails.
+async fn answers_get(stream: TcpStream, address: SocketAddr, path: &str) -> Option<bool> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.ok()?;
     let request = Request::get(path)
@@ -55,7 +57,7 @@ async fn answers(stream: TcpStream, address: SocketAddr, path: &str) -> Option<b
     let response = async { sender.send_request(request).await.ok() };
     tokio::pin!(connection);
     tokio::pin!(response);
-    // The connection does the work; it may end before the response has been taken from it.
+    // The connection has to be polled as well. It may end before the response has been read from it.
     let response = tokio::select! {
         response = &mut response => response,
         _ = &mut connection => response.await,

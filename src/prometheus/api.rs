@@ -1,4 +1,4 @@
-//! Asks Prometheus' query API over HTTP. It knows no workload.
+//! A client of the Prometheus query API.
 
 use std::time::Duration;
 
@@ -11,39 +11,43 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 
-use super::answer::{self, AnswerError, Sample};
+use super::response::{self, ResponseError, Sample};
 use crate::net::dns::Resolver;
 
-/// Prometheus' query API at one address.
-pub struct Api {
-    /// Without a slash at its end.
+/// The Prometheus query API at one address.
+pub struct QueryApi {
+    /// Without a trailing slash.
     address: String,
     client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
 }
 
-/// A question without an answer; another time there may be one.
+/// Why a query has no result. `Unreachable`, `Status` and `Response` may succeed on a retry.
 #[derive(Debug, thiserror::Error)]
 pub enum QueryError {
-    #[error("{0} is no address; write --prometheus-address http://prometheus:9090")]
+    #[error("{0} is not a URL; write --prometheus-address http://prometheus:9090")]
     Address(String),
-    #[error("TLS cannot be used: {0}; mount certificates and name them with SSL_CERT_FILE")]
+    #[error(
+        "the root certificates for TLS cannot be loaded: {0}; mount certificates and set SSL_CERT_FILE"
+    )]
     Tls(String),
-    #[error("Prometheus at {address} cannot be asked: {words}")]
-    Unreachable { address: String, words: String },
-    #[error("Prometheus at {address} answers {status}")]
+    #[error("Prometheus at {address} cannot be queried: {reason}")]
+    Unreachable { address: String, reason: String },
+    #[error("Prometheus at {address} answers with status {status}")]
     Status { address: String, status: http::StatusCode },
     #[error(transparent)]
-    Answer(#[from] AnswerError),
+    Response(#[from] ResponseError),
 }
 
-/// Longer than Prometheus takes for an instant query of one metric, shorter than most holds.
+/// Longer than Prometheus takes for an instant query of one metric, shorter than most values of `timeout`.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
-/// An answer of ten thousand series is about 3 MiB.
-const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
+/// In bytes. A response with ten thousand series has about 3 MiB.
+const MAX_RESPONSE_SIZE: usize = 64 * 1024 * 1024;
 
-// === impl Api ===
+// === impl QueryApi ===
 
-impl Api {
+impl QueryApi {
+    /// # Errors
+    /// When the address is not a URL, or no root certificates can be loaded for an https URL.
     pub fn new(address: &str, resolver: Resolver) -> Result<Self, QueryError> {
         let address = address.trim_end_matches('/').to_owned();
         let uri: Uri = address.parse().map_err(|_| QueryError::Address(address.clone()))?;
@@ -54,7 +58,7 @@ impl Api {
         let builder = if uri.scheme_str() == Some("https") {
             tls.with_native_roots().map_err(|error| QueryError::Tls(error.to_string()))?
         } else {
-            // An image without certificates is no hindrance to plain HTTP.
+            // Plain HTTP also works in an image without certificates.
             let none = rustls::RootCertStore::empty();
             tls.with_tls_config(
                 rustls::ClientConfig::builder().with_root_certificates(none).with_no_client_auth(),
@@ -64,11 +68,11 @@ impl Api {
         Ok(Self { address, client: Client::builder(TokioExecutor::new()).build(connector) })
     }
 
-    /// The answer to an instant query (Prometheus, HTTP API, instant queries).
-    pub async fn ask(&self, query: &str) -> Result<Vec<Sample>, QueryError> {
+    /// The result of an instant query (Prometheus, HTTP API, instant queries).
+    pub async fn query(&self, query: &str) -> Result<Vec<Sample>, QueryError> {
         let unreachable =
-            |words: String| QueryError::Unreachable { address: self.address.clone(), words };
-        // In a body a query may be of any length.
+            |reason: String| QueryError::Unreachable { address: self.address.clone(), reason };
+        // As POST, because the length of a URL is limited.
         let body = form_body(query);
         let request = Request::post(format!("{}/api/v1/query", self.address))
             .header(
@@ -77,24 +81,24 @@ impl Api {
             )
             .body(Full::from(body))
             .map_err(|error| unreachable(error.to_string()))?;
-        let answered = async {
+        let exchange = async {
             let response = self.client.request(request).await.map_err(|error| {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 unreachable(cause.unwrap_or_else(|| error.to_string()))
             })?;
             let status = response.status();
-            let body = Limited::new(response.into_body(), LARGEST_ANSWER).collect().await;
+            let body = Limited::new(response.into_body(), MAX_RESPONSE_SIZE).collect().await;
             let body = body.map_err(|error| unreachable(error.to_string()))?.to_bytes();
-            // Its own errors come with a status of 4xx or 5xx and words in the body.
-            match answer::read(&body) {
-                Err(AnswerError::Malformed(_)) if !status.is_success() => {
+            // Prometheus sends its errors with a status of 4xx or 5xx and the reason in the body.
+            match response::parse(&body) {
+                Err(ResponseError::Malformed(_)) if !status.is_success() => {
                     Err(QueryError::Status { address: self.address.clone(), status })
                 }
-                read => Ok(read?),
+                parsed => Ok(parsed?),
             }
         };
-        match tokio::time::timeout(QUERY_TIMEOUT, answered).await {
-            Ok(outcome) => outcome,
+        match tokio::time::timeout(QUERY_TIMEOUT, exchange).await {
+            Ok(result) => result,
             Err(_) => Err(unreachable(format!("no answer within {} s", QUERY_TIMEOUT.as_secs()))),
         }
     }
@@ -115,11 +119,12 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn nobody_there_is_said_with_the_address() {
+    async fn a_refused_connection_is_an_error_with_the_address() {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         drop(listener);
-        let error = Api::new(&address, Resolver::default()).unwrap().ask("up").await.unwrap_err();
+        let error =
+            QueryApi::new(&address, Resolver::default()).unwrap().query("up").await.unwrap_err();
         assert!(error.to_string().contains(&address), "{error}");
     }
 }

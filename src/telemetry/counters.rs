@@ -1,25 +1,25 @@
-//! Counters that cost the request path no lock. They know no names.
+//! Counters and histograms that the request path updates without a lock.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-/// A counter that one core alone writes and everyone may read: adding needs no locked instruction.
+/// A counter with one writing core and any number of readers. With a single writer, adding needs no locked instruction.
 #[derive(Debug, Default)]
 pub struct Counter(AtomicU64);
 
-/// Counts per bucket and a sum, for durations.
+/// A histogram of durations.
 #[derive(Debug)]
 pub struct Histogram {
     bounds: &'static [f64],
     counts: Box<[AtomicU64]>,
-    micros: AtomicU64,
+    sum_micros: AtomicU64,
 }
 
-/// What a histogram has counted, to be added up over cores.
+/// The values of a histogram at one moment, which can be added up over cores.
 #[derive(Clone, Debug)]
-pub struct Counted {
+pub struct HistogramSnapshot {
     pub bounds: &'static [f64],
-    /// One more than `bounds`, for what lies beyond.
+    /// One more entry than `bounds`, for values above the last bound.
     pub counts: Vec<u64>,
     /// In seconds.
     pub sum: f64,
@@ -43,28 +43,29 @@ impl Histogram {
     /// `bounds` are upper bounds in seconds, ascending.
     pub fn new(bounds: &'static [f64]) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
-        Self { bounds, counts, micros: AtomicU64::new(0) }
+        Self { bounds, counts, sum_micros: AtomicU64::new(0) }
     }
 
     pub fn observe(&self, duration: Duration) {
         let seconds = duration.as_secs_f64();
         let bucket = self.bounds.partition_point(|bound| *bound < seconds);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
-        self.micros.fetch_add(duration.as_micros() as u64, Ordering::Relaxed);
+        self.sum_micros.fetch_add(duration.as_micros() as u64, Ordering::Relaxed);
     }
 
-    pub fn counted(&self) -> Counted {
-        Counted {
+    pub fn snapshot(&self) -> HistogramSnapshot {
+        HistogramSnapshot {
             bounds: self.bounds,
             counts: self.counts.iter().map(|count| count.load(Ordering::Relaxed)).collect(),
-            sum: self.micros.load(Ordering::Relaxed) as f64 / 1e6,
+            sum: self.sum_micros.load(Ordering::Relaxed) as f64 / 1e6,
         }
     }
 }
 
-// === impl Counted ===
+// === impl HistogramSnapshot ===
 
-impl Counted {
+impl HistogramSnapshot {
+    /// Adds the values of a histogram with the same bounds.
     pub fn add(&mut self, other: &Self) {
         for (mine, theirs) in self.counts.iter_mut().zip(&other.counts) {
             *mine += theirs;
@@ -78,15 +79,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_bound_belongs_to_its_bucket() {
+    fn a_bucket_includes_its_upper_bound() {
         let histogram = Histogram::new(&[0.1, 1.0]);
         for millis in [50, 100, 101, 5000] {
             histogram.observe(Duration::from_millis(millis));
         }
-        let mut counted = histogram.counted();
-        assert_eq!(counted.counts, [2, 1, 1]);
-        counted.add(&histogram.counted());
-        assert_eq!(counted.counts, [4, 2, 2]);
-        assert!((counted.sum - 10.502).abs() < 1e-9);
+        let mut snapshot = histogram.snapshot();
+        assert_eq!(snapshot.counts, [2, 1, 1]);
+        snapshot.add(&histogram.snapshot());
+        assert_eq!(snapshot.counts, [4, 2, 2]);
+        assert!((snapshot.sum - 10.502).abs() < 1e-9);
     }
 }

@@ -1,13 +1,13 @@
-//! The process metrics that Prometheus clients share, read from /proc at each scrape. It keeps nothing.
+//! The standard `process_*` metrics of Prometheus client libraries, read from /proc at each scrape.
 
 use std::fs;
 
-use super::{Exposition, Kind, Labels};
+use super::{Exposition, Labels, MetricKind};
 
-/// Writes the `process_*` families; what cannot be read is left out.
+/// Writes the `process_*` families. Values that cannot be read are left out.
 pub fn collect(page: &mut Exposition) {
     let none = Labels::default();
-    let mut gauge = |name: &str, kind: Kind, help: &str, value: Option<f64>| {
+    let mut write = |name: &str, kind: MetricKind, help: &str, value: Option<f64>| {
         if let Some(value) = value {
             page.family(name, kind, help);
             page.sample(&none, value);
@@ -18,35 +18,41 @@ pub fn collect(page: &mut Exposition) {
     let cpu = stat_field(&stat, 14)
         .zip(stat_field(&stat, 15))
         .map(|(user, system)| (user + system) / ticks);
-    gauge("process_cpu_seconds_total", Kind::Counter, "CPU time spent, user and system.", cpu);
+    write("process_cpu_seconds_total", MetricKind::Counter, "User and system CPU time.", cpu);
     let page_bytes = rustix::param::page_size() as f64;
     let resident = stat_field(&stat, 24).map(|pages| pages * page_bytes);
-    gauge("process_resident_memory_bytes", Kind::Gauge, "Resident memory.", resident);
-    gauge("process_virtual_memory_bytes", Kind::Gauge, "Virtual memory.", stat_field(&stat, 23));
+    write("process_resident_memory_bytes", MetricKind::Gauge, "Resident memory.", resident);
+    write(
+        "process_virtual_memory_bytes",
+        MetricKind::Gauge,
+        "Virtual memory.",
+        stat_field(&stat, 23),
+    );
     let started = boot_time().zip(stat_field(&stat, 22)).map(|(boot, after)| boot + after / ticks);
-    gauge(
+    write(
         "process_start_time_seconds",
-        Kind::Gauge,
-        "Start of the process since the epoch.",
+        MetricKind::Gauge,
+        "Start time of the process since the Unix epoch.",
         started,
     );
     let open = fs::read_dir("/proc/self/fd").ok().map(|entries| entries.count() as f64);
-    gauge("process_open_fds", Kind::Gauge, "Open file descriptors.", open);
+    write("process_open_fds", MetricKind::Gauge, "Open file descriptors.", open);
     let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
-    gauge(
+    write(
         "process_max_fds",
-        Kind::Gauge,
-        "Most file descriptors allowed.",
+        MetricKind::Gauge,
+        "Maximum number of open file descriptors.",
         limit.map(|limit| limit as f64),
     );
 }
 
-/// Field `number` of proc_pid_stat(5), counted from 1; the command in field 2 may hold spaces.
+/// Field `number` of proc_pid_stat(5), counted from 1. The command in field 2 may contain spaces.
 fn stat_field(stat: &str, number: usize) -> Option<f64> {
     let after_command = &stat[stat.rfind(')')? + 1..];
     after_command.split_ascii_whitespace().nth(number - 3)?.parse().ok()
 }
 
+/// Seconds since the Unix epoch.
 fn boot_time() -> Option<f64> {
     let stat = fs::read_to_string("/proc/stat").ok()?;
     stat.lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse().ok())

@@ -29,11 +29,11 @@ const ORDER: &[&str] = &[
     "cli",
     // Edges.
     "admin",
+    "config_file",
     "kubernetes",
     "process",
     "prometheus",
     "proxy",
-    "reload",
     // Composition.
     "app",
     "demo",
@@ -42,7 +42,7 @@ const ORDER: &[&str] = &[
 ];
 
 /// Rooms that connect agimo to the outside. None of them imports another.
-const EDGES: &[&str] = &["admin", "kubernetes", "process", "prometheus", "proxy", "reload"];
+const EDGES: &[&str] = &["admin", "config_file", "kubernetes", "process", "prometheus", "proxy"];
 
 /// Rooms that know neither a protocol nor a place where workloads run.
 const MODEL: &[&str] = &[

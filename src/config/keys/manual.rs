@@ -1,41 +1,41 @@
-//! Writes `docs/configuration.md` from the table of keys. It is called to make and to compare that file, never to serve.
+//! Writes `docs/configuration.md` from the table of keys.
 
 use super::table::TABLE;
-use super::{Fallback, Key, Place};
+use super::{Key, KeyDefault, Place};
 
 const OPENING: &str = "\
 # Configuration
 
 <!-- Written by `agimo schema --markdown` from the table of keys; a test compares the two. -->
 
-agimo reads one TOML file, named by `--conf` or `AGIMO_CONF`. A few keys at the top are for the whole file; each
-`[[services]]` is a host (and path prefix) with the workload behind it. Many keys of a service may also stand at the top:
-there they are the default of all services.
+agimo reads one TOML file, given by `--conf` or `AGIMO_CONF`. Some keys at the top of the file apply to the whole file.
+Each `[[services]]` table is a host (and path prefix) with the workload behind it. Many keys of a service may also be set
+at the top of the file, as the default for all services.
 
-`agimo check --conf config.toml` says everything that is wrong with a file at once, each with its line, what is wrong and
-what to write, and ends with exit status 1. Unknown keys are refused. `agimo schema` prints the JSON Schema, which is also
-in [configuration.schema.json](configuration.schema.json); editors that know Taplo take it from a first line
-`#:schema ./configuration.schema.json`.
+`agimo check --conf config.toml` reports every problem of a file at once, each with its line, what is wrong and what to
+write, and exits with status 1 if there is one. Unknown keys are errors. `agimo schema` prints the JSON Schema, which is
+also in [configuration.schema.json](configuration.schema.json). Editors that use Taplo read it when the file begins with
+the line `#:schema ./configuration.schema.json`.
 
-## How values are written
+## Values
 
-- A **duration** is a string of numbers with units: `\"500ms\"`, `\"5s\"`, `\"1m30s\"`, `\"2h\"`; at most a year.
+- A **duration** is a string of numbers with units: `\"500ms\"`, `\"5s\"`, `\"1m30s\"`, `\"2h\"`. The maximum is one year.
 - A **size** is a number of bytes, or a string with a unit: `65536`, `\"64KiB\"`, `\"10MB\"` (B, kB, MB, GB, KiB, MiB, GiB).
-- `\"off\"` switches off what a key limits, where its type says so.
+- `\"off\"` disables a limit, for the keys whose type allows it.
 
 ## A complete example
 
 ```toml
 ";
 
-/// Uses every kind of service; a test reads it.
+/// Contains every type of service; a test parses it.
 const EXAMPLE: &str = "\
-# For the whole file.
+# Applies to the whole file.
 max_held_total = 20000
 trusted_proxies = [\"10.0.0.0/8\", \"2001:db8::/32\"]
 max_head = \"64KiB\"
 
-# Defaults of all services.
+# Defaults for all services.
 timeout = '5s'
 sleep_after = \"15m\"
 
@@ -47,9 +47,9 @@ namespace = \"default\"
 name = \"example\"
 service_name = \"example\"
 service_port = 80 # or its name
-scaler = \"agimo\" # agimo itself writes replicas; without it, whatever reads its metrics
+scaler = \"agimo\" # agimo writes replicas; by default another scaler does, on agimo's metrics
 
-# A program on this machine, for some paths of the same host.
+# A local process, for some paths of the same host.
 [[services]]
 host = \"example.com\"
 path_prefix = \"/shop\"
@@ -61,7 +61,7 @@ readiness = \"/healthz\"
 replicas = 2
 max_body = \"100MiB\"
 
-# Any host of one label below example.com that is not named elsewhere.
+# Any host directly below example.com that no other service names.
 [[services]]
 host = \"*.example.com\"
 type = \"process\"
@@ -72,60 +72,63 @@ timeout = \"1m\"
 const RELOAD: &str = "\
 ## Reload
 
-The file is read again when it changes, when the directory's symlink is swapped (as Kubernetes does with a mounted
-ConfigMap), and on SIGHUP. No connection is touched: requests, streams and tunnels that are open go on under the values
-they began with.
+agimo reloads the file when it changes, when a symlink on its path is replaced (as Kubernetes does with a mounted
+ConfigMap), and on SIGHUP. No connection is closed: open requests, streams and tunnels keep the values they started with.
 
-A wrong file changes nothing. The configuration that was read before goes on serving, the log names each problem as
-`file:line:column: what is wrong; what to write`, and the metric `agimo_config_last_reload_successful` is 0 until a file
-was right again.
+An invalid file changes nothing. agimo keeps the previous configuration, logs each problem as
+`file:line:column: what is wrong; what to write`, and sets the metric `agimo_config_last_reload_successful` to 0 until a
+reload succeeds.
 
-A service that is no longer in the file is taken no more: requests held for it are answered 503, streams that run end by
-themselves, and then its processes are stopped.
+When a service is removed from the file, new requests for it are answered with 404, held requests with 503, and open
+requests, streams and tunnels finish. Then its processes are stopped.
 
-What is in force, every default filled in and the values of environment variables masked, is at `/config` of the admin
-port.
+`/config` on the admin port shows the configuration in use, with every default filled in and the values of environment
+variables masked.
 ";
 
-/// The headings, in the order of the file.
+/// Heading, introduction and places of each section, in the order of the manual.
 const SECTIONS: &[(&str, &str, &[Place])] = &[
-    ("For the whole file", "These stand above the first `[[services]]`.", &[Place::Top]),
     (
-        "For every service, or at the top as default",
-        "A service's own value goes before that at the top.",
+        "At the top of the file",
+        "These keys apply to the whole file. Write them above the first `[[services]]`.",
+        &[Place::Top],
+    ),
+    (
+        "In `[[services]]`, or at the top of the file as default",
+        "The value in a service takes precedence over the value at the top.",
         &[Place::TopAndServices],
     ),
     (
         "In `[[services]]`",
-        "At least one service must be there. Two services cannot have the same `host` and `path_prefix`.",
+        "A file needs at least one service. Two services cannot have the same `host` and `path_prefix`.",
         &[Place::Services],
     ),
     (
         "With `type = \"deployment\"` or `\"statefulset\"`",
-        "Several services may name the same workload.",
+        "Several services may lead to the same workload.",
         &[Place::Kubernetes],
     ),
     (
-        "With `type = \"deployment\"` or `\"statefulset\"`, or at the top as default",
-        "At the top they are the default of all services of these types.",
+        "With `type = \"deployment\"` or `\"statefulset\"`, or at the top of the file as default",
+        "At the top of the file they are the default for all services of these types.",
         &[Place::TopAndKubernetes],
     ),
     (
         "With `type = \"process\"`",
-        "Local processes, started by agimo in a process group of their own.",
+        "agimo starts each process in its own process group.",
         &[Place::Processes],
     ),
     (
-        "With `type = \"process\"`, or at the top as default",
-        "At the top they are the default of all services of this type.",
+        "With `type = \"process\"`, or at the top of the file as default",
+        "At the top of the file they are the default for all services of this type.",
         &[Place::TopAndProcesses],
     ),
 ];
 
 pub(super) fn write() -> String {
     let mut manual = format!("{OPENING}{EXAMPLE}```\n\n");
-    for (heading, words, places) in SECTIONS {
-        manual.push_str(&format!("## {heading}\n\n{words}\n\n"));
+    for (heading, introduction, places) in SECTIONS {
+        manual.push_str(&format!("## {heading}\n\n{introduction}\n\n"));
         for key in TABLE.iter().filter(|key| places.contains(&key.place)) {
             manual.push_str(&entry(key));
         }
@@ -134,15 +137,15 @@ pub(super) fn write() -> String {
 }
 
 fn entry(key: &Key) -> String {
-    let fallback = match key.fallback {
-        Fallback::Required => "none: it must be there".to_owned(),
-        Fallback::Absent(words) => words.to_owned(),
-        Fallback::Value(value) => format!("`{value}`"),
+    let default = match key.default {
+        KeyDefault::Required => "none, the key is required".to_owned(),
+        KeyDefault::Described(text) => text.to_owned(),
+        KeyDefault::Value(value) => format!("`{value}`"),
     };
-    let Key { name, kind, meaning, example, .. } = key;
+    let Key { name, kind, description, example, .. } = key;
     format!(
-        "### `{name}`\n\n{meaning}\n\n- Type: {}\n- Default: {fallback}\n- Example: `{example}`\n\n",
-        kind.words()
+        "### `{name}`\n\n{description}\n\n- Type: {}\n- Default: {default}\n- Example: `{example}`\n\n",
+        kind.description()
     )
 }
 
@@ -170,12 +173,12 @@ mod tests {
     }
 
     #[test]
-    fn the_complete_example_is_right() {
+    fn the_complete_example_is_valid() {
         assert_eq!(parse(EXAMPLE).unwrap().services.len(), 3);
     }
 
     #[test]
-    fn every_example_is_right_where_it_belongs() {
+    fn every_example_is_valid_where_its_key_is_allowed() {
         const KUBERNETES: &str = "host = 'a'\ntype = 'sts'\nnamespace = 'n'\nname = 'n'\nservice_name = 's'\nservice_port = 1\n";
         const PROCESS: &str = "host = 'a'\ntype = 'process'\ncommand = ['x']\n";
         for key in TABLE {

@@ -1,285 +1,293 @@
-//! The table of keys, in the order of the manual. Words and ranges only; it checks nothing.
+//! The table of configuration keys, in the order of the manual.
 
-use super::{Fallback, Key, Kind, Place};
+use super::{Key, KeyDefault, Place, ValueKind};
 use crate::config::{Scaler, Via};
 
 /// Every key of a configuration file.
 pub const TABLE: &[Key] = &[
-    // For the whole file.
+    // Top of the file only.
     Key {
         name: "max_held_total",
         place: Place::Top,
-        kind: Kind::Number { least: 1, most: 1_000_000 },
-        fallback: Fallback::Value("10000"),
-        meaning: "Most requests held at once over all services. Beyond it a request to a sleeping service is \
-                  answered 503 with `Retry-After`.",
+        kind: ValueKind::Number { least: 1, most: 1_000_000 },
+        default: KeyDefault::Value("10000"),
+        description: "Maximum number of requests held at once over all services. Beyond it a request to a sleeping \
+                      service is answered with 503 and `Retry-After`.",
         example: "max_held_total = 20000",
     },
     Key {
         name: "trusted_proxies",
         place: Place::Top,
-        kind: Kind::Networks,
-        fallback: Fallback::Value("[]"),
-        meaning: "Peers whose `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and `Forwarded` are \
-                  believed and extended. From all others these fields are replaced.",
+        kind: ValueKind::Networks,
+        default: KeyDefault::Value("[]"),
+        description: "Client addresses whose `X-Forwarded-For`, `X-Forwarded-Proto`, `X-Forwarded-Host` and \
+                      `Forwarded` fields are trusted and extended. For all other clients these fields are replaced.",
         example: "trusted_proxies = [\"10.0.0.0/8\", \"2001:db8::/32\", \"192.0.2.7\"]",
     },
     Key {
         name: "max_head",
         place: Place::Top,
-        kind: Kind::Size { least: 1024, most: 1024 * 1024, off: false },
-        fallback: Fallback::Value("\"32KiB\""),
-        meaning: "Largest request head, request line included. Beyond it 431.",
+        kind: ValueKind::Size { least: 1024, most: 1024 * 1024, off: false },
+        default: KeyDefault::Value("\"32KiB\""),
+        description: "Maximum size of a request head, including the request line. Beyond it the answer is 431.",
         example: "max_head = \"64KiB\"",
     },
     Key {
         name: "max_uri",
         place: Place::Top,
-        kind: Kind::Size { least: 128, most: 1024 * 1024, off: false },
-        fallback: Fallback::Value("\"8KiB\""),
-        meaning: "Longest request target (path and query). Beyond it 414. Must be smaller than `max_head`.",
+        kind: ValueKind::Size { least: 128, most: 1024 * 1024, off: false },
+        default: KeyDefault::Value("\"8KiB\""),
+        description: "Maximum length of a request target (path and query). Beyond it the answer is 414. Must be \
+                      smaller than `max_head`.",
         example: "max_uri = \"16KiB\"",
     },
     Key {
         name: "max_headers",
         place: Place::Top,
-        // The parser of heads keeps its lines on the stack.
-        kind: Kind::Number { least: 1, most: 256 },
-        fallback: Fallback::Value("100"),
-        meaning: "Most header lines in a request. Beyond it 431.",
+        // The head parser keeps the fields of a head on the stack.
+        kind: ValueKind::Number { least: 1, most: 256 },
+        default: KeyDefault::Value("100"),
+        description: "Maximum number of header fields in a request. Beyond it the answer is 431.",
         example: "max_headers = 64",
     },
     Key {
         name: "head_timeout",
         place: Place::Top,
-        kind: Kind::Duration { off: false, zero: false },
-        fallback: Fallback::Value("\"10s\""),
-        meaning: "Time a client has from the first byte of a request head to its last. Beyond it 408.",
+        kind: ValueKind::Duration { off: false, zero: false },
+        default: KeyDefault::Value("\"10s\""),
+        description: "Maximum time from the first byte of a request head to its last. Beyond it the answer is 408.",
         example: "head_timeout = \"5s\"",
     },
     Key {
         name: "keep_alive_timeout",
         place: Place::Top,
-        kind: Kind::Duration { off: false, zero: false },
-        fallback: Fallback::Value("\"75s\""),
-        meaning: "How long a client's connection is kept open between requests.",
+        kind: ValueKind::Duration { off: false, zero: false },
+        default: KeyDefault::Value("\"75s\""),
+        description: "How long a client connection is kept open between requests.",
         example: "keep_alive_timeout = \"2m\"",
     },
-    // For every service, with a default at the top.
+    // Every service, and the top of the file as default.
     Key {
         name: "timeout",
         place: Place::TopAndServices,
-        kind: Kind::Duration { off: false, zero: false },
-        fallback: Fallback::Value("\"30s\""),
-        meaning: "The hold: how long a request waits for a sleeping service. Beyond it 504. It never cuts a \
-                  request that has been forwarded.",
+        kind: ValueKind::Duration { off: false, zero: false },
+        default: KeyDefault::Value("\"30s\""),
+        description: "How long a request is held while its service is not ready. Beyond it the answer is 504. It \
+                      does not apply to a request that has been forwarded.",
         example: "timeout = '5s'",
     },
     Key {
         name: "max_held",
         place: Place::TopAndServices,
-        kind: Kind::Number { least: 1, most: 1_000_000 },
-        fallback: Fallback::Value("1000"),
-        meaning: "Most requests of one service held at once. Beyond it 503 with `Retry-After`.",
+        kind: ValueKind::Number { least: 1, most: 1_000_000 },
+        default: KeyDefault::Value("1000"),
+        description: "Maximum number of requests of one service held at once. Beyond it the answer is 503 with \
+                      `Retry-After`.",
         example: "max_held = 200",
     },
     Key {
         name: "sleep_after",
         place: Place::TopAndServices,
-        kind: Kind::Duration { off: false, zero: false },
-        fallback: Fallback::Value("\"5m\""),
-        meaning: "Time without an arrival and without open requests, streams or tunnels after which the workload \
-                  is put to sleep.",
+        kind: ValueKind::Duration { off: false, zero: false },
+        default: KeyDefault::Value("\"5m\""),
+        description: "Idle time after which the workload is scaled to zero: time without a new request and without \
+                      open requests, streams or tunnels.",
         example: "sleep_after = \"15m\"",
     },
     Key {
         name: "connect_timeout",
         place: Place::TopAndServices,
-        kind: Kind::Duration { off: false, zero: false },
-        fallback: Fallback::Value("\"5s\""),
-        meaning: "Time to establish a connection to an endpoint. Beyond it the next endpoint is tried.",
+        kind: ValueKind::Duration { off: false, zero: false },
+        default: KeyDefault::Value("\"5s\""),
+        description: "Maximum time to establish a connection to an endpoint. Beyond it another endpoint is tried.",
         example: "connect_timeout = \"1s\"",
     },
     Key {
         name: "response_timeout",
         place: Place::TopAndServices,
-        kind: Kind::Duration { off: true, zero: false },
-        fallback: Fallback::Value("\"off\""),
-        meaning: "Time from the request sent to the head of the response. Beyond it 504. A response that has \
-                  begun is never cut by it.",
+        kind: ValueKind::Duration { off: true, zero: false },
+        default: KeyDefault::Value("\"off\""),
+        description: "Maximum time from the end of sending the request to the head of the response. Beyond it the \
+                      answer is 504. A response that has begun is not cut.",
         example: "response_timeout = \"60s\"",
     },
     Key {
         name: "idle_timeout",
         place: Place::TopAndServices,
-        kind: Kind::Duration { off: true, zero: false },
-        fallback: Fallback::Value("\"off\""),
-        meaning: "Time without a byte in either direction after which a tunnel (WebSocket) or a stream is closed.",
+        kind: ValueKind::Duration { off: true, zero: false },
+        default: KeyDefault::Value("\"off\""),
+        description: "Time without a byte in either direction after which a tunnel (WebSocket) or a stream is \
+                      closed.",
         example: "idle_timeout = \"1h\"",
     },
     Key {
         name: "max_body",
         place: Place::TopAndServices,
-        kind: Kind::Size { least: 1, most: i64::MAX as u64, off: true },
-        fallback: Fallback::Value("\"off\""),
-        meaning: "Largest request body. Beyond it 413.",
+        kind: ValueKind::Size { least: 1, most: i64::MAX as u64, off: true },
+        default: KeyDefault::Value("\"off\""),
+        description: "Maximum size of a request body. Beyond it the answer is 413.",
         example: "max_body = \"100MiB\"",
     },
-    // For every service.
+    // Every service.
     Key {
         name: "host",
         place: Place::Services,
-        kind: Kind::Host,
-        fallback: Fallback::Required,
-        meaning: "The host that requests are for, without scheme and port. Case does not matter. `*.example.com` \
-                  stands for one label; an exact host goes before it. An IPv6 address stands in brackets.",
+        kind: ValueKind::Host,
+        default: KeyDefault::Required,
+        description: "The host of the requests for this service, without scheme and port. Case is ignored. In \
+                      `*.example.com` the `*` stands for exactly one label; an exact host takes precedence over it. \
+                      An IPv6 address is written in brackets.",
         example: "host = \"example.com\"",
     },
     Key {
         name: "path_prefix",
         place: Place::Services,
-        kind: Kind::PathPrefix,
-        fallback: Fallback::Value("\"/\""),
-        meaning: "The paths of the host that this service answers; whole segments, the longest prefix wins. `/api` \
-                  takes `/api` and `/api/users`, not `/apis`. Trailing slashes do not matter.",
+        kind: ValueKind::PathPrefix,
+        default: KeyDefault::Value("\"/\""),
+        description: "The path prefix of the requests for this service. It matches whole segments, and the longest \
+                      matching prefix is used: `/api` matches `/api` and `/api/users`, not `/apis`. A trailing \
+                      slash is ignored.",
         example: "path_prefix = \"/api\"",
     },
     Key {
         name: "type",
         place: Place::Services,
-        kind: Kind::Type,
-        fallback: Fallback::Required,
-        meaning: "What answers: a Deployment (`deployment` or `deploy`) or StatefulSet (`statefulset` or `sts`) in \
-                  Kubernetes, or local processes (`process`) that agimo starts itself.",
+        kind: ValueKind::Type,
+        default: KeyDefault::Required,
+        description: "The kind of workload behind the service: a Deployment (`deployment` or `deploy`) or a \
+                      StatefulSet (`statefulset` or `sts`) in Kubernetes, or local processes (`process`) that agimo \
+                      starts itself.",
         example: "type = \"process\"",
     },
-    // For Kubernetes.
+    // Kubernetes workloads.
     Key {
         name: "namespace",
         place: Place::Kubernetes,
-        kind: Kind::DnsLabel,
-        fallback: Fallback::Required,
-        meaning: "The namespace of the workload and of its Service.",
+        kind: ValueKind::DnsLabel,
+        default: KeyDefault::Required,
+        description: "The namespace of the workload and of its Service.",
         example: "namespace = \"default\"",
     },
     Key {
         name: "name",
         place: Place::Kubernetes,
-        kind: Kind::DnsName,
-        fallback: Fallback::Required,
-        meaning: "The name of the Deployment or StatefulSet that is scaled.",
+        kind: ValueKind::DnsName,
+        default: KeyDefault::Required,
+        description: "The name of the Deployment or StatefulSet.",
         example: "name = \"example\"",
     },
     Key {
         name: "service_name",
         place: Place::Kubernetes,
-        kind: Kind::DnsLabel,
-        fallback: Fallback::Required,
-        meaning: "The name of the Service whose endpoints answer.",
+        kind: ValueKind::DnsLabel,
+        default: KeyDefault::Required,
+        description: "The name of the Service that selects the pods of the workload.",
         example: "service_name = \"example\"",
     },
     Key {
         name: "service_port",
         place: Place::Kubernetes,
-        kind: Kind::ServicePort,
-        fallback: Fallback::Required,
-        meaning: "The port of that Service, by its number or its name. The pods' own ports, which may differ from pod \
-                  to pod, are found through it.",
+        kind: ValueKind::ServicePort,
+        default: KeyDefault::Required,
+        description: "The port of that Service, by number or by name. agimo looks up the matching port of each pod, \
+                      which may differ from pod to pod.",
         example: "service_port = 80",
     },
     Key {
         name: "scaler",
         place: Place::TopAndKubernetes,
-        kind: Kind::OneOf(Scaler::SPELLINGS),
-        fallback: Fallback::Value("\"external\""),
-        meaning: "Who writes `replicas`. With `external` agimo only reports: KEDA, an HPA or whatever else reads its \
-                  metrics wakes the workload and puts it to sleep. With `agimo` it does both itself: it wakes it on the \
-                  first request and puts it to sleep after `sleep_after`. While several replicas of agimo run it wakes \
-                  and does not put to sleep.",
+        kind: ValueKind::OneOf(Scaler::SPELLINGS),
+        default: KeyDefault::Value("\"external\""),
+        description: "Who writes `replicas`. With `external` agimo only reports: KEDA, an HPA or another scaler \
+                      reads its metrics and scales the workload. With `agimo` it scales the workload from zero on \
+                      the first request, and to zero after `sleep_after`. While several replicas of agimo run, it \
+                      does not scale to zero.",
         example: "scaler = \"agimo\"",
     },
     Key {
         name: "via",
         place: Place::TopAndKubernetes,
-        kind: Kind::OneOf(Via::SPELLINGS),
-        fallback: Fallback::Value("\"pod\""),
-        meaning: "What requests are sent to: the address of a ready `pod`, or that of the `service`, for a service mesh \
-                  that must see it. A Service's rules reach the nodes a little after its pods are ready.",
+        kind: ValueKind::OneOf(Via::SPELLINGS),
+        default: KeyDefault::Value("\"pod\""),
+        description: "Where requests are sent: to the address of a ready `pod`, or to the address of the `service`, \
+                      for a service mesh that has to see the Service. Nodes learn of a Service's new endpoints a \
+                      little after the pods are ready.",
         example: "via = \"service\"",
     },
-    // For processes.
+    // Local processes.
     Key {
         name: "name",
         place: Place::Processes,
-        kind: Kind::Text,
-        fallback: Fallback::Absent("the host"),
-        meaning: "Stands before each line that the processes print.",
+        kind: ValueKind::Text,
+        default: KeyDefault::Described("the host"),
+        description: "The prefix of the log lines for the output of the processes.",
         example: "name = \"shop\"",
     },
     Key {
         name: "command",
         place: Place::Processes,
-        kind: Kind::Command,
-        fallback: Fallback::Required,
-        meaning: "The program and its arguments. No shell reads them: where you need one, name it.",
+        kind: ValueKind::Command,
+        default: KeyDefault::Required,
+        description: "The program and its arguments. No shell is involved unless the command names one.",
         example: "command = [\"python3\", \"app.py\"]",
     },
     Key {
         name: "env",
         place: Place::Processes,
-        kind: Kind::Environment,
-        fallback: Fallback::Value("{}"),
-        meaning: "Environment variables besides agimo's own. Their values are never shown. `PORT` is set by agimo.",
+        kind: ValueKind::Environment,
+        default: KeyDefault::Value("{}"),
+        description: "Environment variables in addition to agimo's own. Their values are never logged or shown. \
+                      agimo sets `PORT` itself.",
         example: "env = { DATABASE_URL = \"postgres://localhost/shop\" }",
     },
     Key {
         name: "workdir",
         place: Place::Processes,
-        kind: Kind::Folder,
-        fallback: Fallback::Absent("the folder agimo was started in"),
-        meaning: "The folder the processes are started in.",
+        kind: ValueKind::Directory,
+        default: KeyDefault::Described("the working directory of agimo"),
+        description: "The working directory of the processes.",
         example: "workdir = \"/srv/shop\"",
     },
     Key {
         name: "port",
         place: Place::Processes,
-        kind: Kind::Number { least: 1, most: 65535 },
-        fallback: Fallback::Absent("agimo picks a free one"),
-        meaning: "The port a process listens on, at 127.0.0.1. Either way it is told in the variable `PORT`. A fixed \
-                  port is for one process: with `replicas` above 1 leave it out.",
+        kind: ValueKind::Number { least: 1, most: 65535 },
+        default: KeyDefault::Described("agimo chooses a free port"),
+        description: "The port that a process listens on, at 127.0.0.1. agimo always passes the port in the \
+                      variable `PORT`. A fixed port serves one process: leave it out when `replicas` is above 1.",
         example: "port = 3000",
     },
     Key {
         name: "readiness",
         place: Place::TopAndProcesses,
-        kind: Kind::Readiness,
-        fallback: Fallback::Value("\"tcp\""),
-        meaning: "When a process counts as ready: `tcp` when its port accepts a connection, a path when `GET` of it \
-                  answers with a status from 200 to 399.",
+        kind: ValueKind::ReadinessCheck,
+        default: KeyDefault::Value("\"tcp\""),
+        description: "When a process counts as ready: with `tcp`, when its port accepts a connection; with a path, \
+                      when `GET` of that path is answered with a status from 200 to 399.",
         example: "readiness = \"/healthz\"",
     },
     Key {
         name: "start_timeout",
         place: Place::TopAndProcesses,
-        kind: Kind::Duration { off: false, zero: false },
-        fallback: Fallback::Value("\"60s\""),
-        meaning: "Time from the start of a process to ready. Beyond it the wake has failed.",
+        kind: ValueKind::Duration { off: false, zero: false },
+        default: KeyDefault::Value("\"60s\""),
+        description: "Maximum time from the start of a process until it is ready. Beyond it the wake fails.",
         example: "start_timeout = \"2m\"",
     },
     Key {
         name: "stop_grace",
         place: Place::TopAndProcesses,
-        kind: Kind::Duration { off: false, zero: true },
-        fallback: Fallback::Value("\"10s\""),
-        meaning: "Time a process has from SIGTERM to end by itself; then it is killed.",
+        kind: ValueKind::Duration { off: false, zero: true },
+        default: KeyDefault::Value("\"10s\""),
+        description: "Time a process has to end after SIGTERM. After that it is killed.",
         example: "stop_grace = \"30s\"",
     },
     Key {
         name: "replicas",
         place: Place::TopAndProcesses,
-        kind: Kind::Number { least: 1, most: 1000 },
-        fallback: Fallback::Value("1"),
-        meaning: "How many processes run while the service is awake.",
+        kind: ValueKind::Number { least: 1, most: 1000 },
+        default: KeyDefault::Value("1"),
+        description: "How many processes run while the service is awake.",
         example: "replicas = 2",
     },
 ];

@@ -1,29 +1,29 @@
-//! Hosts, paths and Kubernetes names: what is one, in which form it is kept, and the cure where it is none. It resolves
-//! nothing.
+//! Checks hosts, paths and Kubernetes names, and converts them to one form.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-/// Why a text is no name: what is wrong with it (stands after "the value"), and what to write.
+/// Why a value is invalid, and what to write instead.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Complaint {
-    pub(super) wrong: &'static str,
-    pub(super) cure: String,
+pub(super) struct InvalidValue {
+    /// Completes "the value ...".
+    pub(super) problem: &'static str,
+    pub(super) fix: String,
 }
 
-/// Longest DNS name in its written form (RFC 1035 section 2.3.4).
-const LONGEST_NAME: usize = 253;
-/// Longest label of a DNS name (RFC 1035 section 2.3.4).
-const LONGEST_LABEL: usize = 63;
+/// Maximum length of a DNS name in its written form (RFC 1035 section 2.3.4).
+const MAX_NAME_LENGTH: usize = 253;
+/// Maximum length of a label of a DNS name (RFC 1035 section 2.3.4).
+const MAX_LABEL_LENGTH: usize = 63;
 
 /// A host in lower case and without a trailing dot.
-pub(super) fn host(written: &str) -> Result<String, Complaint> {
+pub(super) fn host(written: &str) -> Result<String, InvalidValue> {
     let host = written.to_ascii_lowercase();
     if let Some((_, rest)) = host.split_once("://") {
-        return complain("has a scheme", format!("write only the host: \"{}\"", authority(rest)));
+        return invalid("has a scheme", format!("write only the host: \"{}\"", url_host(rest)));
     }
     if let Some((name, path)) = host.split_once('/') {
         let path = path.trim_end_matches('/');
-        return complain(
+        return invalid(
             "has a path",
             format!("write host = \"{name}\" and path_prefix = \"/{path}\""),
         );
@@ -32,16 +32,16 @@ pub(super) fn host(written: &str) -> Result<String, Complaint> {
         return bracketed(address);
     }
     if host.parse::<Ipv6Addr>().is_ok() {
-        return complain("is an IPv6 address without brackets", format!("write \"[{host}]\""));
+        return invalid("is an IPv6 address without brackets", format!("write \"[{host}]\""));
     }
     if let Some((name, _)) = host.split_once(':') {
-        return complain(
+        return invalid(
             "has a port",
             format!("write \"{name}\": the port of a request does not matter"),
         );
     }
     if !host.is_ascii() {
-        return complain(
+        return invalid(
             "is not ASCII",
             "write the name as clients send it, in the form xn--...".to_owned(),
         );
@@ -52,19 +52,19 @@ pub(super) fn host(written: &str) -> Result<String, Complaint> {
     }
     let labels = name.strip_prefix("*.").unwrap_or(name);
     if labels.contains('*') {
-        return complain(
-            "has a wildcard elsewhere than as its first label",
+        return invalid(
+            "has a wildcard that is not its first label",
             "write \"*.example.com\": the * stands for one whole label, the first".to_owned(),
         );
     }
-    if !is_dns_name(labels, true) || name.len() > LONGEST_NAME {
-        return complain("is no host name", "write a name such as \"example.com\"".to_owned());
+    if !is_dns_name(labels, true) || name.len() > MAX_NAME_LENGTH {
+        return invalid("is not a host name", "write a name such as \"example.com\"".to_owned());
     }
-    // RFC 1123 section 2.1: what ends in a number is an address.
+    // RFC 1123 section 2.1: a name whose last label is a number can only be an address.
     let last = labels.rsplit('.').next().unwrap_or(labels);
     if last.bytes().all(|byte| byte.is_ascii_digit()) {
-        return complain(
-            "is no IPv4 address",
+        return invalid(
+            "is not an IPv4 address",
             "write four numbers from 0 to 255, or a name".to_owned(),
         );
     }
@@ -72,32 +72,35 @@ pub(super) fn host(written: &str) -> Result<String, Complaint> {
 }
 
 /// A path without trailing slashes, unless it is `/`.
-pub(super) fn path_prefix(written: &str) -> Result<String, Complaint> {
+pub(super) fn path_prefix(written: &str) -> Result<String, InvalidValue> {
     let path = path(written)?;
     if path.contains(['?', '#']) {
-        return complain(
+        return invalid(
             "has a query or fragment",
             "write the path alone, up to the ? or #".to_owned(),
         );
     }
     let prefix = path.trim_end_matches('/');
     if prefix.split('/').any(|segment| matches!(segment, "." | "..")) {
-        return complain("has the segment . or ..", "write the path that it leads to".to_owned());
+        return invalid(
+            "contains a segment . or ..",
+            "write the path that it resolves to".to_owned(),
+        );
     }
     Ok(if prefix.is_empty() { "/".to_owned() } else { prefix.to_owned() })
 }
 
-/// A path as it stands in a request line, a query allowed (RFC 9112 section 3.2.1).
-pub(super) fn path(written: &str) -> Result<&str, Complaint> {
+/// A path as in a request line, with or without a query (RFC 9112 section 3.2.1).
+pub(super) fn path(written: &str) -> Result<&str, InvalidValue> {
     if !written.starts_with('/') {
-        return complain(
+        return invalid(
             "does not begin with a slash",
             format!("write \"/{}\"", written.escape_debug()),
         );
     }
     if !written.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return complain(
-            "has characters that no request line can have",
+        return invalid(
+            "contains characters that are not allowed in a request line",
             "write them percent-encoded, as clients send them: a space is %20".to_owned(),
         );
     }
@@ -105,43 +108,43 @@ pub(super) fn path(written: &str) -> Result<&str, Complaint> {
 }
 
 /// A Kubernetes name of one label (RFC 1123 section 2.1).
-pub(super) fn dns_label(written: &str) -> Result<String, Complaint> {
-    if written.contains('.') || written.len() > LONGEST_LABEL || !is_dns_name(written, false) {
-        let cure = "write at most 63 letters, digits and \"-\" in lower case, a letter or digit first and last";
-        return complain("is no name in Kubernetes", cure.to_owned());
+pub(super) fn dns_label(written: &str) -> Result<String, InvalidValue> {
+    if written.contains('.') || written.len() > MAX_LABEL_LENGTH || !is_dns_name(written, false) {
+        let fix = "write at most 63 letters, digits and \"-\" in lower case, a letter or digit first and last";
+        return invalid("is not a valid Kubernetes name", fix.to_owned());
     }
     Ok(written.to_owned())
 }
 
 /// A Kubernetes name of several labels.
-pub(super) fn dns_name(written: &str) -> Result<String, Complaint> {
-    if written.len() > LONGEST_NAME || !is_dns_name(written, false) {
-        let cure = "write at most 253 letters, digits, \"-\" and \".\" in lower case, a letter or digit first and last";
-        return complain("is no name in Kubernetes", cure.to_owned());
+pub(super) fn dns_name(written: &str) -> Result<String, InvalidValue> {
+    if written.len() > MAX_NAME_LENGTH || !is_dns_name(written, false) {
+        let fix = "write at most 253 letters, digits, \"-\" and \".\" in lower case, a letter or digit first and last";
+        return invalid("is not a valid Kubernetes name", fix.to_owned());
     }
     Ok(written.to_owned())
 }
 
-fn complain<T>(wrong: &'static str, cure: String) -> Result<T, Complaint> {
-    Err(Complaint { wrong, cure })
+fn invalid<T>(problem: &'static str, fix: String) -> Result<T, InvalidValue> {
+    Err(InvalidValue { problem, fix })
 }
 
-/// What stands after the opening bracket.
-fn bracketed(rest: &str) -> Result<String, Complaint> {
+/// An IPv6 address in brackets; `rest` is the text after the opening bracket.
+fn bracketed(rest: &str) -> Result<String, InvalidValue> {
     let Some((address, after)) = rest.split_once(']') else {
-        return complain("has no closing bracket", "write \"[2001:db8::1]\"".to_owned());
+        return invalid("has no closing bracket", "write \"[2001:db8::1]\"".to_owned());
     };
     match address.parse::<Ipv6Addr>() {
-        Err(_) => complain("is no IPv6 address", "write \"[2001:db8::1]\"".to_owned()),
+        Err(_) => invalid("is not an IPv6 address", "write \"[2001:db8::1]\"".to_owned()),
         Ok(address) if after.is_empty() => Ok(format!("[{address}]")),
         Ok(address) => {
-            complain("has something after the bracket", format!("write \"[{address}]\""))
+            invalid("has text after the closing bracket", format!("write \"[{address}]\""))
         }
     }
 }
 
-/// Up to a path or a port.
-fn authority(rest: &str) -> &str {
+/// The host of a URL; `rest` is the text after the scheme.
+fn url_host(rest: &str) -> &str {
     let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
     let authority = &rest[..end];
     if authority.starts_with('[') {
@@ -150,10 +153,10 @@ fn authority(rest: &str) -> &str {
     authority.split(':').next().unwrap_or(authority)
 }
 
-/// Underscores are in use in host names; Kubernetes has none.
+/// Host names in use contain underscores; Kubernetes names do not.
 fn is_dns_name(name: &str, underscores: bool) -> bool {
     name.split('.').all(|label| {
-        (1..=LONGEST_LABEL).contains(&label.len())
+        (1..=MAX_LABEL_LENGTH).contains(&label.len())
             && !label.starts_with('-')
             && !label.ends_with('-')
             && label.bytes().all(|byte| {

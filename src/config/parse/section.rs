@@ -1,5 +1,5 @@
-//! One table of the file against the table of keys: its values, each checked by itself, and where a value comes from
-//! when it is not there. It knows no rule that joins two keys.
+//! Reads one table of the file by the table of keys, each value by itself, and finds the value that applies: the
+//! service's, the top-level one, or the default.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
@@ -10,23 +10,23 @@ use toml::de::{DeTable, DeValue};
 
 use super::value::{self, Value};
 use crate::config::keys::table::TABLE;
-use crate::config::keys::{self, Fallback, Scope};
+use crate::config::keys::{self, KeyDefault, TableScope};
 use crate::config::report::Problem;
-use crate::config::{Masked, Readiness, ServicePort};
+use crate::config::{Masked, ReadinessCheck, ServicePort};
 
-/// The keys of one table that may stand there.
+/// The keys of one table of the file.
 pub(super) struct Section {
     pub(super) span: Range<usize>,
-    found: HashMap<&'static str, Found>,
+    entries: HashMap<&'static str, Entry>,
 }
 
-struct Found {
-    /// Absent where it was not what it must be; the problem has been noted.
+struct Entry {
+    /// `None` if the value is invalid; the problem has been recorded.
     value: Option<Value>,
     span: Range<usize>,
 }
 
-/// Where a value is looked for: in the service, at the top, in the table of keys.
+/// Where a value is looked up, in this order: in the service, at the top of the file, in the table of keys.
 pub(super) struct Layers<'a> {
     pub(super) own: &'a Section,
     pub(super) outer: Option<&'a Section>,
@@ -36,73 +36,73 @@ pub(super) struct Layers<'a> {
 // === impl Section ===
 
 impl Section {
-    /// Reads a table of the file; `services` itself is left to the caller.
+    /// Reads a table of the file, without the key `services`.
     pub(super) fn read(
         table: &DeTable<'_>,
         span: Range<usize>,
-        scope: Scope,
+        scope: TableScope,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let mut found = HashMap::new();
+        let mut entries = HashMap::new();
         for (name, written) in table.iter() {
-            if scope == Scope::Top && name.get_ref() == "services" {
+            if scope == TableScope::Top && name.get_ref() == "services" {
                 continue;
             }
             let Some(key) = keys::find(name.get_ref(), scope) else {
                 problems.push(Problem {
                     span: name.span(),
                     message: format!("unknown key {}", value::quoted(name.get_ref(), '`')),
-                    help: keys::cure_of_unknown(name.get_ref(), scope),
+                    help: keys::fix_for_unknown_key(name.get_ref(), scope),
                     related: None,
                 });
                 continue;
             };
             let value = match value::read(key, written) {
                 Ok(value) => Some(value),
-                Err(wrong) => {
-                    problems.extend(wrong);
+                Err(invalid) => {
+                    problems.extend(invalid);
                     None
                 }
             };
-            found.insert(key.name, Found { value, span: written.span() });
+            entries.insert(key.name, Entry { value, span: written.span() });
         }
-        Self { span, found }
+        Self { span, entries }
     }
 
-    /// The defaults that the table of keys gives, as if they were written in a file.
+    /// The default values of the table of keys, read as if they were in a file.
     pub(super) fn defaults() -> Self {
-        let mut found = HashMap::new();
+        let mut entries = HashMap::new();
         for key in TABLE {
-            if let Fallback::Value(written) = key.fallback
+            if let KeyDefault::Value(written) = key.default
                 && let Ok(written) = DeValue::parse(written)
             {
                 let value = value::read(key, &written).ok();
-                found.insert(key.name, Found { value, span: 0..0 });
+                entries.insert(key.name, Entry { value, span: 0..0 });
             }
         }
-        Self { span: 0..0, found }
+        Self { span: 0..0, entries }
     }
 
-    /// Whether the key is written here, be it wrong.
+    /// Whether the key is set here, even to an invalid value.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.found.contains_key(name)
+        self.entries.contains_key(name)
     }
 
-    /// Where the key's value is written here.
+    /// The place of the key's value in this table.
     pub(super) fn span_of(&self, name: &str) -> Option<Range<usize>> {
-        self.found.get(name).map(|found| found.span.clone())
+        self.entries.get(name).map(|entry| entry.span.clone())
     }
 
     fn value(&self, name: &str) -> Option<&Value> {
-        self.found.get(name)?.value.as_ref()
+        self.entries.get(name)?.value.as_ref()
     }
 }
 
 // === impl Layers ===
 
-/// Each answers `None` where the value is absent without a default or wrong.
+/// Each getter returns `None` if the value is invalid, or absent without a default.
 impl Layers<'_> {
-    /// The inner `None` is "off".
+    /// The inner `None` means "off".
     pub(super) fn duration(&self, name: &str) -> Option<Option<Duration>> {
         match self.value(name)? {
             Value::Duration(duration) => Some(*duration),
@@ -110,7 +110,7 @@ impl Layers<'_> {
         }
     }
 
-    /// In bytes. The inner `None` is "off".
+    /// In bytes. The inner `None` means "off".
     pub(super) fn size(&self, name: &str) -> Option<Option<u64>> {
         match self.value(name)? {
             Value::Size(size) => Some(*size),
@@ -118,7 +118,7 @@ impl Layers<'_> {
         }
     }
 
-    /// The table of keys keeps each number within its type's range.
+    /// `None` as well if the number does not fit `T`; the ranges in the table of keys exclude that.
     pub(super) fn number<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
         match self.value(name)? {
             Value::Number(number) => T::try_from(*number).ok(),
@@ -154,9 +154,9 @@ impl Layers<'_> {
         }
     }
 
-    pub(super) fn readiness(&self, name: &str) -> Option<Readiness> {
+    pub(super) fn readiness_check(&self, name: &str) -> Option<ReadinessCheck> {
         match self.value(name)? {
-            Value::Readiness(readiness) => Some(readiness.clone()),
+            Value::ReadinessCheck(check) => Some(check.clone()),
             _ => None,
         }
     }
@@ -168,13 +168,13 @@ impl Layers<'_> {
         }
     }
 
-    /// Where the value that holds is written; a default is nowhere.
+    /// The place of the value that applies; `None` for a default.
     pub(super) fn span_of(&self, name: &str) -> Option<Range<usize>> {
         self.own.span_of(name).or_else(|| self.outer?.span_of(name))
     }
 
-    /// Whether the value that holds is written and not what it must be.
-    pub(super) fn is_wrong(&self, name: &str) -> bool {
+    /// Whether the value that applies is set and invalid.
+    pub(super) fn is_invalid(&self, name: &str) -> bool {
         self.span_of(name).is_some() && self.value(name).is_none()
     }
 

@@ -1,4 +1,4 @@
-//! One `[[services]]` table: what its type needs, and the rules that join its keys. It sees no other service.
+//! Parses one `[[services]]` table: the keys its type requires, and the rules between its keys.
 
 use std::ops::Range;
 
@@ -6,56 +6,56 @@ use toml::de::{DeTable, DeValue};
 
 use super::section::{Layers, Section};
 use crate::config::keys::table::TABLE;
-use crate::config::keys::{Fallback, Scope, ServiceType, TYPES};
+use crate::config::keys::{KeyDefault, ServiceType, TYPES, TableScope};
 use crate::config::report::Problem;
 use crate::config::{
     KubernetesConfig, KubernetesKind, ProcessConfig, Scaler, ServiceConfig, Via, WorkloadConfig,
 };
 
-/// A service as far as it could be read, with what no other service may have.
-pub(super) struct Read {
-    /// Absent where anything is missing or wrong; that has been noted.
+/// A parsed service, with the values that must be unique among services.
+pub(super) struct ParsedService {
+    /// `None` if a key is missing or invalid; the problem has been recorded.
     pub(super) config: Option<ServiceConfig>,
-    /// Host and path prefix, and where the host stands.
+    /// Host and path prefix, and the place of the host.
     pub(super) route: Option<((String, String), Range<usize>)>,
-    /// Where a fixed port stands.
+    /// The place of a fixed port.
     pub(super) port: Option<Range<usize>>,
 }
 
-/// Reads a service; `span` is where its table begins.
-pub(super) fn read(
+/// Parses a service; `span` is the place where its table begins.
+pub(super) fn parse(
     table: &DeTable<'_>,
     span: Range<usize>,
     top: &Section,
     defaults: &Section,
     problems: &mut Vec<Problem>,
-) -> Read {
-    let found = service_type(table);
-    let scope = Scope::Service(found);
+) -> ParsedService {
+    let service_type = service_type(table);
+    let scope = TableScope::Service(service_type);
     let own = Section::read(table, span, scope, problems);
-    note_missing(&own, scope, problems);
+    report_missing_keys(&own, scope, problems);
     let layers = Layers { own: &own, outer: Some(top), defaults };
-    problems.extend(port_for_many(&layers));
+    problems.extend(fixed_port_with_replicas(&layers));
 
     let route = layers.text("host").zip(layers.text("path_prefix"));
-    Read {
-        config: found.and_then(|found| service(&layers, found)),
+    ParsedService {
+        config: service_type.and_then(|service_type| service(&layers, service_type)),
         route: route.zip(own.span_of("host")),
         port: own.span_of("port"),
     }
 }
 
-/// Needed before the other keys can be judged; a wrong one is reported with them.
+/// The value of `type`, which decides the keys that are allowed. An invalid one is reported when the keys are read.
 fn service_type(table: &DeTable<'_>) -> Option<ServiceType> {
     let DeValue::String(written) = table.get("type")?.get_ref() else {
         return None;
     };
-    TYPES.iter().find(|(spelling, _)| spelling == written).map(|(_, found)| *found)
+    TYPES.iter().find(|(spelling, _)| spelling == written).map(|(_, service_type)| *service_type)
 }
 
-fn service(layers: &Layers<'_>, found: ServiceType) -> Option<ServiceConfig> {
+fn service(layers: &Layers<'_>, service_type: ServiceType) -> Option<ServiceConfig> {
     let host = layers.text("host")?;
-    let workload = match found {
+    let workload = match service_type {
         ServiceType::Kubernetes(kind) => WorkloadConfig::Kubernetes(kubernetes(layers, kind)?),
         ServiceType::Process => WorkloadConfig::Process(process(layers, &host)?),
     };
@@ -86,8 +86,8 @@ fn kubernetes(layers: &Layers<'_>, kind: KubernetesKind) -> Option<KubernetesCon
 }
 
 fn process(layers: &Layers<'_>, host: &str) -> Option<ProcessConfig> {
-    // Wrong is not the same as absent.
-    if ["name", "workdir", "port"].iter().any(|name| layers.is_wrong(name)) {
+    // These keys are optional, and an invalid value must not count as an absent one.
+    if ["name", "workdir", "port"].iter().any(|name| layers.is_invalid(name)) {
         return None;
     }
     Some(ProcessConfig {
@@ -96,18 +96,18 @@ fn process(layers: &Layers<'_>, host: &str) -> Option<ProcessConfig> {
         env: layers.environment("env")?,
         workdir: layers.text("workdir").map(Into::into),
         port: layers.number("port"),
-        readiness: layers.readiness("readiness")?,
+        readiness: layers.readiness_check("readiness")?,
         start_timeout: layers.duration("start_timeout")??,
         stop_grace: layers.duration("stop_grace")??,
         replicas: layers.number("replicas")?,
     })
 }
 
-fn note_missing(own: &Section, scope: Scope, problems: &mut Vec<Problem>) {
+fn report_missing_keys(own: &Section, scope: TableScope, problems: &mut Vec<Problem>) {
     for key in TABLE {
-        let required = key.fallback == Fallback::Required && key.place.allows(scope);
-        // Without a type nobody knows what else is needed.
-        let known = scope != Scope::Service(None) || matches!(key.name, "host" | "type");
+        let required = key.default == KeyDefault::Required && key.place.allows(scope);
+        // The keys that a service requires depend on its type.
+        let known = scope != TableScope::Service(None) || matches!(key.name, "host" | "type");
         if required && known && !own.has(key.name) {
             problems.push(Problem {
                 span: own.span.clone(),
@@ -119,8 +119,8 @@ fn note_missing(own: &Section, scope: Scope, problems: &mut Vec<Problem>) {
     }
 }
 
-/// Processes beside each other cannot listen on one port.
-fn port_for_many(layers: &Layers<'_>) -> Option<Problem> {
+/// A fixed port with several replicas: they cannot all listen on it.
+fn fixed_port_with_replicas(layers: &Layers<'_>) -> Option<Problem> {
     let span = layers.own.span_of("port")?;
     let replicas: u32 = layers.number("replicas").filter(|replicas| *replicas > 1)?;
     Some(Problem {

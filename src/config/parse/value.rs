@@ -1,4 +1,4 @@
-//! One TOML value against what its key wants: the value, or what is wrong with it. It knows no other key.
+//! Checks one TOML value by the kind of its key.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -9,55 +9,55 @@ use ipnet::IpNet;
 use toml::Spanned;
 use toml::de::DeValue;
 
-use super::names::{self, Complaint};
-use crate::config::keys::{self, Key, Kind, TYPES};
+use super::names::{self, InvalidValue};
+use crate::config::keys::{self, Key, TYPES, ValueKind};
 use crate::config::report::Problem;
-use crate::config::{Masked, Readiness, ServicePort};
+use crate::config::{Masked, ReadinessCheck, ServicePort};
 
 mod quantity;
 
-/// A value that is what its key wants.
+/// A valid value of a key.
 pub(super) enum Value {
-    /// `None` is "off".
+    /// `None` means "off".
     Duration(Option<Duration>),
-    /// Bytes; `None` is "off".
+    /// In bytes; `None` means "off".
     Size(Option<u64>),
     Number(u64),
     Text(String),
     Texts(Vec<String>),
     Environment(BTreeMap<String, Masked>),
     Networks(Vec<IpNet>),
-    Readiness(Readiness),
+    ReadinessCheck(ReadinessCheck),
     ServicePort(ServicePort),
 }
 
-/// Longest piece of the file that a message repeats, in characters.
-const LONGEST_QUOTE: usize = 60;
+/// Maximum length of a quotation from the file in a message, in characters.
+const MAX_QUOTE_LENGTH: usize = 60;
 
 /// Reads the value of `key`.
 pub(super) fn read(key: &Key, written: &Spanned<DeValue<'_>>) -> Result<Value, Vec<Problem>> {
     let span = written.span();
     let one = |problem| vec![problem];
     match (key.kind, written.get_ref()) {
-        (Kind::Duration { off, zero }, value) => {
+        (ValueKind::Duration { off, zero }, value) => {
             quantity::duration(key, value, span, off, zero).map(Value::Duration).map_err(one)
         }
-        (Kind::Size { least, most, off }, value) => {
+        (ValueKind::Size { least, most, off }, value) => {
             quantity::size(key, value, span, off, least..=most).map(Value::Size).map_err(one)
         }
-        (Kind::Number { least, most }, value) => {
+        (ValueKind::Number { least, most }, value) => {
             quantity::number(key, value, span, least..=most).map(Value::Number).map_err(one)
         }
-        (Kind::ServicePort, value @ DeValue::Integer(_)) => {
+        (ValueKind::ServicePort, value @ DeValue::Integer(_)) => {
             let number = quantity::number(key, value, span, 1..=u64::from(u16::MAX));
             let number = number.map(|number| ServicePort::Number(number as u16));
             number.map(Value::ServicePort).map_err(one)
         }
-        (Kind::Networks, DeValue::Array(elements)) => {
+        (ValueKind::Networks, DeValue::Array(elements)) => {
             collect(elements.iter().map(|element| network(key, element))).map(Value::Networks)
         }
-        (Kind::Command, DeValue::Array(elements)) => command(key, elements, span),
-        (Kind::Environment, DeValue::Table(table)) => {
+        (ValueKind::Command, DeValue::Array(elements)) => command(key, elements, span),
+        (ValueKind::Environment, DeValue::Table(table)) => {
             collect(table.iter().map(|(name, value)| variable(name, value)))
                 .map(|variables| Value::Environment(variables.into_iter().collect()))
         }
@@ -66,7 +66,7 @@ pub(super) fn read(key: &Key, written: &Spanned<DeValue<'_>>) -> Result<Value, V
     }
 }
 
-/// A value's TOML type with its article.
+/// The TOML type of a value, with its article.
 pub(super) fn type_of(value: &DeValue<'_>) -> &'static str {
     match value {
         DeValue::String(_) => "a string",
@@ -79,65 +79,71 @@ pub(super) fn type_of(value: &DeValue<'_>) -> &'static str {
     }
 }
 
-/// A piece of the file on one line, cut where it is long.
+/// A quotation from the file on one line, shortened if it is long.
 pub(super) fn quoted(text: &str, quote: char) -> String {
-    let mut shown: String = text.chars().take(LONGEST_QUOTE).flat_map(char::escape_debug).collect();
-    if text.chars().nth(LONGEST_QUOTE).is_some() {
+    let mut shown: String =
+        text.chars().take(MAX_QUOTE_LENGTH).flat_map(char::escape_debug).collect();
+    if text.chars().nth(MAX_QUOTE_LENGTH).is_some() {
         shown.push_str("...");
     }
     format!("{quote}{shown}{quote}")
 }
 
-/// Values that are one string, and the one that should have been an array.
+/// A value that is written as a string.
 fn text(key: &Key, written: &str, span: Range<usize>) -> Result<Value, Problem> {
-    let complain = |complaint: Complaint| {
-        let message = format!("`{}`: {} {}", key.name, quoted(written, '"'), complaint.wrong);
-        problem(span.clone(), message, complaint.cure)
+    let report = |invalid: InvalidValue| {
+        let message = format!("`{}`: {} {}", key.name, quoted(written, '"'), invalid.problem);
+        problem(span.clone(), message, invalid.fix)
     };
     let read = match key.kind {
-        Kind::Host => names::host(written),
-        Kind::PathPrefix => names::path_prefix(written),
-        Kind::DnsLabel => names::dns_label(written),
-        Kind::DnsName => names::dns_name(written),
-        // Names of a Service's ports are labels (core/v1 ServicePort).
-        Kind::ServicePort if written.parse::<u16>().is_ok() => Err(Complaint {
-            wrong: "is a number between quotes",
-            cure: format!("write {} = {written}", key.name),
+        ValueKind::Host => names::host(written),
+        ValueKind::PathPrefix => names::path_prefix(written),
+        ValueKind::DnsLabel => names::dns_label(written),
+        ValueKind::DnsName => names::dns_name(written),
+        // The name of a Service's port is a DNS label (Kubernetes API, core/v1 ServicePort).
+        ValueKind::ServicePort if written.parse::<u16>().is_ok() => Err(InvalidValue {
+            problem: "is a number between quotes",
+            fix: format!("write {} = {written}", key.name),
         }),
-        Kind::ServicePort => {
+        ValueKind::ServicePort => {
             return names::dns_label(written)
                 .map(|name| Value::ServicePort(ServicePort::Name(name)))
-                .map_err(complain);
+                .map_err(report);
         }
-        Kind::OneOf(words) if words.contains(&written) => Ok(written.to_owned()),
-        Kind::OneOf(_) => Err(Complaint {
-            wrong: "is not one of its words",
-            cure: format!("write {}", key.kind.words()),
+        ValueKind::OneOf(allowed) if allowed.contains(&written) => Ok(written.to_owned()),
+        ValueKind::OneOf(_) => Err(InvalidValue {
+            problem: "is not an allowed value",
+            fix: format!("write {}", key.kind.description()),
         }),
-        Kind::Readiness if written == "tcp" => return Ok(Value::Readiness(Readiness::Tcp)),
-        Kind::Readiness => {
-            return names::path(written)
-                .map(|path| Value::Readiness(Readiness::Http(path.to_owned())))
-                .map_err(|complaint| Complaint {
-                    cure: format!("{}, or \"tcp\"", complaint.cure),
-                    ..complaint
-                })
-                .map_err(complain);
+        ValueKind::ReadinessCheck if written == "tcp" => {
+            return Ok(Value::ReadinessCheck(ReadinessCheck::Tcp));
         }
-        Kind::Type if TYPES.iter().any(|(spelling, _)| *spelling == written) => {
+        ValueKind::ReadinessCheck => {
+            return names::path(written)
+                .map(|path| Value::ReadinessCheck(ReadinessCheck::Http(path.to_owned())))
+                .map_err(|invalid| InvalidValue {
+                    fix: format!("{}, or \"tcp\"", invalid.fix),
+                    ..invalid
+                })
+                .map_err(report);
+        }
+        ValueKind::Type if TYPES.iter().any(|(spelling, _)| *spelling == written) => {
             Ok(written.to_owned())
         }
-        Kind::Type => {
-            Err(Complaint { wrong: "is no type of service", cure: keys::cure_of_type(written) })
-        }
-        Kind::Text | Kind::Folder if written.is_empty() || written.contains(char::is_control) => {
-            Err(Complaint {
-                wrong: "is empty or has control characters",
-                cure: format!("write {}", key.example),
+        ValueKind::Type => Err(InvalidValue {
+            problem: "is not a type of service",
+            fix: keys::fix_for_unknown_type(written),
+        }),
+        ValueKind::Text | ValueKind::Directory
+            if written.is_empty() || written.contains(char::is_control) =>
+        {
+            Err(InvalidValue {
+                problem: "is empty or contains control characters",
+                fix: format!("write {}", key.example),
             })
         }
-        Kind::Text | Kind::Folder => Ok(written.to_owned()),
-        Kind::Command => {
+        ValueKind::Text | ValueKind::Directory => Ok(written.to_owned()),
+        ValueKind::Command => {
             let words: Vec<String> =
                 written.split_whitespace().map(|word| quoted(word, '"')).collect();
             let message = "`command` must be an array of strings, not a string".to_owned();
@@ -145,7 +151,7 @@ fn text(key: &Key, written: &str, span: Range<usize>) -> Result<Value, Problem> 
         }
         _ => return Err(wrong_type(key, &DeValue::String(written.into()), span)),
     };
-    read.map(Value::Text).map_err(complain)
+    read.map(Value::Text).map_err(report)
 }
 
 fn network(key: &Key, element: &Spanned<DeValue<'_>>) -> Result<IpNet, Problem> {
@@ -155,7 +161,7 @@ fn network(key: &Key, element: &Spanned<DeValue<'_>>) -> Result<IpNet, Problem> 
     let address = || written.parse::<IpAddr>().map(IpNet::from);
     written.parse::<IpNet>().or_else(|_| address()).map(|network| network.trunc()).map_err(|_| {
         let message =
-            format!("`{}`: {} is no network and no address", key.name, quoted(written, '"'));
+            format!("`{}`: {} is neither a network nor an address", key.name, quoted(written, '"'));
         problem(
             element.span(),
             message,
@@ -172,7 +178,7 @@ fn command(
     let words = collect(elements.iter().map(|element| match element.get_ref() {
         DeValue::String(word) if !word.contains('\0') => Ok(word.to_string()),
         DeValue::String(_) => {
-            let message = "`command`: an argument cannot have a NUL character".to_owned();
+            let message = "`command`: an argument cannot contain a NUL character".to_owned();
             Err(problem(element.span(), message, "remove \\u0000".to_owned()))
         }
         other => {
@@ -188,15 +194,15 @@ fn command(
     Ok(Value::Texts(words))
 }
 
-/// No message repeats the value: it may be a secret.
+/// An environment variable. No message contains its value, which may be a secret.
 fn variable(
     name: &Spanned<std::borrow::Cow<'_, str>>,
     value: &Spanned<DeValue<'_>>,
 ) -> Result<(String, Masked), Problem> {
     let shown = quoted(name.get_ref(), '`');
     if name.get_ref().is_empty() || name.get_ref().contains(['=', '\0']) {
-        let message = format!("`env`: {shown} is no name of a variable");
-        return Err(problem(name.span(), message, "write a name without = and NUL".to_owned()));
+        let message = format!("`env`: {shown} is not the name of a variable");
+        return Err(problem(name.span(), message, "write a name without `=` and NUL".to_owned()));
     }
     if name.get_ref() == "PORT" {
         let message = "`env`: `PORT` is set by agimo".to_owned();
@@ -211,7 +217,7 @@ fn variable(
             Ok((name.get_ref().to_string(), Masked(text.to_string())))
         }
         DeValue::String(_) => {
-            let message = format!("`env`: {shown} cannot have a NUL character");
+            let message = format!("`env`: {shown} cannot contain a NUL character");
             Err(problem(value.span(), message, "remove \\u0000".to_owned()))
         }
         other => {
@@ -221,7 +227,7 @@ fn variable(
     }
 }
 
-/// All values, or all problems.
+/// All values if every result is `Ok`, otherwise all problems.
 fn collect<T>(results: impl Iterator<Item = Result<T, Problem>>) -> Result<Vec<T>, Vec<Problem>> {
     let (mut values, mut problems) = (Vec::new(), Vec::new());
     for result in results {
@@ -234,7 +240,8 @@ fn collect<T>(results: impl Iterator<Item = Result<T, Problem>>) -> Result<Vec<T
 }
 
 fn wrong_type(key: &Key, found: &DeValue<'_>, span: Range<usize>) -> Problem {
-    let message = format!("`{}` must be {}, not {}", key.name, key.kind.words(), type_of(found));
+    let message =
+        format!("`{}` must be {}, not {}", key.name, key.kind.description(), type_of(found));
     problem(span, message, format!("write, for example, {}", key.example))
 }
 

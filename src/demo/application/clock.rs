@@ -1,4 +1,4 @@
-//! The WebSocket of the demo's application: a tick each beat, and each text message back as it came. It never decides what a tick says.
+//! The WebSocket of the sample application: sends a tick at a fixed interval, and echoes text messages.
 
 use std::time::Duration;
 
@@ -13,59 +13,60 @@ use tokio_tungstenite::tungstenite::handshake::server::create_response_with_body
 use tokio_tungstenite::tungstenite::protocol::{Role, WebSocketConfig};
 use tokio_tungstenite::tungstenite::{Error, Message};
 
-/// Largest message that is echoed, in bytes.
-const ECHO_MAX: usize = 64 * 1024;
+/// Maximum size of a message that is echoed, in bytes.
+const MAX_MESSAGE_SIZE: usize = 64 * 1024;
 
-/// Answers the handshake of RFC 6455 section 4.2. The clock then runs in a task that ends with the
-/// socket; `tick` is given the number of each tick, from 1, and says what to send.
+/// Answers the opening handshake (RFC 6455 section 4.2) and starts a task that sends the ticks until the socket closes.
+/// `tick` returns the message for each tick, which are numbered from 1.
 ///
 /// # Errors
-/// When the request is no such handshake.
+/// When the request is not a valid handshake.
 pub(super) fn open<B: Default>(
     mut request: Request<Incoming>,
-    beat: Duration,
+    period: Duration,
     tick: impl Fn(u64) -> String + Send + 'static,
 ) -> Result<Response<B>, Error> {
     let switching = create_response_with_body(&request, B::default)?;
     let upgrade = hyper::upgrade::on(&mut request);
-    tokio::spawn(run(upgrade, beat, tick));
+    tokio::spawn(run(upgrade, period, tick));
     Ok(switching)
 }
 
-async fn run(upgrade: OnUpgrade, beat: Duration, tick: impl Fn(u64) -> String) {
+async fn run(upgrade: OnUpgrade, period: Duration, tick: impl Fn(u64) -> String) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => {
-            tracing::debug!(%error, "a WebSocket was not opened");
+            tracing::debug!(%error, "WebSocket upgrade failed");
             return;
         }
     };
-    let config =
-        WebSocketConfig::default().max_message_size(Some(ECHO_MAX)).max_frame_size(Some(ECHO_MAX));
+    let config = WebSocketConfig::default()
+        .max_message_size(Some(MAX_MESSAGE_SIZE))
+        .max_frame_size(Some(MAX_MESSAGE_SIZE));
     let io = TokioIo::new(upgraded);
     let socket = WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await;
-    if let Err(error) = tick_and_echo(socket, beat, tick).await {
-        tracing::debug!(%error, "a WebSocket broke");
+    if let Err(error) = tick_and_echo(socket, period, tick).await {
+        tracing::debug!(%error, "WebSocket failed");
     }
 }
 
-/// Until the client closes.
+/// Returns when the client has closed the socket.
 async fn tick_and_echo(
     mut socket: WebSocketStream<TokioIo<Upgraded>>,
-    beat: Duration,
+    period: Duration,
     tick: impl Fn(u64) -> String,
 ) -> Result<(), Error> {
-    let mut beat = interval(beat);
+    let mut interval = interval(period);
     let mut number = 0_u64;
     loop {
         tokio::select! {
-            _ = beat.tick() => {
+            _ = interval.tick() => {
                 number += 1;
                 socket.send(Message::text(tick(number))).await?;
             }
             message = socket.next() => match message.transpose()? {
-                Some(Message::Text(words)) => socket.send(Message::Text(words)).await?,
-                // Pings and the closing handshake are answered by the next read.
+                Some(Message::Text(text)) => socket.send(Message::Text(text)).await?,
+                // tungstenite answers pings and the closing handshake during the next read.
                 Some(_) => {}
                 None => return Ok(()),
             },

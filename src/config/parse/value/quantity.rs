@@ -1,4 +1,4 @@
-//! Durations, sizes and numbers. It knows no clock.
+//! Checks durations, sizes and numbers.
 
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
@@ -9,10 +9,10 @@ use super::{problem, quoted, wrong_type};
 use crate::config::keys::Key;
 use crate::config::report::Problem;
 
-/// Far beyond use, and far below what a clock can add up.
-const LONGEST_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+/// Longer than any useful value, and short enough to be added to an `Instant` without overflow.
+const MAX_DURATION: Duration = Duration::from_secs(366 * 24 * 60 * 60);
 
-/// Bytes in each unit of a size.
+/// The units of a size, in bytes.
 const UNITS: &[(&str, u64)] = &[
     ("KiB", 1 << 10),
     ("MiB", 1 << 20),
@@ -24,7 +24,7 @@ const UNITS: &[(&str, u64)] = &[
     ("B", 1),
 ];
 
-/// `None` is "off".
+/// `None` means "off".
 pub(super) fn duration(
     key: &Key,
     value: &DeValue<'_>,
@@ -38,22 +38,24 @@ pub(super) fn duration(
         DeValue::String(written) => written,
         DeValue::Integer(number) => {
             let message = format!("`{name}` = {number} has no unit");
-            let cure = format!("write \"{number}s\" for seconds, \"{number}ms\" for milliseconds");
-            return Err(problem(span, message, cure));
+            let fix = format!("write \"{number}s\" for seconds, \"{number}ms\" for milliseconds");
+            return Err(problem(span, message, fix));
         }
         other => return Err(wrong_type(key, other, span)),
     };
     let shown = quoted(written, '"');
-    let (wrong, cure) = match humantime::parse_duration(written) {
+    let (reason, fix) = match humantime::parse_duration(written) {
         Ok(duration) if duration.is_zero() && !zero => ("is zero", "a longer time, such as \"5s\""),
-        Ok(duration) if duration > LONGEST_DURATION => ("is more than a year", "at most \"1year\""),
+        Ok(duration) if duration > MAX_DURATION => ("is more than a year", "at most \"1year\""),
         Ok(duration) => return Ok(Some(duration)),
-        Err(_) => ("is no duration", "a number and a unit, such as \"5s\", \"500ms\" or \"1m30s\""),
+        Err(_) => {
+            ("is not a duration", "a number and a unit, such as \"5s\", \"500ms\" or \"1m30s\"")
+        }
     };
-    Err(problem(span, format!("`{name}`: {shown} {wrong}"), write(cure, off)))
+    Err(problem(span, format!("`{name}`: {shown} {reason}"), write(fix, off)))
 }
 
-/// Bytes; `None` is "off".
+/// In bytes; `None` means "off".
 pub(super) fn size(
     key: &Key,
     value: &DeValue<'_>,
@@ -64,22 +66,22 @@ pub(super) fn size(
     let (size, shown) = match value {
         DeValue::String(written) if off && written == "off" => return Ok(None),
         DeValue::String(written) => (bytes(written), quoted(written, '"')),
-        // A number beyond u64 is out of every range.
+        // A number that does not fit u64 is above every range.
         DeValue::Integer(number) => (Some(integer(number).unwrap_or(u64::MAX)), number.to_string()),
         other => return Err(wrong_type(key, other, span)),
     };
-    let (wrong, cure) = match size {
+    let (reason, fix) = match size {
         Some(size) if range.contains(&size) => return Ok(Some(size)),
         Some(_) if off => ("is out of range", format!("at least {} byte", range.start())),
         Some(_) => {
             ("is out of range", format!("a size from {} to {} bytes", range.start(), range.end()))
         }
         None => {
-            let cure = "a whole number and a unit, such as \"64KiB\", \"1MiB\" or \"10MB\"";
-            ("is no size", cure.to_owned())
+            let fix = "a whole number and a unit, such as \"64KiB\", \"1MiB\" or \"10MB\"";
+            ("is not a size", fix.to_owned())
         }
     };
-    Err(problem(span, format!("`{}`: {shown} {wrong}", key.name), write(&cure, off)))
+    Err(problem(span, format!("`{}`: {shown} {reason}", key.name), write(&fix, off)))
 }
 
 pub(super) fn number(
@@ -97,11 +99,11 @@ pub(super) fn number(
     })
 }
 
-fn write(cure: &str, off: bool) -> String {
-    format!("write {cure}{}", if off { ", or \"off\"" } else { "" })
+fn write(value: &str, off: bool) -> String {
+    format!("write {value}{}", if off { ", or \"off\"" } else { "" })
 }
 
-/// `"64KiB"` in bytes.
+/// The number of bytes in a size such as `"64KiB"`.
 fn bytes(written: &str) -> Option<u64> {
     let digits = written.find(|c: char| !c.is_ascii_digit()).unwrap_or(written.len());
     let (number, unit) = written.split_at(digits);
@@ -110,7 +112,7 @@ fn bytes(written: &str) -> Option<u64> {
     number.parse::<u64>().ok()?.checked_mul(*scale)
 }
 
-/// `None` where it is negative or beyond u64.
+/// `None` if the number is negative or does not fit u64.
 fn integer(written: &DeInteger<'_>) -> Option<u64> {
     u64::from_str_radix(written.as_str(), written.radix()).ok()
 }

@@ -1,4 +1,4 @@
-//! What an instant query's answer says of a workload. Pure; it asks nothing.
+//! Parses the response to an instant query, and finds the ready replicas of a workload in it.
 
 use std::collections::HashMap;
 
@@ -6,23 +6,23 @@ use serde::Deserialize;
 
 use crate::workload::WorkloadId;
 
-/// One series' value now.
+/// The current value of a series.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Sample {
     pub labels: HashMap<String, String>,
     pub value: f64,
 }
 
-/// An answer that is not one.
+/// A response without a usable result.
 #[derive(Debug, thiserror::Error)]
-pub enum AnswerError {
-    #[error("Prometheus refused the query: {0}")]
-    Refused(String),
-    #[error("the answer is not that of Prometheus' query API: {0}")]
+pub enum ResponseError {
+    #[error("Prometheus rejected the query: {0}")]
+    Rejected(String),
+    #[error("this is not a response of the Prometheus query API: {0}")]
     Malformed(String),
 }
 
-/// The envelope of the HTTP API (Prometheus, HTTP API, format overview).
+/// The JSON envelope of every response (Prometheus, HTTP API, format overview).
 #[derive(Deserialize)]
 struct Envelope {
     status: String,
@@ -40,42 +40,42 @@ struct Data {
 #[derive(Deserialize)]
 struct Series {
     metric: HashMap<String, String>,
-    /// Seconds since the epoch, and the value as text.
+    /// Seconds since the Unix epoch, and the value as a string.
     value: (f64, String),
 }
 
-/// The workload's namespace, as kube-state-metrics writes it.
+/// The label with the namespace of the workload, as kube-state-metrics writes it.
 pub const NAMESPACE: &str = "namespace";
-/// Where Prometheus keeps it when a scrape without `honor_labels` says by `namespace` where kube-state-metrics itself
-/// runs (Prometheus, configuration, `scrape_config`).
+/// The label with the namespace of the workload if Prometheus scrapes without `honor_labels`: `namespace` is then the
+/// namespace of kube-state-metrics itself (Prometheus, configuration, `scrape_config`).
 pub const EXPORTED_NAMESPACE: &str = "exported_namespace";
 
-/// Reads the answer to an instant query.
+/// Parses the response to an instant query.
 ///
 /// # Errors
-/// When Prometheus says that it failed, or when it is no such answer.
-pub fn read(body: &[u8]) -> Result<Vec<Sample>, AnswerError> {
-    let malformed = |words: String| AnswerError::Malformed(words);
+/// When Prometheus reports an error, or the body is not such a response.
+pub fn parse(body: &[u8]) -> Result<Vec<Sample>, ResponseError> {
+    let malformed = |reason: String| ResponseError::Malformed(reason);
     let envelope: Envelope =
         serde_json::from_slice(body).map_err(|error| malformed(error.to_string()))?;
     if envelope.status != "success" {
-        return Err(AnswerError::Refused(envelope.error.unwrap_or(envelope.status)));
+        return Err(ResponseError::Rejected(envelope.error.unwrap_or(envelope.status)));
     }
-    let data = envelope.data.ok_or_else(|| malformed("there is no data".to_owned()))?;
+    let data = envelope.data.ok_or_else(|| malformed("it has no data".to_owned()))?;
     if data.result_type != "vector" {
         return Err(malformed(format!("the result is a {}, not a vector", data.result_type)));
     }
     let sample = |series: Series| {
         let value = series.value.1.parse();
-        let value = value.map_err(|_| malformed(format!("{} is no number", series.value.1)))?;
+        let value = value.map_err(|_| malformed(format!("{} is not a number", series.value.1)))?;
         Ok(Sample { labels: series.metric, value })
     };
     data.result.into_iter().map(sample).collect()
 }
 
-/// The ready replicas of a workload; `None` where there is no such series. Where several
-/// kube-state-metrics are scraped, the largest counts.
-pub fn ready(samples: &[Sample], workload: &WorkloadId) -> Option<u32> {
+/// The ready replicas of a workload, or `None` if there is no series for it. If several instances of kube-state-metrics
+/// are scraped, the highest value is used.
+pub fn ready_replicas(samples: &[Sample], workload: &WorkloadId) -> Option<u32> {
     let label = workload.kind.as_str();
     let of_workload = samples.iter().filter(|sample| {
         let labels = &sample.labels;
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn ready_replicas_are_those_of_the_kind_the_name_and_the_namespace() {
+    fn replicas_are_found_by_kind_name_and_namespace() {
         let series = |labels: &str, value: &str| {
             format!("{{\"metric\":{{{labels}}},\"value\":[1,\"{value}\"]}}")
         };
@@ -108,14 +108,14 @@ mod tests {
             series("\"namespace\":\"other\",\"deployment\":\"web\"", "7"),
             series("\"namespace\":\"default\",\"statefulset\":\"web\"", "3"),
         );
-        let samples = read(body.as_bytes()).unwrap();
-        assert_eq!(ready(&samples, &web(WorkloadKind::Deployment)), Some(2));
-        assert_eq!(ready(&samples, &web(WorkloadKind::StatefulSet)), Some(3));
-        assert_eq!(ready(&samples[2..3], &web(WorkloadKind::Deployment)), None);
+        let samples = parse(body.as_bytes()).unwrap();
+        assert_eq!(ready_replicas(&samples, &web(WorkloadKind::Deployment)), Some(2));
+        assert_eq!(ready_replicas(&samples, &web(WorkloadKind::StatefulSet)), Some(3));
+        assert_eq!(ready_replicas(&samples[2..3], &web(WorkloadKind::Deployment)), None);
     }
 
     #[test]
-    fn a_namespace_that_the_scrape_has_moved_aside_is_the_workloads() {
+    fn the_exported_namespace_takes_precedence() {
         let sample = |namespace: &str, exported: &str| {
             let labels =
                 [("deployment", "web"), (NAMESPACE, namespace), (EXPORTED_NAMESPACE, exported)];
@@ -123,18 +123,18 @@ mod tests {
             Sample { labels, value: 1.0 }
         };
         let workload = web(WorkloadKind::Deployment);
-        assert_eq!(ready(&[sample("monitoring", "default")], &workload), Some(1));
-        assert_eq!(ready(&[sample("default", "other")], &workload), None);
+        assert_eq!(ready_replicas(&[sample("monitoring", "default")], &workload), Some(1));
+        assert_eq!(ready_replicas(&[sample("default", "other")], &workload), None);
     }
 
     #[test]
-    fn what_is_no_answer_says_so() {
-        for (body, words) in [
+    fn an_unusable_response_is_an_error_with_its_reason() {
+        for (body, reason) in [
             (
                 "{\"status\":\"error\",\"errorType\":\"bad_data\",\"error\":\"parse error\"}",
                 "parse error",
             ),
-            ("<html>", "not that of Prometheus"),
+            ("<html>", "not a response of the Prometheus"),
             ("{\"status\":\"success\"}", "no data"),
             (
                 "{\"status\":\"success\",\"data\":{\"resultType\":\"matrix\",\"result\":[]}}",
@@ -142,18 +142,18 @@ mod tests {
             ),
             (
                 "{\"status\":\"success\",\"data\":{\"resultType\":\"vector\",\"result\":[{\"metric\":{},\"value\":[1,\"x\"]}]}}",
-                "no number",
+                "not a number",
             ),
         ] {
-            let error = read(body.as_bytes()).unwrap_err().to_string();
-            assert!(error.contains(words), "{error}");
+            let error = parse(body.as_bytes()).unwrap_err().to_string();
+            assert!(error.contains(reason), "{error}");
         }
     }
 
     proptest! {
         #[test]
-        fn any_bytes_are_read_or_refused(body: Vec<u8>) {
-            let _ = read(&body);
+        fn arbitrary_bytes_never_panic(body: Vec<u8>) {
+            let _ = parse(&body);
         }
     }
 }
