@@ -64,7 +64,7 @@ impl Listeners {
             .with_context(|| taken("the proxy", "--port", port))?;
         let admin = TcpListener::bind(SocketAddr::new(address, admin_port))
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .with_context(|| taken("metrics", "--prometheus-exporter-port", admin_port))?;
+            .with_context(|| taken("the admin port", "--admin-port", admin_port))?;
         Ok(Self { proxy, admin })
     }
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 use tracing::level_filters::LevelFilter;
 
 use crate::telemetry::LogFormat;
@@ -41,8 +41,15 @@ pub struct ServeOptions {
     ///
     /// `auto` uses the Kubernetes API if a cluster is configured (KUBECONFIG, the service account of the pod,
     /// ~/.kube/config), otherwise Prometheus.
-    #[arg(long, env = "AGIMO_READINESS", value_enum, default_value_t = ReadinessSource::Auto)]
-    pub readiness: ReadinessSource,
+    #[arg(
+        long,
+        visible_alias = "readiness",
+        env = READINESS_SOURCE_VARIABLE,
+        value_name = "SOURCE",
+        value_enum,
+        default_value_t = ReadinessSource::Auto
+    )]
+    pub readiness_source: ReadinessSource,
     /// Context of the kubeconfig; by default its current context
     #[arg(long, value_name = "NAME")]
     pub kube_context: Option<String>,
@@ -56,8 +63,13 @@ pub struct ServeOptions {
     #[arg(long, default_value_t = 8080)]
     pub port: u16,
     /// Admin port: metrics, health, the state of the services and the configuration in use
-    #[arg(long, default_value_t = 9090, value_name = "PORT")]
-    pub prometheus_exporter_port: u16,
+    #[arg(
+        long,
+        visible_alias = "prometheus-exporter-port",
+        default_value_t = 9090,
+        value_name = "PORT"
+    )]
+    pub admin_port: u16,
     /// Address of both ports
     #[arg(long, default_value = "0.0.0.0", value_name = "ADDRESS")]
     pub bind: IpAddr,
@@ -134,6 +146,32 @@ pub struct LogOptions {
     pub level: LevelFilter,
 }
 
+const READINESS_SOURCE_VARIABLE: &str = "AGIMO_READINESS_SOURCE";
+/// The name of this variable in earlier versions, which is still accepted.
+const OLD_READINESS_SOURCE_VARIABLE: &str = "AGIMO_READINESS";
+
+// === impl Cli ===
+
+impl Cli {
+    /// Parses the command line and the environment of this process.
+    ///
+    /// # Errors
+    /// Invalid options; also `--help` and `--version`, whose text is the error.
+    pub fn from_process() -> Result<Self, clap::Error> {
+        let command = Self::with_old_variables(|name| std::env::var_os(name).is_some());
+        Self::from_arg_matches(&command.try_get_matches()?)
+    }
+
+    /// An option of clap reads one variable, so the old one is read only where the new one is not set.
+    fn with_old_variables(is_set: impl Fn(&str) -> bool) -> clap::Command {
+        let command = Self::command();
+        if is_set(READINESS_SOURCE_VARIABLE) || !is_set(OLD_READINESS_SOURCE_VARIABLE) {
+            return command;
+        }
+        command.mut_arg("readiness_source", |option| option.env(OLD_READINESS_SOURCE_VARIABLE))
+    }
+}
+
 // === impl LogOptions ===
 
 impl FromStr for LogOptions {
@@ -190,7 +228,6 @@ fn http_url(text: &str) -> Result<String, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_definition_is_consistent() {
@@ -205,8 +242,38 @@ mod tests {
         assert!(cli.command.is_none());
         assert_eq!(cli.serve.prometheus_address.as_deref(), Some("http://prometheus"));
         assert_eq!(cli.serve.conf, PathBuf::from("./config.toml"));
-        assert_eq!((cli.serve.port, cli.serve.prometheus_exporter_port), (8080, 9090));
+        assert_eq!((cli.serve.port, cli.serve.admin_port), (8080, 9090));
         assert_eq!(cli.serve.bind.to_string(), "0.0.0.0");
+    }
+
+    #[test]
+    fn flags_have_the_same_meaning_under_their_old_names() {
+        let parse = |words: [&str; 3]| Cli::try_parse_from(words).unwrap().serve;
+        for flag in ["--admin-port", "--prometheus-exporter-port"] {
+            assert_eq!(parse(["agimo", flag, "1234"]).admin_port, 1234, "{flag}");
+        }
+        for flag in ["--readiness-source", "--readiness"] {
+            let source = parse(["agimo", flag, "prometheus"]).readiness_source;
+            assert_eq!(source, ReadinessSource::Prometheus, "{flag}");
+        }
+    }
+
+    #[test]
+    fn the_old_variable_is_read_only_if_the_new_one_is_not_set() {
+        for (set, read) in [
+            (&[][..], READINESS_SOURCE_VARIABLE),
+            (&[READINESS_SOURCE_VARIABLE], READINESS_SOURCE_VARIABLE),
+            (&[OLD_READINESS_SOURCE_VARIABLE], OLD_READINESS_SOURCE_VARIABLE),
+            (
+                &[OLD_READINESS_SOURCE_VARIABLE, READINESS_SOURCE_VARIABLE],
+                READINESS_SOURCE_VARIABLE,
+            ),
+        ] {
+            let command = Cli::with_old_variables(|name| set.contains(&name));
+            let option =
+                command.get_arguments().find(|option| option.get_id() == "readiness_source");
+            assert_eq!(option.unwrap().get_env(), Some(read.as_ref()), "{set:?}");
+        }
     }
 
     #[test]

@@ -13,7 +13,7 @@ use agimo::config::{Config, keys, schema};
 use agimo::config_file::{self, LoadError, WatchedFile};
 use agimo::process::exec;
 use agimo::{demo, telemetry};
-use clap::{CommandFactory, Parser};
+use clap::CommandFactory;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -24,7 +24,7 @@ fn main() -> ExitCode {
         eprintln!("agimo: {}", exec::exec_program(program));
         return ExitCode::from(exec::NOT_STARTED);
     }
-    let cli = Cli::parse();
+    let cli = Cli::from_process().unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         None => serve(cli.serve),
         Some(Command::Check) => check(&cli.serve.conf),
@@ -58,15 +58,14 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let config = load(&options.conf)?;
     telemetry::start_log(options.log.format, options.log.level);
     let cores = options.threads.unwrap_or_else(app::usable_cores);
-    let listeners =
-        Listeners::bind(options.bind, options.port, options.prometheus_exporter_port, cores)?;
+    let listeners = Listeners::bind(options.bind, options.port, options.admin_port, cores)?;
     let settings = AppSettings {
         config,
         file: Some(file),
         access_log: options.access_log,
         drain_timeout: options.drain_timeout,
         cluster: Some(ClusterSettings {
-            readiness: options.readiness,
+            readiness: options.readiness_source,
             prometheus_address: options.prometheus_address,
             kube_context: options.kube_context,
             watch_namespaces: options.watch_namespaces,

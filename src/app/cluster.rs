@@ -61,7 +61,7 @@ pub async fn choose(
             }
             Ok(None) if settings.readiness == ReadinessSource::Kubernetes => {
                 return Err(anyhow!(
-                    "--readiness kubernetes needs a cluster, and none is found: set KUBECONFIG or --kube-context, \
+                    "--readiness-source kubernetes needs a cluster, and none is found: set KUBECONFIG or --kube-context, \
                      or run agimo in a pod with a service account"
                 ));
             }
@@ -80,9 +80,9 @@ pub async fn choose(
             let prometheus = Prometheus::new(&address, resolver).context("--prometheus-address")?;
             Ok(ReadinessBackend::Prometheus(prometheus))
         }
-        None if settings.readiness == ReadinessSource::Prometheus => {
-            Err(anyhow!("--readiness prometheus needs --prometheus-address http://prometheus:9090"))
-        }
+        None if settings.readiness == ReadinessSource::Prometheus => Err(anyhow!(
+            "--readiness-source prometheus needs --prometheus-address http://prometheus:9090"
+        )),
         None => Ok(ReadinessBackend::Neither),
     }
 }
@@ -92,7 +92,7 @@ fn log_kubernetes(settings: &ClusterSettings, source: &Source) {
         Some(address) => info!(
             ?source,
             address,
-            "readiness comes from the Kubernetes API, which has precedence; --readiness prometheus selects Prometheus"
+            "readiness comes from the Kubernetes API, which has precedence; --readiness-source prometheus selects Prometheus"
         ),
         None => info!(?source, "readiness comes from the Kubernetes API"),
     }

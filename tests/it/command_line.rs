@@ -29,6 +29,9 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
         .current_dir(folder)
         .env_remove("AGIMO_CONF")
         .env_remove("AGIMO_PROMETHEUS_ADDRESS")
+        .env_remove("AGIMO_READINESS")
+        .env_remove("AGIMO_READINESS_SOURCE")
+        // No cluster of whoever runs the tests.
         // Tests never reach a cluster of the user.
         .env_remove("KUBECONFIG")
         .env("HOME", folder)
@@ -122,6 +125,30 @@ async fn environment_variables_replace_both_options() {
 }
 
 #[tokio::test]
+async fn the_readiness_source_is_read_from_both_variables() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("config.toml"), SEED).unwrap();
+    let no_cluster = "and none is found";
+    let no_address = "needs --prometheus-address";
+    for (variables, expected) in [
+        (&[("AGIMO_READINESS_SOURCE", "kubernetes")][..], no_cluster),
+        (&[("AGIMO_READINESS", "kubernetes")], no_cluster),
+        (&[("AGIMO_READINESS", "prometheus")], no_address),
+        (
+            &[("AGIMO_READINESS", "kubernetes"), ("AGIMO_READINESS_SOURCE", "prometheus")],
+            no_address,
+        ),
+        (&[("AGIMO_READINESS", "maybe")], "invalid value 'maybe'"),
+    ] {
+        let mut command = command(folder.path(), &["--port", "0", "--admin-port", "0"]);
+        command.envs(variables.iter().copied());
+        let output = within("agimo to exit", command.output()).await.unwrap();
+        assert!(!output.status.success(), "{variables:?}");
+        assert!(err(&output).contains(expected), "{variables:?}: {}", err(&output));
+    }
+}
+
+#[tokio::test]
 async fn an_invalid_prometheus_address_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let output = run(folder.path(), &["--prometheus-address", "prometheus"]).await;
@@ -165,9 +192,7 @@ async fn a_port_in_use_is_reported_with_a_fix() {
     std::fs::write(folder.path().join("config.toml"), REFERENCE_CONFIG).unwrap();
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = taken.local_addr().unwrap().port().to_string();
-    for (flag, other) in
-        [("--port", "--prometheus-exporter-port"), ("--prometheus-exporter-port", "--port")]
-    {
+    for (flag, other) in [("--port", "--admin-port"), ("--admin-port", "--port")] {
         let output = run(folder.path(), &["--bind", "127.0.0.1", flag, &port, other, "0"]).await;
         let text = stderr(&output);
         assert_eq!(output.status.code(), Some(1));
