@@ -51,7 +51,7 @@ pub struct ServiceConfig {
     /// Begins with `/` and has no trailing slash, except `/` itself, which matches every path.
     pub path_prefix: String,
     pub workload: WorkloadConfig,
-    /// How long a request may be held (`timeout`).
+    /// Maximum time a request is held (`hold_timeout`).
     pub hold_timeout: Duration,
     /// Maximum number of requests of this service held at once (`max_held`).
     pub max_held: u32,

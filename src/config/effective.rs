@@ -37,7 +37,7 @@ fn service(service: &ServiceConfig) -> Value {
     let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
     put("host", json!(service.host));
     put("path_prefix", json!(service.path_prefix));
-    put("timeout", duration(service.hold_timeout));
+    put("hold_timeout", duration(service.hold_timeout));
     put("max_held", json!(service.max_held));
     put("sleep_after", duration(service.sleep_after));
     put("connect_timeout", duration(service.connect_timeout));
@@ -139,7 +139,8 @@ mod tests {
         let service = &shown["services"][0];
         assert_eq!(service["host"], "a.b");
         assert_eq!(service["name"], "a.b");
-        assert_eq!(service["timeout"], "30s");
+        assert_eq!(service["hold_timeout"], "30s");
+        assert!(service.get("timeout").is_none(), "only the documented name is shown");
         assert_eq!(service["sleep_after"], "5m");
         assert_eq!(service["response_timeout"], "off");
         assert_eq!(service["env"]["KEY"], "***");
@@ -150,7 +151,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_output_parses_to_the_same_configuration(
-            top in "(timeout = '[1-9][0-9]{0,2}(ms|s|m)'\n)?(max_body = '[1-9]MB'\n)?(idle_timeout = '1h 5s'\n)?",
+            top in "((hold_)?timeout = '[1-9][0-9]{0,2}(ms|s|m)'\n)?(max_body = '[1-9]MB'\n)?(idle_timeout = '1h 5s'\n)?",
             networks in prop::collection::vec(any::<[u8; 4]>().prop_map(|[a, b, c, d]| format!("{a}.{b}.{c}.{d}/{}", a % 33)), 0..3),
             labels in prop::collection::vec("[a-z][a-z0-9]{0,5}", 1..4),
             prefix in "/[a-z/]{0,6}",

@@ -13,7 +13,10 @@ use table::TABLE;
 /// One key of the configuration file.
 #[derive(Debug)]
 pub struct Key {
+    /// The documented name.
     pub name: &'static str,
+    /// Other names that are accepted in a file.
+    pub aliases: &'static [&'static str],
     pub place: Place,
     pub kind: ValueKind,
     pub default: KeyDefault,
@@ -120,15 +123,15 @@ pub const TYPES: &[(&str, ServiceType)] = &[
     ("process", ServiceType::Process),
 ];
 
-/// The key with this name that is allowed in `scope`.
+/// The key with this name or alias that is allowed in `scope`.
 pub fn find(name: &str, scope: TableScope) -> Option<&'static Key> {
     // From the end: while the type is unknown, `name` is read by the less strict rule for processes.
-    TABLE.iter().rev().find(|key| key.name == name && key.place.allows(scope))
+    TABLE.iter().rev().find(|key| key.has_name(name) && key.place.allows(scope))
 }
 
 /// What to write instead of a key that is unknown or not allowed in `scope`: a clause that begins in lower case.
 pub fn fix_for_unknown_key(name: &str, scope: TableScope) -> String {
-    if let Some(misplaced) = TABLE.iter().find(|key| key.name == name) {
+    if let Some(misplaced) = TABLE.iter().find(|key| key.has_name(name)) {
         return match misplaced.place {
             Place::Top | Place::TopAndServices => {
                 format!("`{name}` applies to the whole file: write it above the first [[services]]")
@@ -145,13 +148,14 @@ pub fn fix_for_unknown_key(name: &str, scope: TableScope) -> String {
     let allowed_here = || TABLE.iter().filter(|key| key.place.allows(scope)).map(|key| key.name);
     let services = (scope == TableScope::Top).then_some("services");
     // The first of equally close names wins, so the names that are allowed here come first.
-    let candidates = allowed_here().chain(services).chain(TABLE.iter().map(|key| key.name));
+    let names_here = TABLE.iter().filter(|key| key.place.allows(scope)).flat_map(Key::names);
+    let candidates = names_here.chain(services).chain(TABLE.iter().flat_map(Key::names));
     match suggest::nearest(name, candidates) {
         Some("services") => "did you mean [[services]]?".to_owned(),
-        Some(nearest) if find(nearest, scope).is_some() => format!("did you mean `{nearest}`?"),
-        Some(misplaced) => {
-            format!("did you mean `{misplaced}`? {}", fix_for_unknown_key(misplaced, scope))
-        }
+        Some(nearest) => match find(nearest, scope) {
+            Some(key) => format!("did you mean `{}`?", key.name),
+            None => format!("did you mean `{nearest}`? {}", fix_for_unknown_key(nearest, scope)),
+        },
         None => {
             let keys = comma_separated(allowed_here());
             format!("remove it; the keys {} are {keys}", scope.description())
@@ -177,6 +181,28 @@ fn comma_separated(names: impl Iterator<Item = &'static str>) -> String {
     let mut names: Vec<&str> = names.collect();
     names.dedup();
     names.join(", ")
+}
+
+// === impl Key ===
+
+impl Key {
+    /// The documented name, then the aliases.
+    pub fn names(&self) -> impl Iterator<Item = &'static str> + use<> {
+        std::iter::once(self.name).chain(self.aliases.iter().copied())
+    }
+
+    /// The description, followed by the aliases.
+    pub fn full_description(&self) -> String {
+        let aliases: Vec<String> = self.aliases.iter().map(|alias| format!("`{alias}`")).collect();
+        if aliases.is_empty() {
+            return self.description.to_owned();
+        }
+        format!("{} Also written {}.", self.description, aliases.join(" or "))
+    }
+
+    fn has_name(&self, name: &str) -> bool {
+        self.names().any(|own| own == name)
+    }
 }
 
 // === impl Place ===
@@ -265,8 +291,8 @@ mod tests {
     #[test]
     fn key_names_are_unique_in_every_scope() {
         for scope in [TableScope::Top, PROCESS, KUBERNETES] {
-            let mut names: Vec<_> =
-                TABLE.iter().filter(|key| key.place.allows(scope)).map(|key| key.name).collect();
+            let keys = TABLE.iter().filter(|key| key.place.allows(scope));
+            let mut names: Vec<_> = keys.flat_map(Key::names).collect();
             let all = names.len();
             names.sort_unstable();
             names.dedup();
@@ -284,6 +310,16 @@ mod tests {
             assert!(key.example.starts_with(key.name), "{}", key.example);
             assert!(key.description.ends_with('.'), "{}", key.description);
         }
+    }
+
+    #[test]
+    fn an_alias_finds_the_key_with_the_documented_name() {
+        for scope in [TableScope::Top, PROCESS, KUBERNETES, TableScope::Service(None)] {
+            assert_eq!(find("timeout", scope).unwrap().name, "hold_timeout");
+            assert_eq!(find("hold_timeout", scope).unwrap().aliases, ["timeout"]);
+        }
+        assert_eq!(fix_for_unknown_key("timout", PROCESS), "did you mean `hold_timeout`?");
+        assert_eq!(fix_for_unknown_key("hold-timeout", PROCESS), "did you mean `hold_timeout`?");
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub fn parse(text: &str) -> Result<Config, Vec<Problem>> {
 
 fn config(text: &str, document: &DeTable<'_>, problems: &mut Vec<Problem>) -> Option<Config> {
     let defaults = Section::defaults();
-    let top = Section::read(document, 0..0, TableScope::Top, problems);
+    let top = Section::read(text, document, 0..0, TableScope::Top, problems);
     let layers = Layers { own: &top, outer: None, defaults: &defaults };
     let client = client_limits(&layers, problems);
     let services = services(text, document, &top, &defaults, problems);
@@ -105,7 +105,7 @@ fn services(
             });
             continue;
         };
-        let parsed = service::parse(table, element.span(), top, defaults, problems);
+        let parsed = service::parse(text, table, element.span(), top, defaults, problems);
         problems.extend(unique.check_route(text, &parsed));
         problems.extend(unique.check_port(text, &parsed));
         services.push(parsed.config);

@@ -25,6 +25,7 @@ pub fn json_schema() -> Value {
         "properties": properties,
         "required": ["services"],
         "additionalProperties": false,
+        "allOf": one_name_each(TableScope::Top),
         "$defs": { "service": service() },
     })
 }
@@ -32,6 +33,11 @@ pub fn json_schema() -> Value {
 fn service() -> Value {
     let kubernetes: Vec<&str> = spellings(|service_type| service_type != ServiceType::Process);
     let process: Vec<&str> = spellings(|service_type| service_type == ServiceType::Process);
+    let mut all_of = vec![
+        for_types(&kubernetes, Place::Kubernetes, &[Place::Processes, Place::TopAndProcesses]),
+        for_types(&process, Place::Processes, &[Place::Kubernetes, Place::TopAndKubernetes]),
+    ];
+    all_of.extend(one_name_each(TableScope::Service(None)));
     json!({
         "type": "object",
         "properties": properties(|key| key.place.allows(TableScope::Service(None)) && key.name != "name")
@@ -40,18 +46,15 @@ fn service() -> Value {
             .collect::<Map<_, _>>(),
         "required": required(Place::Services),
         "additionalProperties": false,
-        "allOf": [
-            for_types(&kubernetes, Place::Kubernetes, &[Place::Processes, Place::TopAndProcesses]),
-            for_types(&process, Place::Processes, &[Place::Kubernetes, Place::TopAndKubernetes]),
-        ],
+        "allOf": all_of,
     })
 }
 
 /// The keys that services of these types require, and those that they do not allow.
 fn for_types(spellings: &[&str], own: Place, foreign: &[Place]) -> Value {
     let mut rules = properties(|key| key.place == own && key.name == "name");
-    for key in TABLE.iter().filter(|key| foreign.contains(&key.place)) {
-        rules.entry(key.name).or_insert(Value::Bool(false));
+    for name in TABLE.iter().filter(|key| foreign.contains(&key.place)).flat_map(Key::names) {
+        rules.entry(name).or_insert(Value::Bool(false));
     }
     json!({
         "if": { "properties": { "type": { "enum": spellings } }, "required": ["type"] },
@@ -60,13 +63,28 @@ fn for_types(spellings: &[&str], own: Place, foreign: &[Place]) -> Value {
 }
 
 fn properties(include: impl Fn(&Key) -> bool) -> Map<String, Value> {
-    let included = TABLE.iter().filter(|key| include(key));
-    included.map(|key| (key.name.to_owned(), property(key))).collect()
+    let mut properties = Map::new();
+    for key in TABLE.iter().filter(|key| include(key)) {
+        properties.insert(key.name.to_owned(), property(key));
+        for alias in key.aliases {
+            let mut rules = value_rules(key.kind);
+            rules.insert("description".to_owned(), json!(format!("Same as `{}`.", key.name)));
+            properties.insert((*alias).to_owned(), Value::Object(rules));
+        }
+    }
+    properties
+}
+
+/// A table may set each key under one of its names only.
+fn one_name_each(scope: TableScope) -> Vec<Value> {
+    let keys = TABLE.iter().filter(|key| key.place.allows(scope));
+    let pairs = keys.flat_map(|key| key.aliases.iter().map(|alias| (key.name, *alias)));
+    pairs.map(|(name, alias)| json!({ "not": { "required": [name, alias] } })).collect()
 }
 
 fn property(key: &Key) -> Value {
     let mut property = Map::new();
-    property.insert("description".to_owned(), json!(key.description));
+    property.insert("description".to_owned(), json!(key.full_description()));
     property.extend(value_rules(key.kind));
     if let KeyDefault::Value(value) = key.default
         && let Ok(value) = serde_json::from_str(value)
@@ -156,6 +174,19 @@ mod tests {
     }
 
     #[test]
+    fn an_alias_has_the_rules_of_its_key_and_excludes_the_documented_name() {
+        let schema = json_schema();
+        for table in [&schema, &schema["$defs"]["service"]] {
+            let (name, alias) =
+                (&table["properties"]["hold_timeout"], &table["properties"]["timeout"]);
+            assert_eq!(name["pattern"], alias["pattern"]);
+            assert!(name["description"].as_str().unwrap().ends_with("Also written `timeout`."));
+            let rule = json!({ "not": { "required": ["hold_timeout", "timeout"] } });
+            assert!(table["allOf"].as_array().unwrap().contains(&rule));
+        }
+    }
+
+    #[test]
     fn every_key_is_in_the_schema_with_its_description() {
         let schema = json_schema();
         for key in TABLE {
@@ -175,7 +206,7 @@ mod tests {
                 key.name
             );
         }
-        assert_eq!(schema["properties"]["timeout"]["default"], "30s");
+        assert_eq!(schema["properties"]["hold_timeout"]["default"], "30s");
         assert_eq!(
             schema["$defs"]["service"]["allOf"][1]["then"]["properties"]["namespace"],
             false

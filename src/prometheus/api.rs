@@ -38,7 +38,7 @@ pub enum QueryError {
     Response(#[from] ResponseError),
 }
 
-/// Longer than Prometheus takes for an instant query of one metric, shorter than most values of `timeout`.
+/// Longer than Prometheus takes for an instant query of one metric, shorter than most values of `hold_timeout`.
 const QUERY_TIMEOUT: Duration = Duration::from_secs(3);
 /// In bytes. A response with ten thousand series has about 3 MiB.
 const MAX_RESPONSE_SIZE: usize = 64 * 1024 * 1024;

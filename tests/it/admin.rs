@@ -39,7 +39,7 @@ async fn config_shows_effective_values_and_masks_secrets() {
     let config: serde_json::Value = serde_json::from_str(&text).unwrap();
     let service = &config["services"][0];
     assert_eq!((service["host"].as_str(), service["max_held"].as_u64()), (Some("a.test"), Some(7)));
-    assert_eq!(service["timeout"].as_str(), Some("3s"), "inherited from the top of the file");
+    assert_eq!(service["hold_timeout"].as_str(), Some("3s"), "from the top of the file");
     assert_eq!(service["sleep_after"].as_str(), Some("5m"), "the default");
 }
 

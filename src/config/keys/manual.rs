@@ -36,7 +36,7 @@ trusted_proxies = [\"10.0.0.0/8\", \"2001:db8::/32\"]
 max_head = \"64KiB\"
 
 # Defaults for all services.
-timeout = '5s'
+hold_timeout = \"5s\"
 sleep_after = \"15m\"
 
 # A Deployment in Kubernetes.
@@ -66,7 +66,7 @@ max_body = \"100MiB\"
 host = \"*.example.com\"
 type = \"process\"
 command = [\"/usr/local/bin/tenants\"]
-timeout = \"1m\"
+hold_timeout = \"1m\"
 ";
 
 const RELOAD: &str = "\
@@ -142,7 +142,8 @@ fn entry(key: &Key) -> String {
         KeyDefault::Described(text) => text.to_owned(),
         KeyDefault::Value(value) => format!("`{value}`"),
     };
-    let Key { name, kind, description, example, .. } = key;
+    let Key { name, kind, example, .. } = key;
+    let description = key.full_description();
     format!(
         "### `{name}`\n\n{description}\n\n- Type: {}\n- Default: {default}\n- Example: `{example}`\n\n",
         kind.description()

@@ -8,6 +8,7 @@ pub const TABLE: &[Key] = &[
     // Top of the file only.
     Key {
         name: "max_held_total",
+        aliases: &[],
         place: Place::Top,
         kind: ValueKind::Number { least: 1, most: 1_000_000 },
         default: KeyDefault::Value("10000"),
@@ -17,6 +18,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "trusted_proxies",
+        aliases: &[],
         place: Place::Top,
         kind: ValueKind::Networks,
         default: KeyDefault::Value("[]"),
@@ -26,6 +28,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "max_head",
+        aliases: &[],
         place: Place::Top,
         kind: ValueKind::Size { least: 1024, most: 1024 * 1024, off: false },
         default: KeyDefault::Value("\"32KiB\""),
@@ -34,6 +37,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "max_uri",
+        aliases: &[],
         place: Place::Top,
         kind: ValueKind::Size { least: 128, most: 1024 * 1024, off: false },
         default: KeyDefault::Value("\"8KiB\""),
@@ -43,6 +47,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "max_headers",
+        aliases: &[],
         place: Place::Top,
         // The head parser keeps the fields of a head on the stack.
         kind: ValueKind::Number { least: 1, most: 256 },
@@ -52,6 +57,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "head_timeout",
+        aliases: &[],
         place: Place::Top,
         kind: ValueKind::Duration { off: false, zero: false },
         default: KeyDefault::Value("\"10s\""),
@@ -60,6 +66,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "keep_alive_timeout",
+        aliases: &[],
         place: Place::Top,
         kind: ValueKind::Duration { off: false, zero: false },
         default: KeyDefault::Value("\"75s\""),
@@ -68,16 +75,18 @@ pub const TABLE: &[Key] = &[
     },
     // Every service, and the top of the file as default.
     Key {
-        name: "timeout",
+        name: "hold_timeout",
+        aliases: &["timeout"],
         place: Place::TopAndServices,
         kind: ValueKind::Duration { off: false, zero: false },
         default: KeyDefault::Value("\"30s\""),
         description: "How long a request is held while its service is not ready. Beyond it the answer is 504. It \
                       does not apply to a request that has been forwarded.",
-        example: "timeout = '5s'",
+        example: "hold_timeout = \"5s\"",
     },
     Key {
         name: "max_held",
+        aliases: &[],
         place: Place::TopAndServices,
         kind: ValueKind::Number { least: 1, most: 1_000_000 },
         default: KeyDefault::Value("1000"),
@@ -87,6 +96,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "sleep_after",
+        aliases: &[],
         place: Place::TopAndServices,
         kind: ValueKind::Duration { off: false, zero: false },
         default: KeyDefault::Value("\"5m\""),
@@ -96,6 +106,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "connect_timeout",
+        aliases: &[],
         place: Place::TopAndServices,
         kind: ValueKind::Duration { off: false, zero: false },
         default: KeyDefault::Value("\"5s\""),
@@ -104,6 +115,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "response_timeout",
+        aliases: &[],
         place: Place::TopAndServices,
         kind: ValueKind::Duration { off: true, zero: false },
         default: KeyDefault::Value("\"off\""),
@@ -113,6 +125,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "idle_timeout",
+        aliases: &[],
         place: Place::TopAndServices,
         kind: ValueKind::Duration { off: true, zero: false },
         default: KeyDefault::Value("\"off\""),
@@ -122,6 +135,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "max_body",
+        aliases: &[],
         place: Place::TopAndServices,
         kind: ValueKind::Size { least: 1, most: i64::MAX as u64, off: true },
         default: KeyDefault::Value("\"off\""),
@@ -131,6 +145,7 @@ pub const TABLE: &[Key] = &[
     // Every service.
     Key {
         name: "host",
+        aliases: &[],
         place: Place::Services,
         kind: ValueKind::Host,
         default: KeyDefault::Required,
@@ -141,6 +156,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "path_prefix",
+        aliases: &[],
         place: Place::Services,
         kind: ValueKind::PathPrefix,
         default: KeyDefault::Value("\"/\""),
@@ -151,6 +167,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "type",
+        aliases: &[],
         place: Place::Services,
         kind: ValueKind::Type,
         default: KeyDefault::Required,
@@ -162,6 +179,7 @@ pub const TABLE: &[Key] = &[
     // Kubernetes workloads.
     Key {
         name: "namespace",
+        aliases: &[],
         place: Place::Kubernetes,
         kind: ValueKind::DnsLabel,
         default: KeyDefault::Required,
@@ -170,6 +188,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "name",
+        aliases: &[],
         place: Place::Kubernetes,
         kind: ValueKind::DnsName,
         default: KeyDefault::Required,
@@ -178,6 +197,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "service_name",
+        aliases: &[],
         place: Place::Kubernetes,
         kind: ValueKind::DnsLabel,
         default: KeyDefault::Required,
@@ -186,6 +206,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "service_port",
+        aliases: &[],
         place: Place::Kubernetes,
         kind: ValueKind::ServicePort,
         default: KeyDefault::Required,
@@ -195,6 +216,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "scaler",
+        aliases: &[],
         place: Place::TopAndKubernetes,
         kind: ValueKind::OneOf(Scaler::SPELLINGS),
         default: KeyDefault::Value("\"external\""),
@@ -206,6 +228,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "via",
+        aliases: &[],
         place: Place::TopAndKubernetes,
         kind: ValueKind::OneOf(Via::SPELLINGS),
         default: KeyDefault::Value("\"pod\""),
@@ -217,6 +240,7 @@ pub const TABLE: &[Key] = &[
     // Local processes.
     Key {
         name: "name",
+        aliases: &[],
         place: Place::Processes,
         kind: ValueKind::Text,
         default: KeyDefault::Described("the host"),
@@ -225,6 +249,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "command",
+        aliases: &[],
         place: Place::Processes,
         kind: ValueKind::Command,
         default: KeyDefault::Required,
@@ -233,6 +258,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "env",
+        aliases: &[],
         place: Place::Processes,
         kind: ValueKind::Environment,
         default: KeyDefault::Value("{}"),
@@ -242,6 +268,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "workdir",
+        aliases: &[],
         place: Place::Processes,
         kind: ValueKind::Directory,
         default: KeyDefault::Described("the working directory of agimo"),
@@ -250,6 +277,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "port",
+        aliases: &[],
         place: Place::Processes,
         kind: ValueKind::Number { least: 1, most: 65535 },
         default: KeyDefault::Described("agimo chooses a free port"),
@@ -259,6 +287,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "readiness",
+        aliases: &[],
         place: Place::TopAndProcesses,
         kind: ValueKind::ReadinessCheck,
         default: KeyDefault::Value("\"tcp\""),
@@ -268,6 +297,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "start_timeout",
+        aliases: &[],
         place: Place::TopAndProcesses,
         kind: ValueKind::Duration { off: false, zero: false },
         default: KeyDefault::Value("\"60s\""),
@@ -276,6 +306,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "stop_grace",
+        aliases: &[],
         place: Place::TopAndProcesses,
         kind: ValueKind::Duration { off: false, zero: true },
         default: KeyDefault::Value("\"10s\""),
@@ -284,6 +315,7 @@ pub const TABLE: &[Key] = &[
     },
     Key {
         name: "replicas",
+        aliases: &[],
         place: Place::TopAndProcesses,
         kind: ValueKind::Number { least: 1, most: 1000 },
         default: KeyDefault::Value("1"),

@@ -10,8 +10,8 @@ use toml::de::{DeTable, DeValue};
 
 use super::value::{self, Value};
 use crate::config::keys::table::TABLE;
-use crate::config::keys::{self, KeyDefault, TableScope};
-use crate::config::report::Problem;
+use crate::config::keys::{self, Key, KeyDefault, TableScope};
+use crate::config::report::{Problem, line_column};
 use crate::config::{Masked, ReadinessCheck, ServicePort};
 
 /// The keys of one table of the file.
@@ -21,6 +21,9 @@ pub(super) struct Section {
 }
 
 struct Entry {
+    /// The name or alias under which the key is set, and its place.
+    name: &'static str,
+    name_span: Range<usize>,
     /// `None` if the value is invalid; the problem has been recorded.
     value: Option<Value>,
     span: Range<usize>,
@@ -36,14 +39,15 @@ pub(super) struct Layers<'a> {
 // === impl Section ===
 
 impl Section {
-    /// Reads a table of the file, without the key `services`.
+    /// Reads a table of the file `text`, without the key `services`.
     pub(super) fn read(
+        text: &str,
         table: &DeTable<'_>,
         span: Range<usize>,
         scope: TableScope,
         problems: &mut Vec<Problem>,
     ) -> Self {
-        let mut entries = HashMap::new();
+        let mut entries: HashMap<&'static str, Entry> = HashMap::new();
         for (name, written) in table.iter() {
             if scope == TableScope::Top && name.get_ref() == "services" {
                 continue;
@@ -57,14 +61,21 @@ impl Section {
                 });
                 continue;
             };
-            let value = match value::read(key, written) {
+            let written_name = key.names().find(|own| own == name.get_ref()).unwrap_or(key.name);
+            // Messages use the name that is written in the file.
+            let value = match value::read(&Key { name: written_name, ..*key }, written) {
                 Ok(value) => Some(value),
                 Err(invalid) => {
                     problems.extend(invalid);
                     None
                 }
             };
-            entries.insert(key.name, Entry { value, span: written.span() });
+            let (name, name_span) = (written_name, name.span());
+            let entry = Entry { name, name_span, value, span: written.span() };
+            if let Some(other) = entries.get(key.name) {
+                problems.push(set_twice(text, other, &entry));
+            }
+            entries.insert(key.name, entry);
         }
         Self { span, entries }
     }
@@ -77,7 +88,8 @@ impl Section {
                 && let Ok(written) = DeValue::parse(written)
             {
                 let value = value::read(key, &written).ok();
-                entries.insert(key.name, Entry { value, span: 0..0 });
+                let entry = Entry { name: key.name, name_span: 0..0, value, span: 0..0 };
+                entries.insert(key.name, entry);
             }
         }
         Self { span: 0..0, entries }
@@ -95,6 +107,23 @@ impl Section {
 
     fn value(&self, name: &str) -> Option<&Value> {
         self.entries.get(name)?.value.as_ref()
+    }
+}
+
+/// A key that one table sets under two of its names.
+fn set_twice(text: &str, one: &Entry, other: &Entry) -> Problem {
+    // The parser does not keep the order of the file.
+    let (first, second) =
+        if one.name_span.start < other.name_span.start { (one, other) } else { (other, one) };
+    let (line, _) = line_column(text, first.name_span.start);
+    Problem {
+        span: second.name_span.clone(),
+        message: format!(
+            "`{}` and `{}` are the same key, which is already set in line {line}",
+            second.name, first.name
+        ),
+        help: "remove one of the two".to_owned(),
+        related: Some((first.name_span.clone(), "first set here".to_owned())),
     }
 }
 

@@ -22,8 +22,9 @@ pub(super) struct ParsedService {
     pub(super) port: Option<Range<usize>>,
 }
 
-/// Parses a service; `span` is the place where its table begins.
+/// Parses a service of the file `text`; `span` is the place where its table begins.
 pub(super) fn parse(
+    text: &str,
     table: &DeTable<'_>,
     span: Range<usize>,
     top: &Section,
@@ -32,7 +33,7 @@ pub(super) fn parse(
 ) -> ParsedService {
     let service_type = service_type(table);
     let scope = TableScope::Service(service_type);
-    let own = Section::read(table, span, scope, problems);
+    let own = Section::read(text, table, span, scope, problems);
     report_missing_keys(&own, scope, problems);
     let layers = Layers { own: &own, outer: Some(top), defaults };
     problems.extend(fixed_port_with_replicas(&layers));
@@ -63,7 +64,7 @@ fn service(layers: &Layers<'_>, service_type: ServiceType) -> Option<ServiceConf
         host,
         path_prefix: layers.text("path_prefix")?,
         workload,
-        hold_timeout: layers.duration("timeout")??,
+        hold_timeout: layers.duration("hold_timeout")??,
         max_held: layers.number("max_held")?,
         sleep_after: layers.duration("sleep_after")??,
         connect_timeout: layers.duration("connect_timeout")??,

@@ -245,6 +245,39 @@ fn conflicting_values_are_reported_with_both_places() {
 }
 
 #[test]
+fn hold_timeout_and_its_alias_give_the_same_configuration() {
+    let file = |top: &str, service: &str| format!("{top} = '7s'\n{PROCESS}{service}");
+    let names = ["hold_timeout", "timeout"];
+    for name in names {
+        let config = valid(&file(name, ""));
+        assert_eq!(config, valid(&file("hold_timeout", "")));
+        assert_eq!(config.services[0].hold_timeout, Duration::from_secs(7));
+        for other in names {
+            let config = valid(&file(other, &format!("{name} = '8s'\n")));
+            assert_eq!(config.services[0].hold_timeout, Duration::from_secs(8), "{other} {name}");
+        }
+    }
+    let found = problem_of_key("hold_timeout = 5");
+    assert!(found.contains("`hold_timeout` = 5 has no unit"), "{found}");
+}
+
+#[test]
+fn a_key_under_two_names_in_one_table_is_reported_with_both_places() {
+    for (first, second) in [("hold_timeout", "timeout"), ("timeout", "hold_timeout")] {
+        let both = format!("{first} = '1s'\n{second} = '2s'\n");
+        let expected = |line: usize| {
+            format!(
+                "{}:1: `{second}` and `{first}` are the same key, which is already set in line {line}; \
+                 remove one of the two",
+                line + 1
+            )
+        };
+        assert_eq!(problems_of(&format!("{both}{PROCESS}")), [expected(1)]);
+        assert_eq!(problems_of(&format!("{PROCESS}{both}")), [expected(5)]);
+    }
+}
+
+#[test]
 fn a_file_without_services_says_how_to_write_one() {
     for (text, expected) in [
         ("", "1:1: there is no service: [[services]] is missing; write [[services]], and below it"),
