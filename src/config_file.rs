@@ -30,8 +30,8 @@ pub struct WatchedFile {
     loaded: FileVersion,
 }
 
-/// Device, inode, size and modification time: one of them changes when the file is written or replaced, or when a symlink
-/// on its path is. `None` if there is no regular file.
+/// Device, inode, size and modification time: one of them changes when the file is written or replaced, or when a
+/// symlink on its path is. `None` if there is no regular file.
 type FileVersion = Option<(u64, u64, u64, i64, i64)>;
 
 /// Why a configuration file cannot be used.

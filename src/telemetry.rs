@@ -52,8 +52,8 @@ pub fn start_log(format: Option<LogFormat>, level: LevelFilter) {
     }
 }
 
-/// agimo logs at `level`, its libraries only warnings and errors, unless the level is `trace`. Warnings of the Kubernetes
-/// client are left out: it repeats at each retry what agimo logs once.
+/// agimo logs at `level`, its libraries only warnings and errors, unless the level is `trace`. Warnings of the
+/// Kubernetes client are left out: it repeats at each retry what agimo logs once.
 fn filter(level: LevelFilter) -> Targets {
     let (libraries, client) = match level {
         LevelFilter::TRACE => (level, level),

@@ -49,8 +49,8 @@ pub fn one_line(file: &str, text: &str, problem: &Problem) -> String {
     shown.replace(|character: char| character.is_control(), " ")
 }
 
-/// Line and column of a byte offset, both counted from 1, columns in characters. An offset beyond the text counts as its
-/// end.
+/// Line and column of a byte offset, both counted from 1, columns in characters. An offset beyond the text counts as
+/// its end.
 pub fn line_column(text: &str, offset: usize) -> (usize, usize) {
     let excerpt = excerpt(text, &(offset..offset));
     let before = &excerpt.text[..excerpt.span.start];
@@ -85,8 +85,8 @@ fn snippet<'a>(
         .annotation(kind.span(excerpt.span).label(label))
 }
 
-/// Only one line is passed to the renderer, because it scans its whole input for each problem. Spans from the TOML parser
-/// may end outside the text or inside a character, so they are cut to the text and to whole characters.
+/// Only one line is passed to the renderer, because it scans its whole input for each problem. Spans from the TOML
+/// parser may end outside the text or inside a character, so they are cut to the text and to whole characters.
 fn excerpt<'a>(text: &'a str, span: &Range<usize>) -> Excerpt<'a> {
     let start = text.floor_char_boundary(span.start);
     let before = &text[..start];

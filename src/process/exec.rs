@@ -1,7 +1,7 @@
 //! Executes the program of a child process, after asking the kernel to kill the child when agimo ends.
 //!
-//! The parent death signal (PR_SET_PDEATHSIG, prctl(2)) has to be set inside the child. Doing that between fork and exec
-//! takes unsafe code. So agimo starts itself as the child, sets the signal, and executes the program.
+//! The parent death signal (PR_SET_PDEATHSIG, prctl(2)) has to be set inside the child. Doing that between fork and
+//! exec takes unsafe code. So agimo starts itself as the child, sets the signal, and executes the program.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::process::CommandExt;

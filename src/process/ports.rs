@@ -22,8 +22,8 @@ pub struct ReservedPort {
     reserved: Arc<Mutex<HashSet<u16>>>,
 }
 
-/// Below Linux's ephemeral ports, which an outgoing connection of any program may occupy before the process listens, and
-/// below the node ports of Kubernetes.
+/// Below Linux's ephemeral ports, which an outgoing connection of any program may occupy before the process listens,
+/// and below the node ports of Kubernetes.
 const PORT_RANGE: RangeInclusive<u16> = 20_000..=29_999;
 /// Interval of the check whether a reserved port has been released.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
@@ -36,8 +36,8 @@ impl Ports {
         Self { own: Arc::new(own.into_iter().collect()), reserved: Arc::default() }
     }
 
-    /// Reserves a port on which no program listens. The search begins at a random port, so that two agimo processes on one
-    /// machine rarely choose the same.
+    /// Reserves a port on which no program listens. The search begins at a random port, so that two agimo processes
+    /// on one machine rarely choose the same.
     ///
     /// # Errors
     /// When no port of the range is free.

@@ -1,5 +1,5 @@
-//! Checks the readiness of a process until it is ready: at short intervals first, then at longer ones. The caller limits
-//! the time.
+//! Checks the readiness of a process until it is ready: at short intervals first, then at longer ones. The caller
+//! limits the time.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -11,8 +11,8 @@ use tokio::net::TcpStream;
 
 use crate::config::ReadinessCheck;
 
-/// A process that starts in a few milliseconds is found ready within five. The pause then grows to a twentieth of the time
-/// waited so far.
+/// A process that starts in a few milliseconds is found ready within five. The pause then grows to a twentieth of the
+/// time waited so far.
 const FIRST_PAUSE: Duration = Duration::from_millis(5);
 const MAX_PAUSE: Duration = Duration::from_millis(100);
 /// Maximum time of one check.

@@ -3,8 +3,8 @@
 /// In bytes. A longer name is not a typing error, and the cost of a comparison grows with the length.
 const LONGEST_NAME: usize = 40;
 
-/// The candidate with the smallest edit distance to `written` (the first of equals), if it is close enough. Case, `-` and
-/// `_` are ignored.
+/// The candidate with the smallest edit distance to `written` (the first of equals), if it is close enough. Case, `-`
+/// and `_` are ignored.
 pub(super) fn nearest<'a>(
     written: &str,
     candidates: impl Iterator<Item = &'a str>,
