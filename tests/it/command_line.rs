@@ -127,7 +127,7 @@ async fn environment_variables_replace_both_options() {
 #[tokio::test]
 async fn the_readiness_source_is_read_from_both_variables() {
     let folder = tempfile::tempdir().unwrap();
-    std::fs::write(folder.path().join("config.toml"), SEED).unwrap();
+    std::fs::write(folder.path().join("config.toml"), REFERENCE_CONFIG).unwrap();
     let no_cluster = "and none is found";
     let no_address = "needs --prometheus-address";
     for (variables, expected) in [
@@ -144,7 +144,7 @@ async fn the_readiness_source_is_read_from_both_variables() {
         command.envs(variables.iter().copied());
         let output = within("agimo to exit", command.output()).await.unwrap();
         assert!(!output.status.success(), "{variables:?}");
-        assert!(err(&output).contains(expected), "{variables:?}: {}", err(&output));
+        assert!(stderr(&output).contains(expected), "{variables:?}: {}", stderr(&output));
     }
 }
 
