@@ -4,13 +4,14 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::configuration::{path_text, strings};
 use crate::environment::Environment;
+use crate::events::Events;
 use crate::http::fetch;
 use crate::launch::RunningProgram;
 use crate::report::{Report, Table, Target, median};
@@ -26,14 +27,14 @@ const WAKE_TIMEOUT: Duration = Duration::from_secs(30);
 /// Time for the old pod to be deleted: its process exits at once, the API object follows later.
 const SLEEP_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The phases that agimo logs: the log message, and the row in the table.
+/// The phases of a cold start: the lifecycle event that ends it, and the row in the table.
 const PHASES: [(&str, &str); 8] = [
-    ("scaled", "scale write accepted"),
-    ("pod scheduled", "pod scheduled"),
-    ("container started", "container started"),
-    ("pod ready", "pod ready"),
-    ("slice ready", "EndpointSlice seen by agimo"),
-    ("endpoint ready", "request released"),
+    ("scale_written", "scale write accepted"),
+    ("pod_scheduled", "pod scheduled"),
+    ("container_started", "container started"),
+    ("pod_ready", "pod ready"),
+    ("endpoint_slice_ready", "EndpointSlice seen by agimo"),
+    ("ready", "request released"),
     ("connected", "connected to the pod"),
     ("forwarded", "request forwarded"),
 ];
@@ -43,18 +44,18 @@ pub(crate) struct Plan {
     wakes: u32,
 }
 
-/// The times of one cold start, in milliseconds since its request was sent. NaN if agimo did not log the phase, for example
+/// The times of one cold start, in milliseconds since its request was sent. NaN if agimo did not publish the event, for example
 /// because the pod was ready before its EndpointSlice.
 struct ColdStart {
     phases: [f64; PHASES.len()],
     first_byte: f64,
 }
 
-/// An agimo process that scales one Deployment, and its log.
+/// An agimo process that scales one Deployment, and its events.
 struct ScalingAgimo {
     address: SocketAddr,
     admin: SocketAddr,
-    log: PathBuf,
+    events: Events,
     _process: RunningProgram,
 }
 
@@ -102,8 +103,8 @@ pub(crate) fn measure(
             "A Deployment at zero replicas on one node, with a readiness probe every second. Kubernetes 1.37, agimo and the \
              load generator share the same two cores. The scale write includes the response time of the API server."
                 .to_owned(),
-            "The times are from the log of agimo at debug level, which adds a small cost. The first byte of the response \
-             includes the response time of the application."
+            "The times are those of the lifecycle events of agimo. The first byte of the response includes the response \
+             time of the application."
                 .to_owned(),
             "The Ready condition of the pod or the EndpointSlice releases the request, whichever agimo sees first; \
              `readiness seen` is the first of the two. An EndpointSlice that is second is counted only if agimo still \
@@ -167,14 +168,12 @@ impl ScalingAgimo {
             &path_text(&file)?,
             "--port",
             &port.to_string(),
-            "--prometheus-exporter-port",
+            "--admin-port",
             &admin_port.to_string(),
             "--bind",
             "127.0.0.1",
             "--threads",
             "1",
-            "--log",
-            "text,debug",
         ]);
         let log = directory.join("output.log");
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, admin_port));
@@ -185,12 +184,13 @@ impl ScalingAgimo {
                 .is_ok_and(|(status, _)| status == 200)
         })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
-        Ok(Self { address, admin, log, _process: process })
+        let events = Events::follow(admin)?;
+        Ok(Self { address, admin, events, _process: process })
     }
 
     fn measure_cold_start(&self) -> io::Result<ColdStart> {
         self.wait_until_asleep()?;
-        let log_length = fs::metadata(&self.log)?.len();
+        self.events.clear();
         let mut client = TcpStream::connect(self.address)?;
         client.set_read_timeout(Some(WAKE_TIMEOUT))?;
         let sent = unix_micros();
@@ -206,13 +206,11 @@ impl ScalingAgimo {
                 String::from_utf8_lossy(&status_line)
             )));
         }
-        // agimo may write a log line shortly after the event.
+        // An EndpointSlice that is second may follow the response.
         thread::sleep(Duration::from_millis(200));
-        let log = fs::read_to_string(&self.log)?;
-        let log = log.get(usize::try_from(log_length).unwrap_or(0)..).unwrap_or_default();
         let since_sent = |time: u64| (time as f64 - sent as f64) / 1e3;
         let phases =
-            PHASES.map(|(message, _)| logged_at(log, message).map_or(f64::NAN, since_sent));
+            PHASES.map(|(event, _)| self.events.time_of(event).map_or(f64::NAN, since_sent));
         Ok(ColdStart { phases, first_byte: since_sent(received) })
     }
 
@@ -240,22 +238,22 @@ impl ScalingAgimo {
 // === impl ColdStart ===
 
 impl ColdStart {
-    fn phase(&self, message: &str) -> f64 {
+    fn phase(&self, event: &str) -> f64 {
         PHASES
             .iter()
-            .position(|(known, _)| *known == message)
+            .position(|(known, _)| *known == event)
             .map_or(f64::NAN, |index| self.phases[index])
     }
 
     /// From the arrival of the request to the response of the API server to the scale write.
     fn arrival_to_scale_write(&self) -> f64 {
-        self.phase("scaled")
+        self.phase("scale_written")
     }
 
     /// From the moment that agimo sees a ready endpoint to the moment that the request is written to it.
     fn ready_to_forwarded(&self) -> f64 {
-        // `f64::min` ignores NaN, so a phase that was not logged has no effect.
-        self.phase("forwarded") - self.phase("pod ready").min(self.phase("slice ready"))
+        // `f64::min` ignores NaN, so a phase without an event has no effect.
+        self.phase("forwarded") - self.phase("pod_ready").min(self.phase("endpoint_slice_ready"))
     }
 
     fn cluster_time(&self) -> f64 {
@@ -275,28 +273,9 @@ fn unix_micros() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
-/// The time of the first log line with this message, in microseconds since the Unix epoch. A line starts with its time
-/// (RFC 3339).
-fn logged_at(log: &str, message: &str) -> Option<u64> {
-    let line = log.lines().find(|line| {
-        let logged = line.split_once(": ").map_or("", |(_, logged)| logged);
-        logged.starts_with(message)
-    })?;
-    let time = humantime::parse_rfc3339(line.split_whitespace().next()?).ok()?;
-    Some(time.duration_since(UNIX_EPOCH).ok()?.as_micros() as u64)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_phase_has_the_time_of_its_log_line() {
-        let log = "1970-01-01T00:00:01.000002Z  INFO agimo::x: not scaled\n\
-            1970-01-01T00:00:02.000003Z  INFO agimo::x: scaled workload=\"a\"\n";
-        assert_eq!(logged_at(log, "scaled"), Some(2_000_003));
-        assert_eq!(logged_at(log, "pod ready"), None);
-    }
 
     #[test]
     fn readiness_is_the_first_of_pod_and_slice() {

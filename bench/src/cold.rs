@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clients::Clients;
 use crate::configuration::AgimoSetup;
@@ -14,10 +14,10 @@ use crate::http::{HOST, get};
 use crate::report::{Report, Table, Target, median};
 use crate::servers::Server;
 
-/// The log line that agimo writes when it sees a ready endpoint, and the field with the time.
-const READY_LOG_TARGET: &str = "agimo::activation";
-const READY_MESSAGE: &str = "endpoint ready";
-const READY_FIELD: &str = "at_unix_us=";
+/// The lifecycle event that agimo publishes when it sees a ready endpoint.
+const READY_EVENT: &str = "ready";
+/// How long the event may take to arrive after the responses.
+const EVENT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Number of held requests in the wakes with many requests.
 const MANY_REQUESTS: usize = 2_000;
@@ -74,7 +74,7 @@ pub(crate) fn measure(
             .to_vec(),
         rows: vec![row("1", &single), row("2,000", &many)],
         notes: vec![
-            "Each wake uses a new agimo process. The time of the ready endpoint is from agimo's log. With fewer than 100 \
+            "Each wake uses a new agimo process. The time of the ready endpoint is that of agimo's event `ready`. With fewer than 100 \
              wakes, the 99th percentile is the maximum."
                 .to_owned(),
         ],
@@ -108,6 +108,7 @@ fn measure_wake(environment: &Environment, binary: &Path, held: usize) -> io::Re
     let ready_file = environment.new_directory("signal")?.join("ready");
     let setup = AgimoSetup { ready_file: Some(ready_file.clone()), ..AgimoSetup::default() };
     let agimo = Server::agimo(environment, binary, "agimo", &setup)?;
+    let events = agimo.events()?;
     let mut clients = Clients::new(agimo.address);
     clients.send(held, &get(HOST, "/"))?;
     agimo.wait_until_held(HOST, held)?;
@@ -115,36 +116,11 @@ fn measure_wake(environment: &Environment, binary: &Path, held: usize) -> io::Re
     thread::sleep(Duration::from_millis(50));
     let mut arrivals = clients.first_byte_times(|| fs::write(&ready_file, ""))?;
     arrivals.sort_unstable();
-    let ready = wait_for_ready_time(&agimo.log)?;
+    let ready = events.wait_for(READY_EVENT, EVENT_TIMEOUT)?;
     // Both times are from the system clock. A backward clock step results in a negative latency.
     let since_ready =
         |at: Option<&u64>| at.map_or(f64::NAN, |&at| (at as f64 - ready as f64) / 1e3);
     Ok(WakeLatency { first: since_ready(arrivals.first()), last: since_ready(arrivals.last()) })
-}
-
-/// The logged time of the ready endpoint. agimo may write the line shortly after the responses.
-fn wait_for_ready_time(log: &Path) -> io::Result<u64> {
-    let deadline = Instant::now() + Duration::from_secs(2);
-    loop {
-        if let Some(time) = ready_time(&fs::read_to_string(log)?) {
-            return Ok(time);
-        }
-        if Instant::now() > deadline {
-            return Err(io::Error::other(format!(
-                "agimo logged no line `{READY_MESSAGE}` with the field `{READY_FIELD}`"
-            )));
-        }
-        thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// The time in the first log line about a ready endpoint, in microseconds since the Unix epoch.
-fn ready_time(log: &str) -> Option<u64> {
-    let line =
-        log.lines().find(|line| line.contains(READY_LOG_TARGET) && line.contains(READY_MESSAGE))?;
-    let (_, value) = line.split_once(READY_FIELD)?;
-    let digits = value.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(value.len());
-    value[..digits].parse().ok()
 }
 
 // === impl Plan ===
@@ -152,17 +128,4 @@ fn ready_time(log: &str) -> Option<u64> {
 impl Plan {
     pub(crate) const FULL: Self = Self { single: 200, many: 5 };
     pub(crate) const QUICK: Self = Self { single: 20, many: 2 };
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_ready_time_is_read_from_the_endpoint_ready_line() {
-        let log = "INFO agimo::process: started at_unix_us=1\n\
-            INFO agimo::activation: endpoint ready host=bench.local at_unix_us=1700000000123456 after=3ms\n";
-        assert_eq!(ready_time(log), Some(1_700_000_000_123_456));
-        assert_eq!(ready_time("INFO agimo::activation: held\n"), None);
-    }
 }

@@ -19,6 +19,7 @@ mod cluster;
 mod cold;
 mod configuration;
 mod environment;
+mod events;
 mod http;
 mod launch;
 mod load;

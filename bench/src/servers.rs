@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::configuration::{self, AgimoSetup, bench_binary, path_text, strings};
 use crate::environment::Environment;
+use crate::events::Events;
 use crate::http::fetch;
 use crate::launch::RunningProgram;
 use crate::process_stats::ProcessStats;
@@ -109,12 +110,7 @@ impl Server {
             &port.to_string(),
         ]);
         let admin_port = admin.port().to_string();
-        command.extend(strings(&[
-            "--prometheus-exporter-port",
-            &admin_port,
-            "--bind",
-            "127.0.0.1",
-        ]));
+        command.extend(strings(&["--admin-port", &admin_port, "--bind", "127.0.0.1"]));
         command.extend(strings(&["--threads", "1", "--log", "text"]));
         if setup.access_log {
             command.push("--access-log".to_owned());
@@ -150,6 +146,12 @@ impl Server {
         process.wait_until("listening", START_TIMEOUT, || TcpStream::connect(address).is_ok())?;
         let stats = ProcessStats::of_process(process.pid());
         Ok(Self { name: name.to_owned(), address, stats, log, admin: None, process })
+    }
+
+    /// The lifecycle events of agimo from now on.
+    pub(crate) fn events(&self) -> io::Result<Events> {
+        let admin = self.admin.ok_or_else(|| io::Error::other("only agimo publishes events"))?;
+        Events::follow(admin)
     }
 
     /// Waits until the metrics of agimo show `count` held requests for `host`. Returns at once for other servers.
