@@ -264,7 +264,7 @@ impl Catalog {
     /// A route of the present workloads; what was counted of an earlier route goes on.
     fn make_route(&mut self, config: ServiceConfig, old: Option<&Route>) -> Route {
         let labels = merge::labels(&config);
-        let service: Arc<str> = merge::service_name(&config).into();
+        let service: Arc<str> = config.name().into();
         let cold_start = old
             .map_or_else(Arc::<ColdStartMetrics>::default, |old| old.requester.cold_start.clone());
         Route {
@@ -273,7 +273,7 @@ impl Catalog {
                 || Arc::new(RouteCounters::new(self.cores)),
                 |old| old.counters.clone(),
             ),
-            workload: self.workloads[&merge::workload_id(&config)].workload.clone(),
+            workload: self.workloads[&config.workload_id()].workload.clone(),
             source: merge::endpoint_source(&config),
             requester: WakeRequester { service, cold_start },
             slot: old.map_or_else(|| self.slots.take(), |old| old.slot),

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
-use crate::workload::WorkloadKind;
+use crate::workload::{WorkloadId, WorkloadKind};
 
 pub mod effective;
 pub mod keys;
@@ -148,6 +148,38 @@ pub enum ReadinessCheck {
 /// A value that may be a secret. Its `Debug` form is `***`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Masked(pub String);
+
+/// The host, and the path prefix unless that is `/`.
+fn service_name(host: &str, path_prefix: &str) -> String {
+    if path_prefix == "/" { host.to_owned() } else { format!("{host}{path_prefix}") }
+}
+
+// === impl ServiceConfig ===
+
+impl ServiceConfig {
+    /// The name of the service in logs: its host, and its path prefix unless that is `/`.
+    pub fn name(&self) -> String {
+        service_name(&self.host, &self.path_prefix)
+    }
+
+    /// The workload that the service leads to. Processes are told apart by their `name`.
+    pub fn workload_id(&self) -> WorkloadId {
+        match &self.workload {
+            WorkloadConfig::Kubernetes(KubernetesConfig { kind, namespace, name, .. }) => {
+                WorkloadId {
+                    kind: (*kind).into(),
+                    namespace: namespace.clone(),
+                    name: name.clone(),
+                }
+            }
+            WorkloadConfig::Process(process) => WorkloadId {
+                kind: WorkloadKind::Process,
+                namespace: String::new(),
+                name: process.name.clone(),
+            },
+        }
+    }
+}
 
 // === impl Masked ===
 

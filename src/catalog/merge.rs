@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::backend::{EndpointSource, Placement, WorkloadSpec};
 use crate::config::{KubernetesConfig, Scaler, ServiceConfig, WorkloadConfig};
 use crate::telemetry::Labels;
-use crate::workload::{WorkloadId, WorkloadKind};
+use crate::workload::WorkloadId;
 
 /// Host and path prefix: what makes a route the same across configurations.
 pub type RouteKey = (String, String);
@@ -24,14 +24,12 @@ pub struct MergedWorkload {
 pub fn merge(services: &[ServiceConfig]) -> BTreeMap<WorkloadId, MergedWorkload> {
     let mut workloads = BTreeMap::<WorkloadId, MergedWorkload>::new();
     for service in services {
-        let id = workload_id(service);
+        let id = service.workload_id();
         match workloads.get_mut(&id) {
             Some(merged) => add(&mut merged.spec, service),
             None => {
-                let merged = MergedWorkload {
-                    spec: spec(id.clone(), service),
-                    service: service_name(service),
-                };
+                let merged =
+                    MergedWorkload { spec: spec(id.clone(), service), service: service.name() };
                 workloads.insert(id, merged);
             }
         }
@@ -43,15 +41,6 @@ pub fn route_key(service: &ServiceConfig) -> RouteKey {
     (service.host.clone(), service.path_prefix.clone())
 }
 
-/// A service's name in logs: its host, and its path prefix unless that is every path.
-pub fn service_name(service: &ServiceConfig) -> String {
-    if service.path_prefix == "/" {
-        service.host.clone()
-    } else {
-        format!("{}{}", service.host, service.path_prefix)
-    }
-}
-
 /// `host`, and `path_prefix` only where one is configured, so that two services of a host differ.
 pub fn labels(service: &ServiceConfig) -> Labels {
     let labels = Labels::default().with("host", &service.host);
@@ -59,20 +48,6 @@ pub fn labels(service: &ServiceConfig) -> Labels {
         labels
     } else {
         labels.with("path_prefix", &service.path_prefix)
-    }
-}
-
-/// The workload that a service leads to.
-pub fn workload_id(service: &ServiceConfig) -> WorkloadId {
-    match &service.workload {
-        WorkloadConfig::Kubernetes(KubernetesConfig { kind, namespace, name, .. }) => {
-            WorkloadId { kind: (*kind).into(), namespace: namespace.clone(), name: name.clone() }
-        }
-        WorkloadConfig::Process(process) => WorkloadId {
-            kind: WorkloadKind::Process,
-            namespace: String::new(),
-            name: process.name.clone(),
-        },
     }
 }
 

@@ -1,15 +1,14 @@
 //! Parses the text of a configuration file into a checked configuration, or into all of its problems at once.
 
-use std::collections::HashMap;
-use std::ops::Range;
-
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::keys::TableScope;
-use super::report::{Problem, line_column};
-use super::{ClientLimits, Config, ServiceConfig, WorkloadConfig};
+use super::report::Problem;
+use super::{ClientLimits, Config, ServiceConfig};
+use conflicts::EarlierServices;
 use section::{Layers, Section};
 
+mod conflicts;
 mod names;
 mod section;
 mod service;
@@ -17,15 +16,6 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod value;
-
-/// Values that only one service may have, with the place where each was first seen.
-#[derive(Default)]
-struct UniqueValues {
-    /// Host and path prefix.
-    routes: HashMap<(String, String), Range<usize>>,
-    /// Fixed ports of local processes.
-    ports: HashMap<u16, Range<usize>>,
-}
 
 /// Parses a configuration.
 ///
@@ -90,7 +80,7 @@ fn services(
     defaults: &Section,
     problems: &mut Vec<Problem>,
 ) -> Option<Vec<ServiceConfig>> {
-    let mut unique = UniqueValues::default();
+    let mut earlier = EarlierServices::default();
     let mut services = Vec::new();
     for element in service_tables(document, problems)? {
         let DeValue::Table(table) = element.get_ref() else {
@@ -106,8 +96,7 @@ fn services(
             continue;
         };
         let parsed = service::parse(text, table, element.span(), top, defaults, problems);
-        problems.extend(unique.check_route(text, &parsed));
-        problems.extend(unique.check_port(text, &parsed));
+        problems.extend(earlier.conflicts(text, &parsed));
         services.push(parsed.config);
     }
     services.into_iter().collect()
@@ -147,47 +136,5 @@ fn incomplete_configuration() -> Problem {
         message: "the configuration is incomplete".to_owned(),
         help: "compare it with docs/configuration.md".to_owned(),
         related: None,
-    }
-}
-
-// === impl UniqueValues ===
-
-impl UniqueValues {
-    fn check_route(&mut self, text: &str, service: &service::ParsedService) -> Option<Problem> {
-        let ((host, prefix), span) = service.route.clone()?;
-        let Some(first) = self.routes.get(&(host.clone(), prefix.clone())) else {
-            self.routes.insert((host, prefix), span);
-            return None;
-        };
-        let (line, _) = line_column(text, first.start);
-        Some(Problem {
-            span,
-            message: format!(
-                "host \"{host}\" with path_prefix \"{prefix}\" is already used by the service in line {line}"
-            ),
-            help: "write another `host` or `path_prefix`, or remove one of the two services"
-                .to_owned(),
-            related: Some((first.clone(), "first here".to_owned())),
-        })
-    }
-
-    fn check_port(&mut self, text: &str, service: &service::ParsedService) -> Option<Problem> {
-        let Some(WorkloadConfig::Process(process)) =
-            service.config.as_ref().map(|config| &config.workload)
-        else {
-            return None;
-        };
-        let (port, span) = (process.port?, service.port.clone()?);
-        let Some(first) = self.ports.get(&port) else {
-            self.ports.insert(port, span);
-            return None;
-        };
-        let (line, _) = line_column(text, first.start);
-        Some(Problem {
-            span,
-            message: format!("port {port} is already used by the service in line {line}"),
-            help: "write another port, or remove `port`: agimo then chooses a free one".to_owned(),
-            related: Some((first.clone(), "first here".to_owned())),
-        })
     }
 }

@@ -141,7 +141,7 @@ async fn while_prometheus_fails_cold_requests_are_held_and_warm_requests_are_ser
         assert_eq!(agimo.get("web.test", "/").await.status, 200);
     }
     drop(fake);
-    let unreachable = format!("http://{address} cannot be asked");
+    let unreachable = format!("http://{address} cannot be queried");
     assert_held(&agimo, "readiness-unknown", &unreachable).await;
     assert_eq!(agimo.get("web.test", "/").await.status, 200);
 

@@ -112,7 +112,7 @@ async fn prometheus_can_be_chosen_although_a_cluster_is_configured() {
     let response = agimo.get("web.test", "/").await;
     assert_eq!((response.status, response.reason()), (504, Some("readiness-unknown")));
     let detail = response.header("x-agimo-detail").unwrap();
-    assert!(detail.contains("Prometheus at http://127.0.0.1:1 cannot be asked"), "{detail}");
+    assert!(detail.contains("Prometheus at http://127.0.0.1:1 cannot be queried"), "{detail}");
 }
 
 #[tokio::test]

@@ -105,7 +105,8 @@ const SECTIONS: &[(&str, &str, &[Place])] = &[
     ),
     (
         "With `type = \"deployment\"` or `\"statefulset\"`",
-        "Several services may lead to the same workload.",
+        "Several services may lead to the same workload: each of them wakes it, and requests of any of them keep it awake. The \
+         longest `sleep_after` of them applies. They must have the same `scaler`.",
         &[Place::Kubernetes],
     ),
     (

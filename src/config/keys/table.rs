@@ -243,8 +243,9 @@ pub const TABLE: &[Key] = &[
         aliases: &[],
         place: Place::Processes,
         kind: ValueKind::Text,
-        default: KeyDefault::Described("the host"),
-        description: "The prefix of the log lines for the output of the processes.",
+        default: KeyDefault::Described("the host, followed by the path prefix"),
+        description: "The name of the processes, in the log and in the status. Services with the same `name` lead to the \
+                      same processes, which then run as long as any of them needs them.",
         example: "name = \"shop\"",
     },
     Key {

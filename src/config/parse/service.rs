@@ -10,6 +10,7 @@ use crate::config::keys::{KeyDefault, ServiceType, TYPES, TableScope};
 use crate::config::report::Problem;
 use crate::config::{
     KubernetesConfig, KubernetesKind, ProcessConfig, Scaler, ServiceConfig, Via, WorkloadConfig,
+    service_name,
 };
 
 /// A parsed service, with the values that must be unique among services.
@@ -20,6 +21,8 @@ pub(super) struct ParsedService {
     pub(super) route: Option<((String, String), Range<usize>)>,
     /// The place of a fixed port.
     pub(super) port: Option<Range<usize>>,
+    /// The place that names the workload, or that says who scales it.
+    pub(super) workload: Range<usize>,
 }
 
 /// Parses a service of the file `text`; `span` is the place where its table begins.
@@ -43,7 +46,14 @@ pub(super) fn parse(
         config: service_type.and_then(|service_type| service(&layers, service_type)),
         route: route.zip(own.span_of("host")),
         port: own.span_of("port"),
+        workload: workload_span(&layers),
     }
+}
+
+fn workload_span(layers: &Layers<'_>) -> Range<usize> {
+    let own = layers.own;
+    let written = own.span_of("scaler").or_else(|| own.span_of("name"));
+    written.or_else(|| own.span_of("host")).unwrap_or_else(|| own.span.clone())
 }
 
 /// The value of `type`, which decides the keys that are allowed. An invalid one is reported when the keys are read.
@@ -86,13 +96,17 @@ fn kubernetes(layers: &Layers<'_>, kind: KubernetesKind) -> Option<KubernetesCon
     })
 }
 
+/// Without a `name` of its own, every service has a process of its own.
 fn process(layers: &Layers<'_>, host: &str) -> Option<ProcessConfig> {
     // These keys are optional, and an invalid value must not count as an absent one.
     if ["name", "workdir", "port"].iter().any(|name| layers.is_invalid(name)) {
         return None;
     }
     Some(ProcessConfig {
-        name: layers.text("name").unwrap_or_else(|| host.to_owned()),
+        name: match layers.text("name") {
+            Some(name) => name,
+            None => service_name(host, &layers.text("path_prefix")?),
+        },
         command: layers.texts("command")?,
         env: layers.environment("env")?,
         workdir: layers.text("workdir").map(Into::into),

@@ -123,7 +123,7 @@ fn values_come_from_the_service_then_the_top_then_the_defaults() {
     };
     assert_eq!(one.command, ["sh", "-c", "exec app !"]);
     assert_eq!(one.env["C.d"].0, "e");
-    assert_eq!((one.name.as_str(), other.name.as_str()), ("*.example.com", "six"));
+    assert_eq!((one.name.as_str(), other.name.as_str()), ("*.example.com/api", "six"));
     assert_eq!(
         (&one.readiness, &other.readiness),
         (&ReadinessCheck::Http("/up".to_owned()), &ReadinessCheck::Tcp)
@@ -275,6 +275,27 @@ fn a_key_under_two_names_in_one_table_is_reported_with_both_places() {
         assert_eq!(problems_of(&format!("{both}{PROCESS}")), [expected(1)]);
         assert_eq!(problems_of(&format!("{PROCESS}{both}")), [expected(5)]);
     }
+}
+
+#[test]
+fn services_of_one_workload_must_agree_on_it() {
+    let both = format!("{SEED}{}", SEED[15..].replace("example.com", "example.org"));
+    assert_eq!(valid(&both).services.len(), 2);
+    let found = problems_of(&format!("{both}scaler = 'agimo'\n"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let expected = "16:10: deployment default/example has scaler \"agimo\" here and \"external\" in the service in line";
+    assert!(found[0].starts_with(expected), "{found:?}");
+
+    let shared = format!("{PROCESS}name = 'shop'\nport = 80\n");
+    let both = format!("{shared}{}", shared.replace("'a'", "'b'"));
+    let config = valid(&format!("{both}sleep_after = '1h'\n"));
+    assert_eq!(config.services[0].workload_id(), config.services[1].workload_id());
+    let found = problems_of(&format!("{both}stop_grace = '1h'\n"));
+    assert_eq!(found.len(), 1, "{found:?}");
+    let expected = "process \"shop\" is configured differently by the service in line";
+    assert!(found[0].contains(expected), "{found:?}");
+    let own = valid(&format!("{PROCESS}{PROCESS}path_prefix = '/b'\n"));
+    assert_ne!(own.services[0].workload_id(), own.services[1].workload_id());
 }
 
 #[test]

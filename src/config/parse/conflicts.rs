@@ -1,0 +1,115 @@
+//! What two services of a file cannot have in common, and what services of one workload must agree on.
+
+use std::collections::HashMap;
+use std::ops::Range;
+
+use super::service::ParsedService;
+use crate::config::report::{Problem, line_column};
+use crate::config::{ServiceConfig, WorkloadConfig};
+use crate::workload::WorkloadId;
+
+/// What the services before the current one use, and where that is written.
+#[derive(Default)]
+pub(super) struct EarlierServices {
+    /// By host and path prefix.
+    routes: HashMap<(String, String), Range<usize>>,
+    /// Fixed ports of local processes.
+    ports: HashMap<u16, (WorkloadId, Range<usize>)>,
+    workloads: HashMap<WorkloadId, (WorkloadConfig, Range<usize>)>,
+}
+
+// === impl EarlierServices ===
+
+impl EarlierServices {
+    /// Every conflict of a service with those before it.
+    pub(super) fn conflicts(&mut self, text: &str, service: &ParsedService) -> Vec<Problem> {
+        let mut problems: Vec<Problem> = self.check_route(text, service).into_iter().collect();
+        if let Some(config) = &service.config {
+            problems.extend(self.check_port(text, service, config));
+            problems.extend(self.check_workload(text, service, config));
+        }
+        problems
+    }
+
+    fn check_route(&mut self, text: &str, service: &ParsedService) -> Option<Problem> {
+        let ((host, prefix), span) = service.route.clone()?;
+        let Some(first) = self.routes.get(&(host.clone(), prefix.clone())) else {
+            self.routes.insert((host, prefix), span);
+            return None;
+        };
+        let (line, _) = line_column(text, first.start);
+        Some(Problem {
+            span,
+            message: format!(
+                "host \"{host}\" with path_prefix \"{prefix}\" is already used by the service in line {line}"
+            ),
+            help: "write another `host` or `path_prefix`, or remove one of the two services"
+                .to_owned(),
+            related: Some((first.clone(), "first here".to_owned())),
+        })
+    }
+
+    /// Services of one workload share its processes and so the port.
+    fn check_port(
+        &mut self,
+        text: &str,
+        service: &ParsedService,
+        config: &ServiceConfig,
+    ) -> Option<Problem> {
+        let WorkloadConfig::Process(process) = &config.workload else { return None };
+        let (port, span) = (process.port?, service.port.clone()?);
+        let id = config.workload_id();
+        let (first_id, first) =
+            self.ports.entry(port).or_insert_with(|| (id.clone(), span.clone()));
+        if *first_id == id {
+            return None;
+        }
+        let (line, _) = line_column(text, first.start);
+        Some(Problem {
+            span,
+            message: format!("port {port} is already used by the service in line {line}"),
+            help: "write another port, or remove `port`: agimo then chooses a free one".to_owned(),
+            related: Some((first.clone(), "first here".to_owned())),
+        })
+    }
+
+    /// Several services may lead to one workload, but it can run in one way only.
+    fn check_workload(
+        &mut self,
+        text: &str,
+        service: &ParsedService,
+        config: &ServiceConfig,
+    ) -> Option<Problem> {
+        let id = config.workload_id();
+        let span = service.workload.clone();
+        let Some((known, first)) = self.workloads.get(&id) else {
+            self.workloads.insert(id, (config.workload.clone(), span));
+            return None;
+        };
+        let (line, _) = line_column(text, first.start);
+        let (message, help) = match (known, &config.workload) {
+            (WorkloadConfig::Kubernetes(known), WorkloadConfig::Kubernetes(config))
+                if known.scaler != config.scaler =>
+            {
+                let (here, there) = (config.scaler.as_str(), known.scaler.as_str());
+                let message = format!(
+                    "{id} has scaler \"{here}\" here and \"{there}\" in the service in line {line}"
+                );
+                (message, "write the same `scaler` in every service of the workload".to_owned())
+            }
+            (WorkloadConfig::Process(known), WorkloadConfig::Process(config))
+                if known != config =>
+            {
+                let message = format!(
+                    "process \"{}\" is configured differently by the service in line {line}",
+                    config.name
+                );
+                let help = "write the same keys of the process in both services, or another `name`";
+                (message, help.to_owned())
+            }
+            _ => return None,
+        };
+        let related = Some((first.clone(), "first here".to_owned()));
+        Some(Problem { span, message, help, related })
+    }
+}
