@@ -20,7 +20,8 @@ pub enum LogFormat {
 
 /// A page of metrics in the Prometheus text exposition format, version 0.0.4.
 ///
-/// Metric families are written one after the other, each with all of its samples.
+/// Metric families are written one after the other, each with all of its samples. prometheus-client writes OpenMetrics
+/// only, which readers of this format do not accept, and nothing uses exemplars yet.
 #[derive(Debug, Default)]
 pub struct Exposition {
     page: String,

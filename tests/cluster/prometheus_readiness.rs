@@ -54,7 +54,7 @@ impl FakePrometheus {
 
 /// Starts an agimo without a kubeconfig and without a home directory that may have one.
 async fn start_agimo_without_cluster(services: &str, prometheus: &str) -> Agimo {
-    let arguments = ["--readiness", "prometheus", "--prometheus-address", prometheus];
+    let arguments = ["--readiness-source", "prometheus", "--prometheus-address", prometheus];
     let starting = Agimo::with(services).arguments(&arguments);
     starting.without_env("KUBECONFIG").without_env("HOME").start().await
 }

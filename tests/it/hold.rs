@@ -54,13 +54,6 @@ async fn a_thousand_held_requests_cause_one_wake_and_are_answered_by_its_replica
     agimo.until_metric(HELD, 1000.0).await;
     std::fs::write(&listen, "").unwrap();
     let answers = within("a thousand answers", requests.join_all()).await;
-    let text = std::fs::read_to_string(&starts).unwrap();
-    let started: BTreeSet<&str> = text.lines().collect();
-    assert_eq!((started.len(), line_count(&starts)), (2, 2), "each replica is started once");
-    for answer in answers {
-        assert_eq!(answer.status, 200, "{}", answer.head);
-        assert!(started.contains(answer.text().as_str()), "{} of {started:?}", answer.text());
-    }
     agimo.until_metric(HELD, 0.0).await;
     // The first ready replica releases the held requests, so it may answer all of them. The other one serves as well.
     let mut serving = BTreeSet::new();
@@ -70,7 +63,14 @@ async fn a_thousand_held_requests_cause_one_wake_and_are_answered_by_its_replica
         }
     })
     .await;
+    let text = std::fs::read_to_string(&starts).unwrap();
+    let started: BTreeSet<&str> = text.lines().collect();
+    assert_eq!((started.len(), line_count(&starts)), (2, 2), "each replica is started once");
     assert_eq!(serving.iter().map(String::as_str).collect::<BTreeSet<_>>(), started);
+    for answer in answers {
+        assert_eq!(answer.status, 200, "{}", answer.head);
+        assert!(started.contains(answer.text().as_str()), "{} of {started:?}", answer.text());
+    }
     assert_eq!(agimo.metric(WOKEN).await, Some(1.0));
 }
 

@@ -229,7 +229,7 @@ impl AgimoBuilder {
             command.env_remove(name);
         }
         let mut child = command
-            .args(["--port", "0", "--prometheus-exporter-port", "0", "--bind", "127.0.0.1"])
+            .args(["--port", "0", "--admin-port", "0", "--bind", "127.0.0.1"])
             .args(["--log", "json,debug", "--conf"])
             .arg(&config_file)
             .args(self.arguments)

@@ -113,3 +113,39 @@ impl EarlierServices {
         Some(Problem { span, message, help, related })
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse::parse;
+    use crate::config::report::one_line;
+
+    const SEED: &str = "[[services]]\nhost = 'example.com'\ntype = 'deploy'\nnamespace = 'default'\n\
+        name = 'example'\nservice_name = 'example'\nservice_port = 80\n";
+    const PROCESS: &str = "[[services]]\nhost = 'a'\ntype = 'process'\ncommand = ['x']\n";
+
+    fn problems_of(text: &str) -> Vec<String> {
+        let problems = parse(text).expect_err("a problem");
+        problems.iter().map(|problem| one_line("", text, problem)).collect()
+    }
+
+    #[test]
+    fn services_of_one_workload_must_agree_on_it() {
+        let both = format!("{SEED}{}", SEED.replace("example.com", "example.org"));
+        assert_eq!(parse(&both).unwrap().services.len(), 2);
+        let found = problems_of(&format!("{both}scaler = 'agimo'\n"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        let expected = ":15:10: deployment default/example has scaler \"agimo\" here and \"external\" in the service in line";
+        assert!(found[0].starts_with(expected), "{found:?}");
+
+        let shared = format!("{PROCESS}name = 'shop'\nport = 80\n");
+        let both = format!("{shared}{}", shared.replace("'a'", "'b'"));
+        let config = parse(&format!("{both}sleep_after = '1h'\n")).unwrap();
+        assert_eq!(config.services[0].workload_id(), config.services[1].workload_id());
+        let found = problems_of(&format!("{both}stop_grace = '1h'\n"));
+        assert_eq!(found.len(), 1, "{found:?}");
+        let expected = "process \"shop\" is configured differently by the service in line";
+        assert!(found[0].contains(expected), "{found:?}");
+        let own = parse(&format!("{PROCESS}{PROCESS}path_prefix = '/b'\n")).unwrap();
+        assert_ne!(own.services[0].workload_id(), own.services[1].workload_id());
+    }
+}

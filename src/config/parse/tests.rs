@@ -278,27 +278,6 @@ fn a_key_under_two_names_in_one_table_is_reported_with_both_places() {
 }
 
 #[test]
-fn services_of_one_workload_must_agree_on_it() {
-    let both = format!("{SEED}{}", SEED[15..].replace("example.com", "example.org"));
-    assert_eq!(valid(&both).services.len(), 2);
-    let found = problems_of(&format!("{both}scaler = 'agimo'\n"));
-    assert_eq!(found.len(), 1, "{found:?}");
-    let expected = "16:10: deployment default/example has scaler \"agimo\" here and \"external\" in the service in line";
-    assert!(found[0].starts_with(expected), "{found:?}");
-
-    let shared = format!("{PROCESS}name = 'shop'\nport = 80\n");
-    let both = format!("{shared}{}", shared.replace("'a'", "'b'"));
-    let config = valid(&format!("{both}sleep_after = '1h'\n"));
-    assert_eq!(config.services[0].workload_id(), config.services[1].workload_id());
-    let found = problems_of(&format!("{both}stop_grace = '1h'\n"));
-    assert_eq!(found.len(), 1, "{found:?}");
-    let expected = "process \"shop\" is configured differently by the service in line";
-    assert!(found[0].contains(expected), "{found:?}");
-    let own = valid(&format!("{PROCESS}{PROCESS}path_prefix = '/b'\n"));
-    assert_ne!(own.services[0].workload_id(), own.services[1].workload_id());
-}
-
-#[test]
 fn a_file_without_services_says_how_to_write_one() {
     for (text, expected) in [
         ("", "1:1: there is no service: [[services]] is missing; write [[services]], and below it"),
