@@ -30,6 +30,8 @@ pub mod backends;
 pub mod merge;
 pub mod metrics;
 pub mod slots;
+#[cfg(test)]
+mod tests;
 
 /// A route: host and path prefix with their limits, and the workload that they lead to.
 pub struct Route {
@@ -54,6 +56,9 @@ pub struct Workload {
     pub activation: Option<Arc<Activation>>,
     /// Cancels the activation's `unused` token when it is dropped.
     _in_use: DropGuard,
+    demand: Arc<WorkloadDemand>,
+    /// Tells the activation and the backend of changes.
+    spec: watch::Sender<WorkloadSpec>,
 }
 
 /// Everything the edges need of one configuration, replaced as a whole.
@@ -72,18 +77,11 @@ pub struct Catalog {
     backends: Backends,
     events: EventBus,
     routes: HashMap<RouteKey, Arc<Route>>,
-    workloads: BTreeMap<WorkloadId, RunningWorkload>,
+    workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     slots: Slots,
     hold_total: Arc<TotalHoldQuota>,
     snapshots: watch::Sender<Arc<Snapshot>>,
     tasks: JoinSet<()>,
-}
-
-/// A workload that runs, and how its activation learns of changes.
-struct RunningWorkload {
-    workload: Arc<Workload>,
-    demand: Arc<WorkloadDemand>,
-    spec: watch::Sender<WorkloadSpec>,
 }
 
 /// Whether a route is part of the current snapshot.
@@ -235,7 +233,7 @@ impl Catalog {
     }
 
     /// Starts the activation of a workload; `service` is the first that leads to it.
-    fn start(&mut self, spec: WorkloadSpec, service: &str) -> RunningWorkload {
+    fn start(&mut self, spec: WorkloadSpec, service: &str) -> Arc<Workload> {
         let id = Arc::new(spec.id.clone());
         let demand = Arc::<WorkloadDemand>::default();
         let unused = CancellationToken::new();
@@ -249,8 +247,8 @@ impl Catalog {
             self.tasks.spawn(runner.run(unused.clone(), self.shutdown.clone()));
             activation
         });
-        let workload = Workload { id, activation, _in_use: unused.drop_guard() };
-        RunningWorkload { workload: Arc::new(workload), demand, spec: sender }
+        let in_use = unused.drop_guard();
+        Arc::new(Workload { id, activation, _in_use: in_use, demand, spec: sender })
     }
 
     fn is_unchanged(&self, route: &Route, service: &ServiceConfig) -> bool {
@@ -258,7 +256,7 @@ impl Catalog {
             && self
                 .workloads
                 .get(&*route.workload.id)
-                .is_some_and(|running| Arc::ptr_eq(&running.workload, &route.workload))
+                .is_some_and(|running| Arc::ptr_eq(running, &route.workload))
     }
 
     /// A route of the present workloads; what was counted of an earlier route goes on.
@@ -273,7 +271,7 @@ impl Catalog {
                 || Arc::new(RouteCounters::new(self.cores)),
                 |old| old.counters.clone(),
             ),
-            workload: self.workloads[&config.workload_id()].workload.clone(),
+            workload: self.workloads[&config.workload_id()].clone(),
             source: merge::endpoint_source(&config),
             requester: WakeRequester { service, cold_start },
             slot: old.map_or_else(|| self.slots.take(), |old| old.slot),

@@ -88,8 +88,9 @@ impl Runner {
                     Input::WakeRequested
                 }
                 changed = self.spec.changed() => {
+                    // Whoever uses the workload holds the sender.
                     if changed.is_err() {
-                        return;
+                        return self.remove();
                     }
                     self.apply_spec();
                     continue;
