@@ -239,3 +239,30 @@ async fn requests_around_the_moment_of_sleep_are_answered_without_error() {
     }
     assert!(agimo.metric(WOKEN).await.unwrap() > 1.0, "the workload was never put to sleep");
 }
+
+#[tokio::test]
+async fn services_with_the_same_name_wake_one_process_and_keep_it_awake_together() {
+    let shared = PythonApplication::new("a.test").key("name = \"shop\"\nsleep_after = \"400ms\"");
+    let longer = shared.service().replace("a.test", "b.test").replace("400ms", "600ms");
+    let agimo = Agimo::with(shared.service() + &longer).start().await;
+    let by_a = agimo.get("a.test", "/pid").await.text();
+    let by_b = agimo.get("b.test", "/pid").await.text();
+    assert_eq!(by_a, by_b);
+    let woken_by_b = "agimo_wakes_total{host=\"b.test\",result=\"ready\"}";
+    assert_eq!(agimo.metric(WOKEN).await, Some(1.0), "counted for the host that woke it");
+    assert_eq!(agimo.metric(woken_by_b).await, Some(0.0));
+    let services: serde_json::Value =
+        serde_json::from_str(&agimo.admin("/services").await.text()).unwrap();
+    assert_eq!(services[0]["sleep_after"], "600ms", "the longer value applies to both");
+    assert_eq!(services[0]["sleep_after_of_another_service"], true);
+    assert_eq!(services[1]["sleep_after_of_another_service"], false);
+
+    // A slow request to one host outlasts the idle time of the other.
+    let slow = agimo.get("b.test", "/slow/1.5").await;
+    assert_eq!(slow.status, 200);
+    assert_eq!(agimo.get("a.test", "/pid").await.text(), by_a, "still the same process");
+    let asleep = agimo.until_event("asleep").await;
+    assert_eq!(asleep["workload"], "process shop");
+    assert_eq!(agimo.get("b.test", "/pid").await.status, 200);
+    assert_eq!(agimo.metric(woken_by_b).await, Some(1.0));
+}
