@@ -1,5 +1,5 @@
-// The application that the cluster tests put to sleep and wake: its flags make it slow, sick or stubborn. It keeps
-// no state, and never does anything that it was not asked for.
+// The sample application of the cluster tests. Its flags make it start slowly, fail its probes or ignore SIGTERM. It
+// keeps no state.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// behaviour is what the flags ask for.
+// behaviour holds the values of the flags.
 type behaviour struct {
 	address      string
 	slowStart    time.Duration
@@ -54,8 +54,8 @@ func main() {
 	}
 }
 
-// run serves until SIGTERM, then lets requests in flight end. WebSockets are not requests in flight: they stay open
-// until the kubelet's grace period is over, as with a real application that never looks after them.
+// run serves until SIGTERM, then waits for the requests in flight. WebSockets stay open until the grace period of the
+// kubelet is over, as in an application that does not close them.
 func (app *application) run() error {
 	say("started")
 	if app.crashAtStart {
@@ -101,7 +101,7 @@ func (app *application) run() error {
 	return nil
 }
 
-// say writes one line of the log.
+// say writes one line to the log.
 func say(format string, values ...any) {
 	fmt.Println(time.Now().UTC().Format(time.RFC3339Nano), fmt.Sprintf(format, values...))
 }

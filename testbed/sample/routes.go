@@ -1,4 +1,4 @@
-// What the sample answers on each path. Nothing here looks at the flags but for /healthz.
+// The responses of the sample application, by path.
 package main
 
 import (
@@ -16,7 +16,7 @@ import (
 	"github.com/gorilla/websocket"
 )
 
-// interval lies between two events of /sse.
+// interval is the time between two events of /sse.
 const interval = 100 * time.Millisecond
 
 // openSockets counts the WebSockets that are still open.
@@ -132,7 +132,7 @@ func headers(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// file answers with the file ?p=, as the pod sees it.
+// file answers with the content of the file ?p= in the pod.
 func file(w http.ResponseWriter, r *http.Request) {
 	content, err := os.ReadFile(r.URL.Query().Get("p"))
 	if err != nil {
@@ -144,7 +144,7 @@ func file(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// lookup answers with the addresses of ?n=, as the pod resolves it.
+// lookup answers with the addresses that the name ?n= resolves to in the pod.
 func lookup(w http.ResponseWriter, r *http.Request) {
 	addresses, err := net.DefaultResolver.LookupHost(r.Context(), r.URL.Query().Get("n"))
 	if err != nil {
