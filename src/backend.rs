@@ -115,7 +115,7 @@ pub enum Placement {
     /// In the cluster, with these sources of endpoints, each once.
     Kubernetes { sources: Vec<EndpointSource> },
     /// On this machine.
-    Process(ProcessConfig),
+    Process(Arc<ProcessConfig>),
 }
 
 // === impl BackendStatus ===

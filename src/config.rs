@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use ipnet::IpNet;
@@ -71,7 +72,8 @@ pub struct ServiceConfig {
 #[derive(Clone, Debug, PartialEq)]
 pub enum WorkloadConfig {
     Kubernetes(KubernetesConfig),
-    Process(ProcessConfig),
+    /// Shared by all that run the process.
+    Process(Arc<ProcessConfig>),
 }
 
 /// A workload in a cluster (`type = "deployment"` or `"statefulset"`).

@@ -1,5 +1,7 @@
 //! Local processes as workloads: starts them, checks their readiness, and stops them.
 
+use std::sync::Arc;
+
 use tokio::sync::watch;
 
 use crate::activation::events::EventPublisher;
@@ -34,7 +36,7 @@ pub struct ScaleRequest {
 
 /// The backend of a workload, and the supervisor whose `run` the caller must spawn as a task.
 pub fn new(
-    config: ProcessConfig,
+    config: Arc<ProcessConfig>,
     ports: Ports,
     events: EventPublisher,
     shutdown: Shutdown,

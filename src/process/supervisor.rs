@@ -77,7 +77,7 @@ const RESTART_DELAY: Duration = Duration::from_secs(1);
 
 impl Supervisor {
     pub(super) fn new(
-        config: ProcessConfig,
+        config: Arc<ProcessConfig>,
         requests: watch::Receiver<ScaleRequest>,
         status: watch::Sender<BackendStatus>,
         ports: Ports,
@@ -85,7 +85,7 @@ impl Supervisor {
         shutdown: Shutdown,
     ) -> Self {
         Self {
-            config: Arc::new(config),
+            config,
             requests,
             status: Arc::new(status),
             shutdown,

@@ -68,7 +68,7 @@ fn service(layers: &Layers<'_>, service_type: ServiceType) -> Option<ServiceConf
     let host = layers.text("host")?;
     let workload = match service_type {
         ServiceType::Kubernetes(kind) => WorkloadConfig::Kubernetes(kubernetes(layers, kind)?),
-        ServiceType::Process => WorkloadConfig::Process(process(layers, &host)?),
+        ServiceType::Process => WorkloadConfig::Process(process(layers, &host)?.into()),
     };
     Some(ServiceConfig {
         host,
