@@ -188,11 +188,7 @@ impl Prometheus {
             let detail = "with Prometheus alone `service_port` must be a number".to_owned();
             return Err(reason(Cause::PortMissing, detail));
         };
-        let found = match self.resolver.addresses(&format!("{service}.{namespace}.svc")).await {
-            Ok(found) => Ok(found),
-            // Where the cluster's domain is not a search domain, the short name may still resolve.
-            Err(_) => self.resolver.addresses(&format!("{service}.{namespace}")).await,
-        };
+        let found = self.resolver.service_addresses(namespace, service).await;
         let found = found.map_err(|error| reason(Cause::ServiceMissing, error.to_string()))?;
         Ok(found.into_iter().map(|address| SocketAddr::new(address, *port)).collect())
     }

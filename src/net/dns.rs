@@ -34,6 +34,22 @@ impl Resolver {
         Ok(found.iter().collect())
     }
 
+    /// The addresses of a Kubernetes Service. The short form is for a resolv.conf whose search domains have `svc`
+    /// already.
+    ///
+    /// # Errors
+    /// When neither name has an address, or no name server answers; a later lookup may succeed.
+    pub async fn service_addresses(
+        &self,
+        namespace: &str,
+        service: &str,
+    ) -> io::Result<Vec<IpAddr>> {
+        match self.addresses(&format!("{service}.{namespace}.svc")).await {
+            Ok(found) => Ok(found),
+            Err(_) => self.addresses(&format!("{service}.{namespace}")).await,
+        }
+    }
+
     fn system(&self) -> io::Result<TokioResolver> {
         let mut system = self.system.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(resolver) = &*system {
