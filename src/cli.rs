@@ -59,6 +59,9 @@ pub struct ServeOptions {
     /// Service of agimo's own replicas; while it has several endpoints, agimo does not scale workloads to zero
     #[arg(long, env = "AGIMO_PEER_SERVICE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub peer_service: Option<(String, String)>,
+    /// ConfigMap that stores the replicas that sleeping workloads had; without it a restart of agimo forgets them
+    #[arg(long, env = "AGIMO_REPLICA_STORE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
+    pub replica_store: Option<(String, String)>,
     /// Port of the proxy
     #[arg(long, default_value_t = 8080)]
     pub port: u16,

@@ -1,33 +1,36 @@
-//! Workloads in Kubernetes: follows what the API server says of them, and has them scaled. It sees no request.
+//! Workloads in Kubernetes: follows what the API server reports about them, and writes their `replicas`.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
 
 use kube::Client;
 use tokio::sync::Notify;
 
-use crate::backend::{BackendAndTask, EndpointSource, Placement};
+use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::BackendContext;
-use crate::config::{KubernetesConfig, KubernetesKind};
 use crate::net::dns::Resolver;
-use crate::workload::WorkloadKind;
 
-use self::index::{Index, Scope};
-use self::objects::Id;
-use self::watches::Shared;
-use self::workload::Surroundings;
+use self::index::{Index, WatchScope};
+use self::objects::ObjectName;
+use self::saved_replicas::SavedReplicas;
+use self::watches::SharedIndex;
+use self::workload::{RunnerContext, Workload};
 
-pub mod attempt;
 pub mod client;
-pub mod condition;
-pub mod diagnosis;
+#[cfg(test)]
+mod fake_api;
 pub mod index;
-pub mod leaving;
-pub mod named;
+pub mod not_ready;
 pub mod objects;
+pub mod pending_operation;
 pub mod pods;
+pub mod saved_replicas;
 pub mod scale;
-pub mod waking;
+pub mod service_dns;
+pub mod step;
+pub mod terminating_endpoints;
+pub mod wake_watch;
+pub mod warning_events;
 pub mod watches;
 pub mod workload;
 
@@ -36,100 +39,98 @@ pub mod workload;
 pub struct Cluster {
     client: Client,
     resolver: Resolver,
-    scopes: Vec<Scope>,
-    index: Shared,
-    need: Arc<Need>,
+    scopes: Vec<WatchScope>,
+    index: SharedIndex,
+    saved_replicas: SavedReplicas,
+    demand: Arc<WatchDemand>,
 }
 
-/// Whether anything is wanted of the cluster; nothing is watched before.
+/// What agimo watches in the cluster, besides the workloads.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterOptions {
+    /// The namespaces to watch; all where none is named.
+    pub namespaces: Vec<String>,
+    /// The Service of agimo's own replicas.
+    pub peer_service: Option<ObjectName>,
+    /// The ConfigMap that keeps the replicas of sleeping workloads.
+    pub replica_store: Option<ObjectName>,
+}
+
+/// Whether the watches are needed: none begins before the first workload.
 #[derive(Default)]
-struct Need {
-    arose: AtomicBool,
-    told: Notify,
-    /// Every watch had been read once; what is added later changes nothing about it.
+struct WatchDemand {
+    is_needed: AtomicBool,
+    needed: Notify,
+    /// Every watch was listed once. A watch that fails later does not change it.
     was_ready: AtomicBool,
 }
 
 // === impl Cluster ===
 
 impl Cluster {
-    /// A view of these namespaces, or of all where none is named. `peers` is the Service whose endpoints are
-    /// agimo's own replicas.
-    pub fn new(
-        client: Client,
-        resolver: Resolver,
-        namespaces: &[String],
-        peers: Option<Id>,
-    ) -> Self {
-        let scopes = watches::scopes(namespaces, peers.as_ref());
-        let index = Arc::new(Mutex::new(Index::new(scopes.clone(), peers)));
-        Self { client, resolver, scopes, index, need: Arc::default() }
+    pub fn new(client: Client, resolver: Resolver, options: ClusterOptions) -> Self {
+        let ClusterOptions { namespaces, peer_service, replica_store } = options;
+        let scopes = watches::scopes(&namespaces, peer_service.as_ref());
+        let index = SharedIndex::new(Index::new(scopes.clone(), peer_service));
+        let saved_replicas = SavedReplicas::new(replica_store);
+        Self { client, resolver, scopes, index, saved_replicas, demand: Arc::default() }
     }
 
-    /// Watches for ever, from the first workload on.
+    /// Runs the watches forever, from the first workload on.
     pub async fn run(self) {
-        self.need.told.notified().await;
-        watches::run(self.client, self.scopes, self.index).await;
+        self.demand.needed.notified().await;
+        tokio::join!(
+            watches::run(self.client.clone(), self.scopes, self.index),
+            self.saved_replicas.run(self.client),
+        );
     }
 
-    /// Whether every watch has been read once, or none is needed.
+    /// Whether every watch was listed once, or none is needed.
     pub fn is_ready(&self) -> bool {
-        let need = &self.need;
-        if !need.was_ready.load(Ordering::Relaxed) {
-            let arose = need.arose.load(Ordering::Relaxed);
-            let ready = !arose || watches::lock(&self.index).is_synced();
-            need.was_ready.store(ready, Ordering::Relaxed);
+        let demand = &self.demand;
+        if !demand.was_ready.load(Ordering::Relaxed) {
+            let is_needed = demand.is_needed.load(Ordering::Relaxed);
+            let is_listed =
+                || self.index.lock().health().borrow().is_synced && self.saved_replicas.is_loaded();
+            demand.was_ready.store(!is_needed || is_listed(), Ordering::Relaxed);
         }
-        need.was_ready.load(Ordering::Relaxed)
+        demand.was_ready.load(Ordering::Relaxed)
     }
 
-    /// A workload as a backend.
+    /// A workload as a backend. The task ends when the backend is dropped or agimo is aborted; the workload is left
+    /// as it is.
     pub fn backend(&self, context: BackendContext) -> BackendAndTask {
-        let spec = context.spec.borrow().clone();
-        let source = match &spec.placement {
-            Placement::Kubernetes { sources } => sources.first().cloned(),
-            Placement::Process(_) => None,
+        self.demand.is_needed.store(true, Ordering::Relaxed);
+        self.demand.needed.notify_one();
+        let BackendContext { spec, events, shutdown } = context;
+        let following = {
+            let spec = spec.borrow();
+            let sources = match &spec.placement {
+                Placement::Kubernetes { sources } => sources.as_slice(),
+                Placement::Process(_) => &[],
+            };
+            self.index.follow(&spec.id, sources)
         };
-        let source = source.unwrap_or(EndpointSource::Processes);
-        let EndpointSource::Service { name, port, via } = source.clone() else {
-            unreachable!("replaced by the next change")
+        let (health, agimo_replicas) = {
+            let index = self.index.lock();
+            (index.health(), index.peer_count())
         };
-        let config = KubernetesConfig {
-            kind: if spec.id.kind == WorkloadKind::StatefulSet {
-                KubernetesKind::StatefulSet
-            } else {
-                KubernetesKind::Deployment
-            },
-            namespace: spec.id.namespace.clone(),
-            name: spec.id.name.clone(),
-            service_name: name,
-            service_port: port,
-            scaler: spec.scaler,
-            via,
-        };
-        self.need.arose.store(true, Ordering::Relaxed);
-        self.need.told.notify_one();
-        let (seen, peers) = {
-            let mut index = watches::lock(&self.index);
-            (index.follow(&config), index.peer_count())
-        };
-        let around = Surroundings {
+        let (workload, runner) = Workload::new(RunnerContext {
             client: self.client.clone(),
             resolver: self.resolver.clone(),
-            seen,
-            peers,
-            events: context.events,
-        };
-        let (workload, runner) = workload::new(config, source, around);
-        let index = self.index.clone();
-        let shutdown = context.shutdown;
-        let work = async move {
+            spec,
+            events,
+            following,
+            health,
+            agimo_replicas,
+            saved_replicas: self.saved_replicas.clone(),
+        });
+        let task = async move {
             tokio::select! {
                 () = runner.run() => {}
                 () = shutdown.aborted() => {}
             }
-            watches::lock(&index).forget_unfollowed();
         };
-        BackendAndTask { backend: Arc::new(workload), task: Box::pin(work) }
+        BackendAndTask { backend: Arc::new(workload), task: Box::pin(task) }
     }
 }

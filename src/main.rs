@@ -70,6 +70,7 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
             kube_context: options.kube_context,
             watch_namespaces: options.watch_namespaces,
             peer_service: options.peer_service,
+            replica_store: options.replica_store,
         }),
         events: EventBus::default(),
     };

@@ -9,9 +9,9 @@ use tracing::{info, warn};
 use crate::catalog::backends::BackendFactory;
 use crate::cli::ReadinessSource;
 use crate::config::{Config, WorkloadConfig};
-use crate::kubernetes::Cluster;
 use crate::kubernetes::client::{self, Source};
-use crate::kubernetes::objects::Id;
+use crate::kubernetes::objects::ObjectName;
+use crate::kubernetes::{Cluster, ClusterOptions};
 use crate::net::dns::Resolver;
 use crate::prometheus::Prometheus;
 
@@ -25,6 +25,8 @@ pub struct ClusterSettings {
     pub watch_namespaces: Vec<String>,
     /// Namespace and name of the Service of agimo's own replicas.
     pub peer_service: Option<(String, String)>,
+    /// Namespace and name of the ConfigMap that keeps the replicas of sleeping workloads.
+    pub replica_store: Option<(String, String)>,
 }
 
 /// The source of readiness.
@@ -53,11 +55,14 @@ pub async fn choose(
                 if is_needed {
                     log_kubernetes(&settings, &source);
                 }
-                let peers = settings.peer_service.map(|(namespace, name)| Id { namespace, name });
-                let namespaces = &settings.watch_namespaces;
-                return Ok(ReadinessBackend::Kubernetes(Cluster::new(
-                    client, resolver, namespaces, peers,
-                )));
+                let object_name = |(namespace, name)| ObjectName { namespace, name };
+                let options = ClusterOptions {
+                    namespaces: settings.watch_namespaces,
+                    peer_service: settings.peer_service.map(object_name),
+                    replica_store: settings.replica_store.map(object_name),
+                };
+                let cluster = Cluster::new(client, resolver, options);
+                return Ok(ReadinessBackend::Kubernetes(cluster));
             }
             Ok(None) if settings.readiness == ReadinessSource::Kubernetes => {
                 return Err(anyhow!(

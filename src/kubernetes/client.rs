@@ -1,4 +1,4 @@
-//! Finds the cluster and makes the client that speaks with its API server. It asks for no object.
+//! Finds the cluster and builds the client of its API server. It sends no request.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -23,26 +23,29 @@ pub enum Source {
     Kubeconfig,
 }
 
-/// A cluster that was named and cannot be used.
+/// The cluster was configured and cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
     #[error(
-        "the kubeconfig cannot be used: {0}; mend it, or name another with KUBECONFIG or --kube-context"
+        "cannot use the kubeconfig: {0}; correct it, or name another with KUBECONFIG or --kube-context"
     )]
     Kubeconfig(#[from] kube::config::KubeconfigError),
     #[error(
-        "the pod's service account cannot be used: {0}; let the pod mount its token (automountServiceAccountToken)"
+        "cannot use the pod's service account: {0}; let the pod mount its token (automountServiceAccountToken)"
     )]
     InCluster(#[from] kube::config::InClusterError),
-    #[error("no client can be made from the cluster's configuration: {0}")]
+    #[error("cannot build a client from the cluster's configuration: {0}")]
     Client(#[from] kube::Error),
 }
 
-/// The API server is not waited for longer to connect.
+/// Limit for connecting to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client for the cluster that `context` names, or that is found: `KUBECONFIG`, then the pod's service
-/// account, then `~/.kube/config`. `None` where there is none. Nothing is asked of the cluster yet.
+/// A client for the cluster of the kubeconfig's `context`, or of the first that exists: `KUBECONFIG`, the pod's service
+/// account, `~/.kube/config`. `None` where none exists.
+///
+/// # Errors
+/// When the configuration of the cluster exists and is invalid.
 pub async fn find(
     context: Option<&str>,
     resolver: Resolver,
@@ -68,9 +71,9 @@ fn default_kubeconfig() -> Option<PathBuf> {
     Some(PathBuf::from(std::env::var_os("HOME")?).join(".kube/config"))
 }
 
-/// kube's own stack of layers, on a connector that looks up names without libc.
+/// kube's own stack of layers, on a connector that resolves names without libc.
 fn client(mut config: Config, resolver: Resolver) -> kube::Result<Client> {
-    // Whoever asks decides whether to ask again.
+    // Each caller has its own retry policy.
     config.default_retry = false;
     if config.proxy_url.is_some() {
         return Client::try_from(config);
@@ -90,4 +93,18 @@ fn client(mut config: Config, resolver: Resolver) -> kube::Result<Client> {
         Some(auth) => builder.with_layer(&auth).with_layer(&base).build(),
         None => builder.with_layer(&base).build(),
     })
+}
+
+/// An error with its sources on one line: the outermost message alone rarely says what happened.
+pub fn error_with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let message = cause.to_string();
+        if !text.contains(&message) {
+            text = format!("{text}: {message}");
+        }
+        source = cause.source();
+    }
+    text
 }

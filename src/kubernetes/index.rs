@@ -1,36 +1,42 @@
-//! What the watches have said, joined: for each workload its object, its Service and its endpoints. One writer; it calls
-//! nobody.
+//! The objects that the watches list, joined for each workload: the workload itself, and for each of its sources the
+//! Service and its endpoints. An event costs only what it concerns.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
-use super::objects::{Id, ServiceObject, Slice, SliceEndpoint, WorkloadObject};
-use crate::config::{KubernetesConfig, KubernetesKind, ServicePort};
+use super::objects::{ObjectName, ServiceObject, Slice, WorkloadObject};
+use crate::backend::EndpointSource;
+use crate::workload::{WorkloadId, WorkloadKind};
 
+use self::endpoints::endpoints;
+use self::followers::{FollowerId, Followers};
+
+mod endpoints;
+pub mod followers;
 #[cfg(test)]
 mod tests;
 
 /// The kinds of objects that are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Kind {
-    Slices,
-    Services,
-    Deployments,
-    StatefulSets,
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum ObjectKind {
+    EndpointSlice,
+    Service,
+    Deployment,
+    StatefulSet,
 }
 
-/// One watch: its kind, and its namespace unless it is of all.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Scope {
-    pub kind: Kind,
+/// One watch: its kind, and its namespace unless it covers all of them.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct WatchScope {
+    pub kind: ObjectKind,
     pub namespace: Option<String>,
 }
 
-/// An object of a watch as agimo keeps it.
+/// An object of a watch.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     Slice(Slice),
@@ -38,25 +44,34 @@ pub enum Object {
     Workload(WorkloadObject),
 }
 
-/// What is known of one workload, for whoever runs it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Seen {
-    /// Every watch has been read once; before that, what is missing may only not have come.
-    pub synced: bool,
-    /// Why the API server cannot be read just now.
+/// How far the watches are, for all workloads together.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WatchHealth {
+    /// Every watch was listed once; before that, a missing object may only be unknown.
+    pub is_synced: bool,
+    /// Why a watch cannot be read now.
     pub fault: Option<String>,
-    /// No watch is for its namespace.
-    pub unwatched: bool,
-    pub workload: Option<WorkloadObject>,
-    pub service: Option<Arc<ServiceObject>>,
-    pub ready: Vec<Endpoint>,
-    /// Those that are on their way out and still answer.
-    pub last_resort: Vec<Endpoint>,
-    /// How many follow the workload, this one included.
-    pub followers: usize,
 }
 
-/// An address of a workload, and what stands behind it.
+/// What is known of one workload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct WorkloadSnapshot {
+    /// No watch covers its namespace.
+    pub is_unwatched: bool,
+    pub workload: Option<WorkloadObject>,
+    pub sources: BTreeMap<EndpointSource, SourceSnapshot>,
+}
+
+/// What is known of one source of a workload.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct SourceSnapshot {
+    pub service: Option<Arc<ServiceObject>>,
+    pub ready: Vec<Endpoint>,
+    /// Endpoints that terminate and still serve.
+    pub last_resort: Vec<Endpoint>,
+}
+
+/// An address where a replica answers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     pub address: SocketAddr,
@@ -64,206 +79,243 @@ pub struct Endpoint {
     pub pod: Option<Arc<str>>,
 }
 
-/// Everything seen, and who wants to know.
+/// A Deployment or StatefulSet.
+type WorkloadKey = (ObjectKind, ObjectName);
+
+/// All objects of the watches, and the followers of workloads.
 pub struct Index {
-    scopes: HashMap<Scope, Listing>,
-    slices: HashMap<Id, BTreeMap<String, Slice>>,
-    /// Which Service's endpoints a slice holds.
-    slice_services: HashMap<Id, Id>,
-    services: HashMap<Id, Arc<ServiceObject>>,
-    workloads: HashMap<(Kind, Id), WorkloadObject>,
-    targets: Vec<Target>,
-    peers: Option<Id>,
+    listings: BTreeMap<WatchScope, Listing>,
+    /// By the Service whose endpoints they hold.
+    slices: HashMap<ObjectName, BTreeMap<String, Slice>>,
+    slice_services: HashMap<ObjectName, ObjectName>,
+    services: HashMap<ObjectName, Arc<ServiceObject>>,
+    workloads: HashMap<WorkloadKey, WorkloadObject>,
+    followers: Followers,
+    health: watch::Sender<WatchHealth>,
+    /// The Service of agimo's own replicas.
+    peer_service: Option<ObjectName>,
     peer_count: watch::Sender<usize>,
+    /// Snapshots of sources that were computed, for the test that bounds them.
+    #[cfg(test)]
+    computed_sources: usize,
 }
 
-/// How far a watch has been read.
+/// How far a watch is.
 #[derive(Default)]
 struct Listing {
-    /// What the list that is being read has brought so far.
-    current: Option<HashSet<Id>>,
-    done: bool,
+    /// The objects of the list that is being read.
+    current: Option<HashSet<ObjectName>>,
+    is_done: bool,
     fault: Option<String>,
-}
-
-struct Target {
-    workload: (Kind, Id),
-    service: Id,
-    port: ServicePort,
-    seen: watch::Sender<Seen>,
 }
 
 // === impl Index ===
 
 impl Index {
-    /// An index of what these watches will bring. `peers` names the Service of agimo's own replicas.
-    pub fn new(scopes: impl IntoIterator<Item = Scope>, peers: Option<Id>) -> Self {
+    /// An index of what these watches will list.
+    pub fn new(
+        scopes: impl IntoIterator<Item = WatchScope>,
+        peer_service: Option<ObjectName>,
+    ) -> Self {
         Self {
-            scopes: scopes.into_iter().map(|scope| (scope, Listing::default())).collect(),
+            listings: scopes.into_iter().map(|scope| (scope, Listing::default())).collect(),
             slices: HashMap::new(),
             slice_services: HashMap::new(),
             services: HashMap::new(),
             workloads: HashMap::new(),
-            targets: Vec::new(),
-            peers,
+            followers: Followers::default(),
+            health: watch::Sender::new(WatchHealth::default()),
+            peer_service,
             peer_count: watch::Sender::new(0),
+            #[cfg(test)]
+            computed_sources: 0,
         }
     }
 
-    /// Whether every watch has been read once.
-    pub fn is_synced(&self) -> bool {
-        self.scopes.values().all(|listing| listing.done)
+    /// How far the watches are, now and as it changes.
+    pub fn health(&self) -> watch::Receiver<WatchHealth> {
+        self.health.subscribe()
     }
 
-    /// How many replicas of agimo there are, this one included; those that start or end are counted.
+    /// The number of agimo's replicas, this one included; 0 where it is unknown. Replicas that start or terminate
+    /// count.
     pub fn peer_count(&self) -> watch::Receiver<usize> {
         self.peer_count.subscribe()
     }
 
-    /// What is known of a workload, until the receiver is dropped.
-    pub fn follow(&mut self, config: &KubernetesConfig) -> watch::Receiver<Seen> {
-        let kind = match config.kind {
-            KubernetesKind::Deployment => Kind::Deployments,
-            KubernetesKind::StatefulSet => Kind::StatefulSets,
+    /// Follows a workload and these sources of it, until `unfollow`.
+    pub fn follow(
+        &mut self,
+        workload: &WorkloadId,
+        sources: &[EndpointSource],
+    ) -> (FollowerId, watch::Receiver<WorkloadSnapshot>) {
+        let kind = match workload.kind {
+            WorkloadKind::StatefulSet => ObjectKind::StatefulSet,
+            // Processes have no objects and are not followed.
+            WorkloadKind::Deployment | WorkloadKind::Process => ObjectKind::Deployment,
         };
-        let (seen, receiver) = watch::channel(Seen::default());
-        let target = Target {
-            workload: (kind, Id::new(&config.namespace, &config.name)),
-            service: Id::new(&config.namespace, &config.service_name),
-            port: config.service_port.clone(),
-            seen,
+        let key = (kind, ObjectName::new(&workload.namespace, &workload.name));
+        let snapshot = WorkloadSnapshot {
+            is_unwatched: !self.watches(kind, &workload.namespace),
+            workload: self.workloads.get(&key).cloned(),
+            sources: BTreeMap::new(),
         };
-        let workload = target.workload.clone();
-        self.targets.push(target);
-        self.publish(|target| target.workload == workload);
-        receiver
+        let (id, receiver) = self.followers.add(key, snapshot);
+        self.set_sources(id, sources);
+        (id, receiver)
     }
 
-    /// Lets go of whoever has dropped its receiver, and tells those who follow the same workload.
-    pub fn forget_unfollowed(&mut self) {
-        let is_followed = |target: &Target| target.seen.receiver_count() > 0;
-        let (followed, gone) = std::mem::take(&mut self.targets).into_iter().partition(is_followed);
-        self.targets = followed;
-        let left: HashSet<_> = Vec::into_iter(gone).map(|target| target.workload).collect();
-        self.publish(|target| left.contains(&target.workload));
+    /// Replaces the sources that a follower follows.
+    pub fn set_sources(&mut self, id: FollowerId, sources: &[EndpointSource]) {
+        let wanted: BTreeSet<&EndpointSource> = sources.iter().collect();
+        let added = self.followers.set_sources(id, &wanted);
+        self.publish_sources(id, &added);
     }
 
-    /// Takes what a watch has brought; the object of an event goes with its name.
-    pub fn apply(&mut self, scope: &Scope, event: Event<(Id, Option<Object>)>) {
+    pub fn unfollow(&mut self, id: FollowerId) {
+        self.followers.remove(id);
+    }
+
+    /// Applies an event of a watch. An object that cannot be read comes as `None`.
+    pub fn apply(&mut self, scope: &WatchScope, event: Event<(ObjectName, Option<Object>)>) {
         if !matches!(event, Event::Init) {
             self.set_fault(scope, None);
         }
         match event {
-            Event::Init => self.begin(scope),
-            Event::InitApply((id, object)) => {
+            Event::Init => self.listing(scope).current = Some(HashSet::new()),
+            Event::InitApply((name, object)) => {
                 if let Some(current) = &mut self.listing(scope).current {
-                    current.insert(id.clone());
+                    current.insert(name.clone());
                 }
-                self.put(scope.kind, id, object);
+                self.put(scope.kind, name, object);
             }
             Event::InitDone => {
                 let current = self.listing(scope).current.take().unwrap_or_default();
                 self.retain(scope, &current);
-                self.listing(scope).done = true;
-                self.publish(|_| true);
+                self.listing(scope).is_done = true;
+                self.publish_health();
             }
-            Event::Apply((id, object)) => self.put(scope.kind, id, object),
-            Event::Delete((id, _)) => self.put(scope.kind, id, None),
+            Event::Apply((name, object)) => self.put(scope.kind, name, object),
+            Event::Delete((name, _)) => self.put(scope.kind, name, None),
         }
     }
 
-    fn begin(&mut self, scope: &Scope) {
-        self.listing(scope).current = Some(HashSet::new());
-    }
-
-    /// Notes that a watch cannot be read, or can again.
-    pub fn set_fault(&mut self, scope: &Scope, fault: Option<String>) {
+    /// Records that a watch cannot be read, or that it can be read again.
+    pub fn set_fault(&mut self, scope: &WatchScope, fault: Option<String>) {
         let listing = self.listing(scope);
         if listing.fault != fault {
             listing.fault = fault;
-            self.publish(|_| true);
+            self.publish_health();
         }
     }
 
-    fn listing(&mut self, scope: &Scope) -> &mut Listing {
-        self.scopes.entry(scope.clone()).or_default()
+    fn listing(&mut self, scope: &WatchScope) -> &mut Listing {
+        self.listings.entry(scope.clone()).or_default()
     }
 
-    /// Keeps an object, or lets go of it, and tells those whom it concerns.
-    fn put(&mut self, kind: Kind, id: Id, object: Option<Object>) {
-        match kind {
-            Kind::Slices => {
-                let slice = object.and_then(|object| match object {
-                    Object::Slice(slice) => Some(slice),
-                    _ => None,
-                });
-                let now = slice.as_ref().map(|slice| slice.service.clone());
-                let before = match &now {
-                    Some(service) => self.slice_services.insert(id.clone(), service.clone()),
-                    None => self.slice_services.remove(&id),
-                };
-                if let Some(before) = before.filter(|before| Some(before) != now.as_ref()) {
-                    self.drop_slice(&before, &id.name);
-                    self.publish_service(&before);
-                }
-                if let (Some(service), Some(slice)) = (now, slice) {
-                    self.slices.entry(service.clone()).or_default().insert(id.name, slice);
-                    self.publish_service(&service);
-                }
+    fn publish_health(&self) {
+        let health = WatchHealth {
+            is_synced: self.listings.values().all(|listing| listing.is_done),
+            fault: self.listings.values().find_map(|listing| listing.fault.clone()),
+        };
+        self.health.send_if_modified(|known| {
+            let is_changed = *known != health;
+            *known = health;
+            is_changed
+        });
+    }
+
+    fn watches(&self, kind: ObjectKind, namespace: &str) -> bool {
+        let is_watched = |namespace| self.listings.contains_key(&WatchScope { kind, namespace });
+        is_watched(None) || is_watched(Some(namespace.to_owned()))
+    }
+
+    // --- objects
+
+    /// Stores or removes an object, and publishes it to the followers that it concerns.
+    fn put(&mut self, kind: ObjectKind, name: ObjectName, object: Option<Object>) {
+        match (kind, object) {
+            (ObjectKind::EndpointSlice, Some(Object::Slice(slice))) => {
+                self.put_slice(name, Some(slice));
             }
-            Kind::Services => {
+            (ObjectKind::EndpointSlice, _) => self.put_slice(name, None),
+            (ObjectKind::Service, object) => {
                 match object {
                     Some(Object::Service(service)) => {
-                        self.services.insert(id.clone(), Arc::new(service));
+                        self.services.insert(name.clone(), Arc::new(service));
                     }
-                    _ => drop(self.services.remove(&id)),
+                    _ => drop(self.services.remove(&name)),
                 }
-                self.publish_service(&id);
+                self.publish_service(&name);
             }
-            Kind::Deployments | Kind::StatefulSets => {
-                let key = (kind, id);
-                match object {
+            (ObjectKind::Deployment | ObjectKind::StatefulSet, object) => {
+                let key = (kind, name);
+                let workload = match object {
                     Some(Object::Workload(workload)) => {
-                        self.workloads.insert(key.clone(), workload);
+                        self.workloads.insert(key.clone(), workload.clone());
+                        Some(workload)
                     }
-                    _ => drop(self.workloads.remove(&key)),
+                    _ => {
+                        self.workloads.remove(&key);
+                        None
+                    }
+                };
+                self.followers.publish_workload(&key, workload.as_ref());
+            }
+        }
+    }
+
+    fn put_slice(&mut self, name: ObjectName, slice: Option<Slice>) {
+        let service = slice.as_ref().map(|slice| slice.service.clone());
+        let before = match &service {
+            Some(service) => self.slice_services.insert(name.clone(), service.clone()),
+            None => self.slice_services.remove(&name),
+        };
+        // A slice that moves to another Service leaves its old one.
+        if let Some(before) = before.filter(|before| Some(before) != service.as_ref()) {
+            if let Some(slices) = self.slices.get_mut(&before) {
+                slices.remove(&name.name);
+                if slices.is_empty() {
+                    self.slices.remove(&before);
                 }
-                self.publish(|target| target.workload == key);
             }
+            self.publish_service(&before);
+        }
+        if let (Some(service), Some(slice)) = (service, slice) {
+            self.slices.entry(service.clone()).or_default().insert(name.name, slice);
+            self.publish_service(&service);
         }
     }
 
-    fn drop_slice(&mut self, service: &Id, slice: &str) {
-        if let Some(slices) = self.slices.get_mut(service) {
-            slices.remove(slice);
-            if slices.is_empty() {
-                self.slices.remove(service);
-            }
-        }
-    }
-
-    /// Lets go of what a complete list of this scope did not bring.
-    fn retain(&mut self, scope: &Scope, current: &HashSet<Id>) {
-        let gone = |id: &Id| {
-            scope.namespace.as_ref().is_none_or(|namespace| *namespace == id.namespace)
-                && !current.contains(id)
+    /// Removes the objects of this scope that a complete list did not contain.
+    fn retain(&mut self, scope: &WatchScope, current: &HashSet<ObjectName>) {
+        let is_gone = |name: &&ObjectName| {
+            scope.namespace.as_ref().is_none_or(|namespace| *namespace == name.namespace)
+                && !current.contains(*name)
         };
-        let gone: Vec<Id> = match scope.kind {
-            Kind::Slices => self.slice_services.keys().filter(|id| gone(id)).cloned().collect(),
-            Kind::Services => self.services.keys().filter(|id| gone(id)).cloned().collect(),
+        let gone: Vec<ObjectName> = match scope.kind {
+            ObjectKind::EndpointSlice => {
+                self.slice_services.keys().filter(is_gone).cloned().collect()
+            }
+            ObjectKind::Service => self.services.keys().filter(is_gone).cloned().collect(),
             kind => {
-                let of_kind = self.workloads.keys().filter(|(of, _)| *of == kind);
-                of_kind.map(|(_, id)| id).filter(|id| gone(id)).cloned().collect()
+                let of_kind = self.workloads.keys().filter(|(other, _)| *other == kind);
+                of_kind.map(|(_, name)| name).filter(is_gone).cloned().collect()
             }
         };
-        for id in gone {
-            self.put(scope.kind, id, None);
+        for name in gone {
+            self.put(scope.kind, name, None);
         }
     }
 
-    fn publish_service(&self, service: &Id) {
-        self.publish(|target| target.service == *service);
-        if self.peers.as_ref() == Some(service) {
+    // --- publishing
+
+    /// Publishes a Service and its endpoints to the followers with a source there.
+    fn publish_service(&mut self, service: &ObjectName) {
+        for (id, sources) in self.followers.of_service(service) {
+            self.publish_sources(id, &sources);
+        }
+        if self.peer_service.as_ref() == Some(service) {
             let slices = self.slices.get(service).into_iter().flat_map(BTreeMap::values);
             // A pod may have an address of each family, and an endpoint may have no pod.
             let replicas: HashSet<_> = slices
@@ -275,79 +327,30 @@ impl Index {
         }
     }
 
-    fn publish(&self, concerns: impl Fn(&Target) -> bool) {
-        for target in self.targets.iter().filter(|target| concerns(target)) {
-            let seen = self.seen_by(target);
-            target.seen.send_if_modified(|known| {
-                let changes = *known != seen;
-                *known = seen;
-                changes
-            });
+    fn publish_sources(&mut self, id: FollowerId, sources: &[EndpointSource]) {
+        let Some(namespace) = self.followers.namespace(id).map(ToOwned::to_owned) else { return };
+        for source in sources {
+            let snapshot = self.source_snapshot(&namespace, source);
+            self.followers.publish_source(id, source, snapshot);
         }
     }
 
-    fn seen_by(&self, target: &Target) -> Seen {
-        let service = self.services.get(&target.service).cloned();
-        let port = service.as_ref().and_then(|service| service.port(&target.port));
-        let (ready, last_resort) = match (&service, port) {
-            (Some(service), Some(port)) => {
-                self.endpoints(&target.service, &port.name, service.prefers_ipv6)
+    fn source_snapshot(&mut self, namespace: &str, source: &EndpointSource) -> SourceSnapshot {
+        #[cfg(test)]
+        {
+            self.computed_sources += 1;
+        }
+        let EndpointSource::Service { name, port, .. } = source else {
+            return SourceSnapshot::default();
+        };
+        let name = ObjectName::new(namespace, name);
+        let Some(service) = self.services.get(&name) else { return SourceSnapshot::default() };
+        let (ready, last_resort) = match (service.port(port), self.slices.get(&name)) {
+            (Some(port), Some(slices)) => {
+                endpoints(slices.values(), &port.name, service.prefers_ipv6)
             }
             _ => Default::default(),
         };
-        Seen {
-            synced: self.is_synced(),
-            fault: self.scopes.values().find_map(|listing| listing.fault.clone()),
-            unwatched: !self.watches(&target.service.namespace),
-            workload: self.workloads.get(&target.workload).cloned(),
-            service,
-            ready,
-            last_resort,
-            followers: self.targets.iter().filter(|of| of.workload == target.workload).count(),
-        }
-    }
-
-    fn watches(&self, namespace: &str) -> bool {
-        self.scopes.keys().any(|scope| {
-            scope.kind == Kind::Deployments
-                && scope.namespace.as_ref().is_none_or(|watched| watched == namespace)
-        })
-    }
-
-    /// The ready endpoints of a Service's port, and those that are a last resort, of the address family that
-    /// the Service prefers as far as it has any.
-    fn endpoints(
-        &self,
-        service: &Id,
-        port: &str,
-        prefers_ipv6: bool,
-    ) -> (Vec<Endpoint>, Vec<Endpoint>) {
-        let mut found: [(Vec<Endpoint>, Vec<Endpoint>); 2] = Default::default();
-        // An endpoint may stand in two slices while it moves (EndpointSlice concepts, duplicates).
-        let mut known = HashSet::new();
-        for slice in self.slices.get(service).into_iter().flat_map(BTreeMap::values) {
-            let Some((_, port)) = slice.ports.iter().find(|(name, _)| name == port) else {
-                continue;
-            };
-            let (ready, last_resort) = &mut found[usize::from(slice.is_ipv6 != prefers_ipv6)];
-            for endpoint in &slice.endpoints {
-                let address = SocketAddr::new(endpoint.address, *port);
-                let found = Endpoint { address, pod: endpoint.pod.clone() };
-                match endpoint {
-                    SliceEndpoint { ready: true, .. } if known.insert(found.clone()) => {
-                        ready.push(found)
-                    }
-                    SliceEndpoint { last_resort: true, .. } if known.insert(found.clone()) => {
-                        last_resort.push(found);
-                    }
-                    _ => {}
-                }
-            }
-        }
-        let [preferred, other] = found;
-        (
-            if preferred.0.is_empty() { other.0 } else { preferred.0 },
-            if preferred.1.is_empty() { other.1 } else { preferred.1 },
-        )
+        SourceSnapshot { service: Some(service.clone()), ready, last_resort }
     }
 }

@@ -1,4 +1,4 @@
-//! What agimo keeps of Kubernetes' objects: a few fields of each, checked once. It holds no collection of them.
+//! The few fields of Kubernetes objects that agimo keeps, read and checked once.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use crate::config::ServicePort;
 
 /// An object's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Id {
+pub struct ObjectName {
     pub namespace: String,
     pub name: String,
 }
@@ -22,9 +22,9 @@ pub struct Id {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Slice {
     /// The Service whose endpoints these are.
-    pub service: Id,
+    pub service: ObjectName,
     pub is_ipv6: bool,
-    /// By the name of the Service's port, which is empty where that has none.
+    /// Name of the Service's port and number of the pods' port. The name is empty where the Service's port has none.
     pub ports: Vec<(String, u16)>,
     pub endpoints: Vec<SliceEndpoint>,
 }
@@ -35,7 +35,7 @@ pub struct SliceEndpoint {
     /// The pod's UID; absent where no pod is behind the address.
     pub pod: Option<Arc<str>>,
     pub ready: bool,
-    /// Ready or not, it is on its way out and still answers.
+    /// It terminates and still serves.
     pub last_resort: bool,
 }
 
@@ -43,10 +43,10 @@ pub struct SliceEndpoint {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ServiceObject {
     pub ports: Vec<PortObject>,
-    /// The labels of its pods, as a label selector; absent where it selects none.
+    /// The label selector of its pods; absent where it selects none.
     pub selector: Option<String>,
     pub prefers_ipv6: bool,
-    /// Absent for headless ones.
+    /// Absent for a headless Service.
     pub cluster_ip: Option<IpAddr>,
 }
 
@@ -54,7 +54,7 @@ pub struct ServiceObject {
 pub struct PortObject {
     pub name: String,
     pub number: u16,
-    /// The pod's port, by number or by the name its container gives it.
+    /// The pod's port: a number, or the name of a container port.
     pub target: ServicePort,
 }
 
@@ -63,13 +63,13 @@ pub struct PortObject {
 pub struct WorkloadObject {
     pub replicas: u32,
     pub resource_version: String,
-    /// Why its pods cannot be made, where its controller says so.
-    pub refused: Option<String>,
+    /// Why its pods are rejected, where its controller reports it.
+    pub pods_rejected: Option<String>,
 }
 
-// === impl Id ===
+// === impl ObjectName ===
 
-impl Id {
+impl ObjectName {
     pub fn new(namespace: &str, name: &str) -> Self {
         Self { namespace: namespace.to_owned(), name: name.to_owned() }
     }
@@ -79,7 +79,7 @@ impl Id {
     }
 }
 
-impl std::fmt::Display for Id {
+impl std::fmt::Display for ObjectName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.namespace, self.name)
     }
@@ -108,7 +108,7 @@ impl Slice {
                 |of: fn(&k8s_openapi::api::discovery::v1::EndpointConditions) -> Option<bool>| {
                     conditions.and_then(of)
                 };
-            // Unknown is to be taken for ready (discovery/v1 EndpointConditions).
+            // Absent means ready (discovery/v1 EndpointConditions).
             let ready = condition(|conditions| conditions.ready).unwrap_or(true);
             let serving = condition(|conditions| conditions.serving).unwrap_or(ready);
             let terminating = condition(|conditions| conditions.terminating).unwrap_or(false);
@@ -121,7 +121,7 @@ impl Slice {
             })
         });
         Some(Self {
-            service: Id::new(&slice.namespace().unwrap_or_default(), service),
+            service: ObjectName::new(&slice.namespace().unwrap_or_default(), service),
             is_ipv6,
             ports: ports.collect(),
             endpoints: endpoints.collect(),
@@ -161,7 +161,7 @@ impl ServiceObject {
         }
     }
 
-    /// The port that the configuration names.
+    /// The port with this number or name.
     pub fn port(&self, wanted: &ServicePort) -> Option<&PortObject> {
         self.ports.iter().find(|port| match wanted {
             ServicePort::Number(number) => port.number == *number,
@@ -176,14 +176,14 @@ impl WorkloadObject {
     pub fn of_deployment(deployment: &Deployment) -> Self {
         let conditions =
             deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        let refused = conditions
+        let pods_rejected = conditions
             .filter(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
             .find_map(|condition| condition.message.clone());
         let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-        Self::new(replicas, deployment.resource_version(), refused)
+        Self::new(replicas, deployment.resource_version(), pods_rejected)
     }
 
-    /// A StatefulSet has no condition that says why its pods cannot be made; its events do.
+    /// A StatefulSet has no condition that says why its pods are rejected; only its events do.
     pub fn of_stateful_set(set: &StatefulSet) -> Self {
         let replicas = set.spec.as_ref().and_then(|spec| spec.replicas);
         Self::new(replicas, set.resource_version(), None)
@@ -192,13 +192,13 @@ impl WorkloadObject {
     fn new(
         replicas: Option<i32>,
         resource_version: Option<String>,
-        refused: Option<String>,
+        pods_rejected: Option<String>,
     ) -> Self {
         Self {
-            // Without a value it is one (apps/v1 DeploymentSpec).
+            // The default is 1 (apps/v1 DeploymentSpec).
             replicas: replicas.unwrap_or(1).try_into().unwrap_or(0),
             resource_version: resource_version.unwrap_or_default(),
-            refused,
+            pods_rejected,
         }
     }
 }

@@ -1,4 +1,5 @@
-//! Writes a workload's `replicas`: what to write is decided purely, and only the scale subresource is touched.
+//! Writes a workload's `replicas`, through its scale subresource only and only if the object has not changed since it
+//! was read. What to write is decided purely.
 
 use std::time::Duration;
 
@@ -8,191 +9,204 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::objects::Id;
-use super::watches::chain;
+use super::client::error_with_sources;
+use super::not_ready;
+use super::objects::ObjectName;
 use crate::cause::{Cause, NotReadyReason};
-use crate::config::KubernetesKind;
+use crate::workload::{WorkloadId, WorkloadKind};
 
-/// What is wanted of a workload's `replicas`.
+/// What `replicas` of a workload is to become.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Want {
+pub enum DesiredScale {
     /// Whatever it is.
-    Nothing,
-    /// At least one; from none, this many.
+    Unchanged,
+    /// This many if it is zero; unchanged otherwise.
     Awake(u32),
-    Asleep,
+    Exactly(u32),
 }
 
 /// `replicas` as last read or written, and the version of the object that had it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Known {
+pub struct ScaleRead {
     pub replicas: u32,
     pub resource_version: String,
 }
 
-/// What is so after a write.
+/// A write of `replicas`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Written {
-    pub known: Known,
-    /// Somebody else had changed the object, so that it was only read.
-    pub conflicted: bool,
+pub struct ScaleWrite {
+    pub replicas: u32,
+    /// The version that the object must still have.
+    pub resource_version: String,
 }
 
-/// A write that came to nothing.
+/// What `replicas` is after an attempt to write it.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Failed {
-    pub trouble: NotReadyReason,
-    /// How long to wait before the next try.
-    pub pause: Duration,
+pub struct ScaleResult {
+    pub read: ScaleRead,
+    /// The object had changed, so it was only read.
+    pub is_conflict: bool,
 }
 
-/// The API server is not waited for longer.
+/// A write that failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScaleFailure {
+    pub reason: NotReadyReason,
+    /// The next attempt waits this long.
+    pub retry_after: Duration,
+}
+
+/// Limit for a write, the reading after a conflict included.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
-/// After an answer that another try may change soon, and after one that needs somebody's hand.
-const SHORT_PAUSE: Duration = Duration::from_millis(500);
-const LONG_PAUSE: Duration = Duration::from_secs(5);
+/// After a failure that may be over soon.
+const SHORT_RETRY_DELAY: Duration = Duration::from_millis(500);
+/// After a failure that an operator must fix.
+const LONG_RETRY_DELAY: Duration = Duration::from_secs(5);
 
-/// Who is named as the writer in the object's managed fields.
-pub const MANAGER: &str = "agimo";
+/// The name of the writer in the managed fields of an object.
+pub const FIELD_MANAGER: &str = "agimo";
 
-// === impl Want ===
+// === impl DesiredScale ===
 
-impl Want {
-    /// The number to write, if one is to be written.
-    pub fn write(self, known: &Known) -> Option<u32> {
-        match (self, known.replicas) {
-            (Self::Awake(replicas), 0) => Some(replicas.max(1)),
-            (Self::Asleep, 1..) => Some(0),
+impl DesiredScale {
+    /// The number to write, if `replicas` differs from what is desired.
+    pub fn replicas_to_write(self, current: u32) -> Option<u32> {
+        match self {
+            Self::Awake(replicas) if current == 0 => Some(replicas.max(1)),
+            Self::Exactly(replicas) if current != replicas => Some(replicas),
             _ => None,
         }
     }
 }
 
-// === impl Known ===
+// === impl ScaleRead ===
 
-impl Known {
-    /// The newer of what was read and what was written. Resource versions of one object are compared as
-    /// numbers (API concepts, resource versions).
+impl ScaleRead {
+    /// The newer of what the watch read and what was written. Resource versions of one object are compared as
+    /// numbers (Kubernetes API concepts, resource versions).
     pub fn newer(read: Self, written: Option<&Self>) -> Self {
         match written {
-            Some(written) if number(written) > number(&read) => written.clone(),
+            Some(written) if written.version() > read.version() => written.clone(),
             _ => read,
         }
     }
+
+    fn version(&self) -> u64 {
+        self.resource_version.parse().unwrap_or(0)
+    }
 }
 
-fn number(known: &Known) -> u64 {
-    known.resource_version.parse().unwrap_or(0)
-}
-
-/// Writes `replicas` if nobody has changed the object since it was `known`, and answers what it is then;
-/// otherwise only reads it again.
+/// Writes `replicas` if the object still has the expected version; otherwise only reads it again.
+///
+/// # Errors
+/// When the API server rejects the write or does not answer in time. After a timeout the write may have taken effect.
 pub async fn write(
     client: Client,
-    kind: KubernetesKind,
-    id: Id,
-    replicas: u32,
-    known: Known,
-) -> Result<Written, Failed> {
+    workload: WorkloadId,
+    write: ScaleWrite,
+) -> Result<ScaleResult, ScaleFailure> {
+    let name = ObjectName::new(&workload.namespace, &workload.name);
     let attempt = async {
-        match kind {
-            KubernetesKind::Deployment => {
-                let api: Api<Deployment> = Api::namespaced(client, &id.namespace);
-                patch(&api, &id, replicas, &known).await
+        match workload.kind {
+            WorkloadKind::StatefulSet => {
+                let api: Api<StatefulSet> = Api::namespaced(client, &name.namespace);
+                patch(&api, &name, &write).await
             }
-            KubernetesKind::StatefulSet => {
-                let api: Api<StatefulSet> = Api::namespaced(client, &id.namespace);
-                patch(&api, &id, replicas, &known).await
+            WorkloadKind::Deployment | WorkloadKind::Process => {
+                let api: Api<Deployment> = Api::namespaced(client, &name.namespace);
+                patch(&api, &name, &write).await
             }
         }
     };
     match tokio::time::timeout(WRITE_TIMEOUT, attempt).await {
-        Ok(Ok((scale, conflicted))) => {
+        Ok(Ok((scale, is_conflict))) => {
             let replicas = scale.spec.and_then(|spec| spec.replicas).unwrap_or(0);
-            let known = Known {
+            let read = ScaleRead {
                 replicas: replicas.try_into().unwrap_or(0),
                 resource_version: scale.metadata.resource_version.unwrap_or_default(),
             };
-            Ok(Written { known, conflicted })
+            Ok(ScaleResult { read, is_conflict })
         }
-        Ok(Err(error)) => Err(failed(&id, &error)),
-        Err(_) => Err(Failed {
-            trouble: NotReadyReason {
+        Ok(Err(error)) => Err(failure(&name, &error)),
+        Err(_) => Err(ScaleFailure {
+            reason: NotReadyReason {
                 cause: Cause::Unknown,
-                detail: format!("{id}: the API server did not answer within 5 s"),
+                detail: format!("{name}: the API server did not answer within 5 s"),
             },
-            pause: SHORT_PAUSE,
+            retry_after: SHORT_RETRY_DELAY,
         }),
     }
 }
 
 async fn patch<K>(
     api: &Api<K>,
-    id: &Id,
-    replicas: u32,
-    known: &Known,
+    name: &ObjectName,
+    write: &ScaleWrite,
 ) -> kube::Result<(Scale, bool)>
 where
     K: Clone + serde::de::DeserializeOwned,
 {
     let body = json!({
-        "metadata": { "resourceVersion": known.resource_version },
-        "spec": { "replicas": replicas },
+        "metadata": { "resourceVersion": write.resource_version },
+        "spec": { "replicas": write.replicas },
     });
     let parameters =
-        PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch_scale(&id.name, &parameters, &Patch::Merge(&body)).await {
+        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    match api.patch_scale(&name.name, &parameters, &Patch::Merge(&body)).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
-            Ok((api.get_scale(&id.name).await?, true))
+            Ok((api.get_scale(&name.name).await?, true))
         }
         outcome => Ok((outcome?, false)),
     }
 }
 
-fn failed(id: &Id, error: &kube::Error) -> Failed {
-    let (cause, words, pause) = match error {
+fn failure(name: &ObjectName, error: &kube::Error) -> ScaleFailure {
+    let (cause, message, retry_after) = match error {
         kube::Error::Api(status) if status.code == 404 => {
-            (Cause::WorkloadMissing, status.message.clone(), SHORT_PAUSE)
+            (Cause::WorkloadMissing, status.message.clone(), SHORT_RETRY_DELAY)
         }
         kube::Error::Api(status) if matches!(status.code, 401 | 403) => {
-            let cure = "let agimo get and patch its scale subresource";
-            (Cause::ScaleRefused, format!("{}; {cure}", status.message), LONG_PAUSE)
+            let fix = "let agimo get and patch its scale subresource";
+            (Cause::ScaleRefused, format!("{}; {fix}", status.message), LONG_RETRY_DELAY)
         }
         kube::Error::Api(status) if (400..500).contains(&status.code) && status.code != 429 => {
-            (Cause::ScaleRefused, status.message.clone(), LONG_PAUSE)
+            (Cause::ScaleRefused, status.message.clone(), LONG_RETRY_DELAY)
         }
-        other => (Cause::Unknown, format!("the API server: {}", chain(other)), SHORT_PAUSE),
+        other => {
+            let message = format!("the API server: {}", error_with_sources(other));
+            (Cause::Unknown, message, SHORT_RETRY_DELAY)
+        }
     };
-    Failed {
-        trouble: NotReadyReason { cause, detail: super::pods::detail(&id.to_string(), &words) },
-        pause,
-    }
+    let detail = not_ready::detail(&name.to_string(), &message);
+    ScaleFailure { reason: NotReadyReason { cause, detail }, retry_after }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn known(replicas: u32, version: &str) -> Known {
-        Known { replicas, resource_version: version.to_owned() }
+    fn read(replicas: u32, version: &str) -> ScaleRead {
+        ScaleRead { replicas, resource_version: version.to_owned() }
     }
 
     #[test]
-    fn only_a_change_between_none_and_some_is_written() {
-        assert_eq!(Want::Awake(1).write(&known(0, "1")), Some(1));
-        assert_eq!(Want::Awake(3).write(&known(0, "1")), Some(3));
-        assert_eq!(Want::Awake(1).write(&known(5, "1")), None);
-        assert_eq!(Want::Asleep.write(&known(5, "1")), Some(0));
-        assert_eq!(Want::Asleep.write(&known(0, "1")), None);
-        assert_eq!(Want::Nothing.write(&known(0, "1")), None);
+    fn only_a_difference_from_the_desired_scale_is_written() {
+        assert_eq!(DesiredScale::Awake(1).replicas_to_write(0), Some(1));
+        assert_eq!(DesiredScale::Awake(3).replicas_to_write(0), Some(3));
+        assert_eq!(DesiredScale::Awake(1).replicas_to_write(5), None);
+        assert_eq!(DesiredScale::Exactly(0).replicas_to_write(5), Some(0));
+        assert_eq!(DesiredScale::Exactly(0).replicas_to_write(0), None);
+        assert_eq!(DesiredScale::Exactly(3).replicas_to_write(5), Some(3));
+        assert_eq!(DesiredScale::Exactly(3).replicas_to_write(3), None);
+        assert_eq!(DesiredScale::Unchanged.replicas_to_write(0), None);
     }
 
     #[test]
-    fn what_was_written_holds_until_the_watch_has_caught_up() {
-        let written = known(0, "10");
-        assert_eq!(Known::newer(known(1, "9"), Some(&written)), written);
-        assert_eq!(Known::newer(known(0, "10"), Some(&written)), written);
-        assert_eq!(Known::newer(known(2, "11"), Some(&written)), known(2, "11"));
-        assert_eq!(Known::newer(known(2, "9"), None), known(2, "9"));
+    fn what_was_written_counts_until_the_watch_has_caught_up() {
+        let written = read(0, "10");
+        assert_eq!(ScaleRead::newer(read(1, "9"), Some(&written)), written);
+        assert_eq!(ScaleRead::newer(read(0, "10"), Some(&written)), written);
+        assert_eq!(ScaleRead::newer(read(2, "11"), Some(&written)), read(2, "11"));
+        assert_eq!(ScaleRead::newer(read(2, "9"), None), read(2, "9"));
     }
 }

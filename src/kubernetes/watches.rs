@@ -1,9 +1,8 @@
-//! Reads the API server's watches into the index, each in a task of its own, and goes on after whatever goes wrong. It
-//! judges nothing.
+//! Reads the API server's watches into the index, each in a task of its own, and repeats them after every failure.
 
 use std::fmt::Debug;
 use std::pin::pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
@@ -15,79 +14,102 @@ use kube::core::NamespaceResourceScope;
 use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use super::index::{Index, Kind, Object, Scope};
-use super::objects::{Id, ServiceObject, Slice, WorkloadObject};
+use super::client::error_with_sources;
+use super::index::followers::FollowerId;
+use super::index::{Index, Object, ObjectKind, WatchScope, WorkloadSnapshot};
+use super::objects::{ObjectName, ServiceObject, Slice, WorkloadObject};
+use crate::backend::EndpointSource;
+use crate::backoff::Backoff;
+use crate::workload::WorkloadId;
 
-/// An index that the watches write and everyone may read.
-pub type Shared = Arc<Mutex<Index>>;
+/// An index that the watches write and all workloads read; clones share it.
+#[derive(Clone)]
+pub struct SharedIndex(Arc<Mutex<Index>>);
 
-/// The server ends a watch after this, and it is begun again where it was. It also bounds how long a
-/// connection that has died without a word goes unnoticed.
+/// A followed workload; dropping it ends the following.
+pub struct Following {
+    index: SharedIndex,
+    id: FollowerId,
+    pub snapshot: watch::Receiver<WorkloadSnapshot>,
+}
+
+/// The API server ends a watch after this, and the watch is resumed. It also bounds how long a dead connection goes
+/// unnoticed.
 pub const WATCH_SECONDS: u32 = 60;
-/// A list comes in pages of so many objects.
+/// Objects in one page of a list.
 const PAGE: u32 = 500;
-const FIRST_PAUSE: Duration = Duration::from_millis(200);
-const LONGEST_PAUSE: Duration = Duration::from_secs(5);
-/// A watch that was begun again and has said nothing for so long has not failed.
+/// Between failed attempts of a watch.
+pub const RETRY: Backoff =
+    Backoff { first: Duration::from_millis(200), longest: Duration::from_secs(5) };
+/// A watch that was resumed after a failure and is quiet for so long works again.
 const QUIET: Duration = Duration::from_secs(10);
 
 /// The status code of a watch that cannot be resumed (API concepts, 410 Gone).
 const EXPIRED: u16 = 410;
 
-const KINDS: [Kind; 4] = [Kind::Slices, Kind::Services, Kind::Deployments, Kind::StatefulSets];
+const KINDS: [ObjectKind; 4] = [
+    ObjectKind::EndpointSlice,
+    ObjectKind::Service,
+    ObjectKind::Deployment,
+    ObjectKind::StatefulSet,
+];
 
-/// The watches for these namespaces; for none named, those of the whole cluster. Where the Service of
-/// agimo's own replicas lies elsewhere, its slices are watched there.
-pub fn scopes(namespaces: &[String], peers: Option<&Id>) -> Vec<Scope> {
+/// The watches of these namespaces, or of the whole cluster where none is named. The EndpointSlices in the namespace of
+/// agimo's own Service are always included.
+pub fn scopes(namespaces: &[String], peers: Option<&ObjectName>) -> Vec<WatchScope> {
     let all = [None];
     let named: Vec<_> = namespaces.iter().cloned().map(Some).collect();
     let namespaces = if named.is_empty() { &all[..] } else { &named };
     let of = |namespace: &Option<String>| {
         let namespace = namespace.clone();
-        KINDS.map(|kind| Scope { kind, namespace: namespace.clone() })
+        KINDS.map(|kind| WatchScope { kind, namespace: namespace.clone() })
     };
-    let mut scopes: Vec<Scope> = namespaces.iter().flat_map(of).collect();
+    let mut scopes: Vec<WatchScope> = namespaces.iter().flat_map(of).collect();
     if let Some(peers) = peers
         && !namespaces.iter().flatten().any(|namespace| *namespace == peers.namespace)
         && namespaces != all
     {
-        scopes.push(Scope { kind: Kind::Slices, namespace: Some(peers.namespace.clone()) });
+        scopes.push(WatchScope {
+            kind: ObjectKind::EndpointSlice,
+            namespace: Some(peers.namespace.clone()),
+        });
     }
     scopes
 }
 
-/// Runs the watches of these scopes for ever.
-pub async fn run(client: Client, scopes: Vec<Scope>, index: Shared) {
+/// Runs the watches of these scopes forever.
+pub async fn run(client: Client, scopes: Vec<WatchScope>, index: SharedIndex) {
     let mut watches = JoinSet::new();
     for scope in scopes {
         let (client, index) = (client.clone(), index.clone());
         match scope.kind {
-            Kind::Slices => {
+            ObjectKind::EndpointSlice => {
                 let read = |slice: &EndpointSlice| Slice::read(slice).map(Object::Slice);
-                watches.spawn(one(client, scope, index, read));
+                watches.spawn(watch_scope(client, scope, index, read));
             }
-            Kind::Services => {
+            ObjectKind::Service => {
                 let read = |service: &Service| Some(Object::Service(ServiceObject::read(service)));
-                watches.spawn(one(client, scope, index, read));
+                watches.spawn(watch_scope(client, scope, index, read));
             }
-            Kind::Deployments => {
+            ObjectKind::Deployment => {
                 let read = |deployment: &Deployment| {
                     Some(Object::Workload(WorkloadObject::of_deployment(deployment)))
                 };
-                watches.spawn(one(client, scope, index, read));
+                watches.spawn(watch_scope(client, scope, index, read));
             }
-            Kind::StatefulSets => {
+            ObjectKind::StatefulSet => {
                 let read = |set: &StatefulSet| {
                     Some(Object::Workload(WorkloadObject::of_stateful_set(set)))
                 };
-                watches.spawn(one(client, scope, index, read));
+                watches.spawn(watch_scope(client, scope, index, read));
             }
         }
     }
-    // None of them ends; should one panic, so does this task, and the process says so.
+    // No watch ends by itself. A panic is passed on, so that it ends the process.
     while let Some(ended) = watches.join_next().await {
         if let Err(error) = ended
             && error.is_panic()
@@ -97,7 +119,7 @@ pub async fn run(client: Client, scopes: Vec<Scope>, index: Shared) {
     }
 }
 
-/// What is watched of a kind in a namespace, or in all. An object that cannot be decoded is an item of its own.
+/// The events of a watch in one namespace or in all. An object that cannot be decoded does not end the watch.
 pub fn events<K>(
     client: Client,
     namespace: Option<&str>,
@@ -118,9 +140,27 @@ where
     watcher(api, config)
 }
 
-/// One watch, for ever.
-async fn one<K>(client: Client, scope: Scope, index: Shared, read: impl Fn(&K) -> Option<Object>)
-where
+/// The same events; after an error the next attempt is delayed.
+pub fn with_retry_delays<T: Send + 'static>(
+    events: impl Stream<Item = watcher::Result<T>> + Send + 'static,
+) -> impl Stream<Item = watcher::Result<T>> + Send + 'static {
+    futures_util::stream::unfold((Box::pin(events), 0), |(mut events, failures)| async move {
+        if failures > 0 {
+            tokio::time::sleep(RETRY.delay(failures)).await;
+        }
+        let event = events.next().await?;
+        let failures = if event.is_err() { failures + 1 } else { 0 };
+        Some((event, (events, failures)))
+    })
+}
+
+/// One watch, forever.
+async fn watch_scope<K>(
+    client: Client,
+    scope: WatchScope,
+    index: SharedIndex,
+    read: impl Fn(&K) -> Option<Object>,
+) where
     K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
         + Clone
         + DeserializeOwned
@@ -130,75 +170,72 @@ where
 {
     let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
     let mut events = pin!(events::<K>(client, scope.namespace.as_deref(), config));
-    let mut pause = FIRST_PAUSE;
-    let mut failing = false;
+    // Failures in a row, and whether the last attempt failed.
+    let (mut failures, mut is_failing) = (0, false);
     loop {
-        let next = tokio::time::timeout(if failing { QUIET } else { Duration::MAX }, events.next());
-        let event = match next.await {
+        let limit = if is_failing { QUIET } else { Duration::MAX };
+        let event = match tokio::time::timeout(limit, events.next()).await {
             Ok(Some(Ok(event))) => event,
             Ok(None) => return,
             Err(_) => {
                 // The watch was resumed, and nothing has changed since.
-                failing = false;
-                pause = FIRST_PAUSE;
-                lock(&index).set_fault(&scope, None);
+                (failures, is_failing) = (0, false);
+                index.lock().set_fault(&scope, None);
                 continue;
             }
             Ok(Some(Err(watcher::Error::WatchError(status)))) if status.code == EXPIRED => {
-                // The server has forgotten where the watch was, as after its restart; a new list follows.
+                // The API server does not know the version any more, as after its restart; a new list follows.
                 debug!(kind = ?scope.kind, namespace = scope.namespace, "{}", status.message);
                 continue;
             }
             Ok(Some(Err(error))) => {
                 let fault = fault(&scope, &error);
-                // The first time it is news; while it lasts it is not.
-                if pause == FIRST_PAUSE {
+                // Only the first failure in a row is worth a warning.
+                if failures == 0 {
                     warn!(kind = ?scope.kind, namespace = scope.namespace, "{fault}");
                 } else {
                     debug!(kind = ?scope.kind, namespace = scope.namespace, "{fault}");
                 }
-                failing = true;
-                lock(&index).set_fault(&scope, Some(fault));
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(LONGEST_PAUSE);
+                (failures, is_failing) = (failures + 1, true);
+                index.lock().set_fault(&scope, Some(fault));
+                tokio::time::sleep(RETRY.delay(failures)).await;
                 continue;
             }
         };
-        let known = |object: DeserializeGuard<K>| known(&scope, object, &read);
+        let read = |object: DeserializeGuard<K>| read_object(&scope, object, &read);
         let event = match event {
             Event::Init => Event::Init,
             Event::InitDone => Event::InitDone,
-            Event::InitApply(object) => Event::InitApply(known(object)),
-            Event::Apply(object) => Event::Apply(known(object)),
-            Event::Delete(object) => Event::Delete(known(object)),
+            Event::InitApply(object) => Event::InitApply(read(object)),
+            Event::Apply(object) => Event::Apply(read(object)),
+            Event::Delete(object) => Event::Delete(read(object)),
         };
-        // A list that begins has not yet shown that the server answers.
+        // The beginning of a list does not show yet that the API server answers.
         if !matches!(event, Event::Init) {
-            failing = false;
-            pause = FIRST_PAUSE;
+            (failures, is_failing) = (0, false);
         }
-        lock(&index).apply(&scope, event);
+        index.lock().apply(&scope, event);
     }
 }
 
-/// An object's name and what is kept of it: nothing where it cannot be decoded.
-fn known<K: Resource<DynamicType = ()> + Clone>(
-    scope: &Scope,
+/// An object's name and the fields that are kept of it; `None` where it cannot be decoded.
+fn read_object<K: Resource<DynamicType = ()> + Clone>(
+    scope: &WatchScope,
     object: DeserializeGuard<K>,
     read: &impl Fn(&K) -> Option<Object>,
-) -> (Id, Option<Object>) {
-    let id = Id::of(&object);
+) -> (ObjectName, Option<Object>) {
+    let id = ObjectName::of(&object);
     match object.0 {
         Ok(object) => (id, read(&object)),
         Err(invalid) => {
-            warn!(kind = ?scope.kind, object = %id, error = invalid.error, "an object cannot be decoded and is left out");
+            warn!(kind = ?scope.kind, object = %id, error = invalid.error, "cannot decode an object; it is ignored");
             (id, None)
         }
     }
 }
 
-/// What went wrong, with its cure where it is a missing right.
-fn fault(scope: &Scope, error: &watcher::Error) -> String {
+/// An error of a watch, with its fix where a right is missing.
+fn fault(scope: &WatchScope, error: &watcher::Error) -> String {
     let inner = match error {
         watcher::Error::InitialListFailed(error)
         | watcher::Error::WatchStartFailed(error)
@@ -213,27 +250,40 @@ fn fault(scope: &Scope, error: &watcher::Error) -> String {
             };
             format!("{}; let agimo list and watch them by {place}", status.message)
         }
-        other => format!("the API server cannot be read: {}", chain(other)),
+        other => format!("the API server cannot be read: {}", error_with_sources(other)),
     }
 }
 
-/// An error with what caused it, on one line: the outermost words alone rarely say what happened.
-pub fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut words = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let more = cause.to_string();
-        if !words.contains(&more) {
-            words = format!("{words}: {more}");
-        }
-        source = cause.source();
+// === impl SharedIndex ===
+
+impl SharedIndex {
+    pub fn new(index: Index) -> Self {
+        Self(Arc::new(Mutex::new(index)))
     }
-    words
+
+    /// The index stays usable if another holder panicked.
+    pub fn lock(&self) -> MutexGuard<'_, Index> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub fn follow(&self, workload: &WorkloadId, sources: &[EndpointSource]) -> Following {
+        let (id, snapshot) = self.lock().follow(workload, sources);
+        Following { index: self.clone(), id, snapshot }
+    }
 }
 
-/// The index, whatever became of another holder.
-pub fn lock(index: &Shared) -> std::sync::MutexGuard<'_, Index> {
-    index.lock().unwrap_or_else(PoisonError::into_inner)
+// === impl Following ===
+
+impl Following {
+    pub fn set_sources(&self, sources: &[EndpointSource]) {
+        self.index.lock().set_sources(self.id, sources);
+    }
+}
+
+impl Drop for Following {
+    fn drop(&mut self) {
+        self.index.lock().unfollow(self.id);
+    }
 }
 
 #[cfg(test)]
@@ -241,27 +291,27 @@ mod tests {
     use super::*;
     use serde_json::json;
 
-    fn services(namespace: Option<&str>) -> Scope {
-        Scope { kind: Kind::Services, namespace: namespace.map(ToOwned::to_owned) }
+    fn services(namespace: Option<&str>) -> WatchScope {
+        WatchScope { kind: ObjectKind::Service, namespace: namespace.map(ToOwned::to_owned) }
     }
 
-    /// The API server lets none of these through; an older or newer one may.
+    /// This API server accepts none of these; an older or newer one may.
     #[test]
-    fn an_object_that_cannot_be_decoded_is_left_out_and_keeps_its_name() {
+    fn an_object_that_cannot_be_decoded_is_reported_by_its_name() {
         let read = |service: &Service| Some(Object::Service(ServiceObject::read(service)));
-        let told = |spec: serde_json::Value| {
+        let read_spec = |spec: serde_json::Value| {
             let object = json!({ "metadata": { "name": "web", "namespace": "a" }, "spec": spec });
-            known(&services(None), serde_json::from_value(object).unwrap(), &read)
+            read_object(&services(None), serde_json::from_value(object).unwrap(), &read)
         };
-        let (id, object) = told(json!({ "ports": "none" }));
-        assert_eq!((id, object), (Id::new("a", "web"), None));
-        let (id, object) = told(json!({ "ports": [{ "port": 80 }], "new": true }));
-        assert_eq!(id, Id::new("a", "web"));
+        let (id, object) = read_spec(json!({ "ports": "none" }));
+        assert_eq!((id, object), (ObjectName::new("a", "web"), None));
+        let (id, object) = read_spec(json!({ "ports": [{ "port": 80 }], "new": true }));
+        assert_eq!(id, ObjectName::new("a", "web"));
         assert!(object.is_some());
     }
 
     #[test]
-    fn a_missing_right_is_told_with_its_cure() {
+    fn a_missing_right_is_reported_with_its_fix() {
         let forbidden = || {
             let status = json!({
                 "status": "Failure", "reason": "Forbidden", "code": 403, "message": "cannot list",
@@ -277,15 +327,15 @@ mod tests {
     }
 
     #[test]
-    fn without_namespaces_everything_is_watched_once() {
-        let all = scopes(&[], Some(&Id::new("c", "agimo")));
+    fn without_namespaces_the_whole_cluster_is_watched_once() {
+        let all = scopes(&[], Some(&ObjectName::new("c", "agimo")));
         assert_eq!(all.len(), 4);
         assert!(all.iter().all(|scope| scope.namespace.is_none()));
-        let two = scopes(&["a".to_owned(), "b".to_owned()], Some(&Id::new("a", "agimo")));
+        let two = scopes(&["a".to_owned(), "b".to_owned()], Some(&ObjectName::new("a", "agimo")));
         assert_eq!(two.len(), 8);
-        let with_peers = scopes(&["a".to_owned()], Some(&Id::new("c", "agimo")));
+        let with_peers = scopes(&["a".to_owned()], Some(&ObjectName::new("c", "agimo")));
         let c = Some("c".to_owned());
-        assert_eq!(with_peers[4..], [Scope { kind: Kind::Slices, namespace: c }]);
+        assert_eq!(with_peers[4..], [WatchScope { kind: ObjectKind::EndpointSlice, namespace: c }]);
         assert!(two.iter().all(|scope| scope.namespace.is_some()));
     }
 }

@@ -75,7 +75,7 @@ async fn an_unavailable_source_ends_agimo_with_an_error_that_names_the_fix() {
     assert!(error.contains("three"), "{error}");
     std::fs::write(&file, "clusters: [").unwrap();
     let error = error_text(&run(&[], Some(&file)).await);
-    assert!(error.contains("the kubeconfig cannot be used"), "{error}");
+    assert!(error.contains("cannot use the kubeconfig"), "{error}");
 }
 
 #[tokio::test]

@@ -1,0 +1,44 @@
+//! Joins the EndpointSlices of a Service to the endpoints of one of its ports. Pure.
+
+use std::collections::HashSet;
+use std::net::SocketAddr;
+
+use super::Endpoint;
+use crate::kubernetes::objects::Slice;
+
+/// The ready endpoints of a Service's port, and those that are a last resort, of the address family that the Service
+/// prefers as far as it has any.
+pub(super) fn endpoints<'a>(
+    slices: impl Iterator<Item = &'a Slice>,
+    port: &str,
+    prefers_ipv6: bool,
+) -> (Vec<Endpoint>, Vec<Endpoint>) {
+    let mut families: [(Vec<Endpoint>, Vec<Endpoint>); 2] = Default::default();
+    // An endpoint may be in two slices while it moves (EndpointSlice concepts, duplicates).
+    let mut known = HashSet::new();
+    for slice in slices {
+        let Some((_, port)) = slice.ports.iter().find(|(name, _)| name == port) else {
+            continue;
+        };
+        let (ready, last_resort) = &mut families[usize::from(slice.is_ipv6 != prefers_ipv6)];
+        for endpoint in &slice.endpoints {
+            let list = if endpoint.ready {
+                &mut *ready
+            } else if endpoint.last_resort {
+                &mut *last_resort
+            } else {
+                continue;
+            };
+            let address = SocketAddr::new(endpoint.address, *port);
+            let endpoint = Endpoint { address, pod: endpoint.pod.clone() };
+            if known.insert(endpoint.clone()) {
+                list.push(endpoint);
+            }
+        }
+    }
+    let [preferred, other] = families;
+    (
+        if preferred.0.is_empty() { other.0 } else { preferred.0 },
+        if preferred.1.is_empty() { other.1 } else { preferred.1 },
+    )
+}

@@ -1,0 +1,355 @@
+//! Decides for one workload what to write to `replicas`, which endpoints to publish and what to watch. Pure: every input
+//! and the time are passed in, and the caller carries the output out.
+
+use std::collections::BTreeSet;
+
+use tokio::time::Instant;
+
+use super::index::{WatchHealth, WorkloadSnapshot};
+use super::pods::PodState;
+use super::scale::{DesiredScale, ScaleFailure, ScaleRead, ScaleResult, ScaleWrite};
+use super::terminating_endpoints::TerminatingEndpoints;
+use crate::activation::events::EventKind;
+use crate::backend::{BackendStatus, EndpointSource, Placement, ScaleCommand, WorkloadSpec};
+use crate::cause::NotReadyReason;
+use crate::config::Scaler;
+
+use self::lookups::{Lookup, LookupResult, Lookups};
+use self::wake::{PodChange, Wake};
+
+pub mod lookups;
+mod scaling;
+mod status;
+#[cfg(test)]
+mod tests;
+pub mod wake;
+
+/// Everything known and desired of one workload.
+pub struct State {
+    spec: WorkloadSpec,
+    health: WatchHealth,
+    snapshot: WorkloadSnapshot,
+    agimo_replicas: usize,
+    desired: DesiredScale,
+    /// What the last write returned.
+    written: Option<ScaleRead>,
+    /// The number that is being written.
+    in_flight: Option<u32>,
+    /// No write begins before.
+    retry_at: Option<Instant>,
+    write_failure: Option<NotReadyReason>,
+    terminating: TerminatingEndpoints,
+    /// agimo scaled the workload to zero, and it was not seen with replicas since.
+    is_scaled_to_zero: bool,
+    wake: Option<Wake>,
+    /// When the first container of the last wake was seen to run.
+    started: Option<Instant>,
+    lookups: Lookups,
+}
+
+/// What can happen to a workload.
+#[derive(Clone, Debug)]
+pub enum Input {
+    /// Only time has passed.
+    TimePassed,
+    Observed {
+        health: WatchHealth,
+        snapshot: WorkloadSnapshot,
+    },
+    Spec(WorkloadSpec),
+    /// The number of agimo's replicas.
+    AgimoReplicas(usize),
+    /// A command of the engine, and the replicas that the workload had before it was last scaled to zero.
+    Command {
+        command: ScaleCommand,
+        saved_replicas: u32,
+    },
+    Written(Result<ScaleResult, ScaleFailure>),
+    PodsChanged(PodChange),
+    Warning(Option<NotReadyReason>),
+    LookedUp(LookupResult),
+}
+
+/// What is to be done after a step.
+#[derive(Debug)]
+pub struct Output {
+    /// The write to begin.
+    pub write: Option<ScaleWrite>,
+    /// The replicas to save: the workload is being scaled to zero.
+    pub save_replicas: Option<u32>,
+    pub status: BackendStatus,
+    /// Publish the status even if it is the same: the command may have changed nothing.
+    pub republish: bool,
+    pub events: Vec<EventKind>,
+    /// The label selectors of the pods to watch; `None` while no wake is in progress.
+    pub watch_pods: Option<BTreeSet<String>>,
+    /// The lookups that are to be in progress.
+    pub lookups: Vec<Lookup>,
+    /// When to step again at the latest.
+    pub step_at: Option<Instant>,
+}
+
+// === impl State ===
+
+impl State {
+    pub fn new(spec: WorkloadSpec, agimo_replicas: usize, now: Instant) -> Self {
+        Self {
+            spec,
+            health: WatchHealth::default(),
+            snapshot: WorkloadSnapshot::default(),
+            agimo_replicas,
+            desired: DesiredScale::Unchanged,
+            written: None,
+            in_flight: None,
+            retry_at: None,
+            write_failure: None,
+            terminating: TerminatingEndpoints::new(now),
+            is_scaled_to_zero: false,
+            wake: None,
+            started: None,
+            lookups: Lookups::default(),
+        }
+    }
+
+    /// Takes an input, and decides what to do now.
+    pub fn step(&mut self, input: Input, now: Instant) -> Output {
+        let republish = matches!(
+            input,
+            Input::Command {
+                command: ScaleCommand::ExpectReady
+                    | ScaleCommand::WakeToAtLeast(_)
+                    | ScaleCommand::CancelWake,
+                ..
+            }
+        );
+        let mut events = self.apply(input, now);
+        self.track_terminating(now);
+        let (write, save_replicas) = self.begin_write(now);
+        events.extend(self.update_wake(now));
+        self.set_lookups(now);
+        Output {
+            write,
+            save_replicas,
+            status: self.status(),
+            republish,
+            events,
+            watch_pods: self.wake.as_ref().map(|_| self.pod_selectors()),
+            lookups: self.lookups.due(now),
+            step_at: self.step_at(now),
+        }
+    }
+
+    /// A pod of the wake that is not ready.
+    pub fn unready_pod(&self) -> Option<&str> {
+        self.wake.as_ref()?.unready_pod()
+    }
+
+    // --- inputs
+
+    fn apply(&mut self, input: Input, now: Instant) -> Vec<EventKind> {
+        match input {
+            Input::TimePassed => {}
+            Input::Observed { health, snapshot } => {
+                (self.health, self.snapshot) = (health, snapshot);
+            }
+            Input::Spec(spec) => {
+                // What is not written yet is left to the external scaler.
+                if spec.scaler == Scaler::External {
+                    self.desired = DesiredScale::Unchanged;
+                    self.is_scaled_to_zero = false;
+                }
+                self.spec = spec;
+            }
+            Input::AgimoReplicas(count) => self.agimo_replicas = count,
+            Input::Command { command, saved_replicas } => {
+                self.command(command, saved_replicas, now);
+            }
+            Input::Written(result) => return self.written(result, now),
+            Input::PodsChanged(change) => {
+                let terminating = &self.terminating;
+                if let Some(wake) = &mut self.wake {
+                    return wake.apply(change, |pod| is_terminating(terminating, pod));
+                }
+            }
+            Input::Warning(warning) => {
+                if let Some(wake) = &mut self.wake {
+                    wake.set_warning(warning);
+                }
+            }
+            Input::LookedUp(result) => self.lookups.finish(result, now),
+        }
+        Vec::new()
+    }
+
+    fn command(&mut self, command: ScaleCommand, saved_replicas: u32, now: Instant) {
+        match command {
+            ScaleCommand::ExpectReady => {
+                self.desired = DesiredScale::Unchanged;
+                self.is_scaled_to_zero = false;
+                self.begin_wake();
+            }
+            ScaleCommand::WakeToAtLeast(replicas) => {
+                self.desired = DesiredScale::Awake(replicas.max(saved_replicas));
+                self.begin_wake();
+                self.terminating.wait_from(now);
+            }
+            ScaleCommand::Sleep | ScaleCommand::SetReplicas(0) => {
+                self.desired = DesiredScale::Exactly(0);
+                self.add_terminating();
+                self.wake = None;
+                self.terminating.wait_from(now);
+            }
+            ScaleCommand::SetReplicas(replicas) => {
+                self.desired = DesiredScale::Exactly(replicas);
+                if self.current().is_some_and(|current| current.replicas == 0) {
+                    self.begin_wake();
+                    self.terminating.wait_from(now);
+                }
+            }
+            ScaleCommand::CancelWake => {
+                self.wake = None;
+                if matches!(self.desired, DesiredScale::Awake(_)) {
+                    self.desired = DesiredScale::Unchanged;
+                }
+            }
+        }
+    }
+
+    fn begin_wake(&mut self) {
+        if self.wake.as_ref().is_none_or(|wake| wake.was_ready) {
+            self.started = None;
+        }
+        // The pods of a wake that has not ended are still watched.
+        let wake = self.wake.get_or_insert_default();
+        wake.was_ready = false;
+    }
+
+    // --- terminating endpoints
+
+    /// Keeps the endpoints that must not be routed to up to date.
+    fn track_terminating(&mut self, now: Instant) {
+        if self.current().is_some_and(|current| current.replicas > 0) {
+            self.is_scaled_to_zero = false;
+        }
+        let is_scaling_to_zero = self.is_scaling_to_zero(now);
+        let sources = self.snapshot.sources.values();
+        let listed = sources.flat_map(|source| source.ready.iter().chain(&source.last_resort));
+        let keep_pods =
+            is_scaling_to_zero || self.is_scaled_to_zero || now < self.terminating.wait_until();
+        self.terminating.forget_unlisted(listed, keep_pods);
+        if is_scaling_to_zero {
+            self.add_terminating();
+        }
+        if self.waits_for_terminating() && now >= self.terminating.wait_until() {
+            self.terminating
+                .give_up(self.snapshot.sources.values().flat_map(|source| &source.ready));
+        }
+    }
+
+    /// Whether every endpoint that is known now belongs to a pod that terminates.
+    fn is_scaling_to_zero(&self, now: Instant) -> bool {
+        let has_none = || self.current().is_some_and(|current| current.replicas == 0);
+        let is_asleep = self.is_scaled_to_zero && self.desired == DesiredScale::Unchanged;
+        self.desired == DesiredScale::Exactly(0)
+            || self.in_flight == Some(0)
+            || ((is_asleep || now < self.terminating.wait_until()) && has_none())
+    }
+
+    fn add_terminating(&mut self) {
+        let Self { snapshot, terminating, wake, .. } = self;
+        for (source, snapshot) in &snapshot.sources {
+            terminating.add(snapshot.ready.iter().chain(&snapshot.last_resort));
+            let of_pods = wake.as_ref().map(|wake| wake.endpoints(source, snapshot));
+            terminating.add(of_pods.iter().flatten());
+        }
+    }
+
+    /// Whether the workload is to have replicas while the EndpointSlices still list terminating ones.
+    fn waits_for_terminating(&self) -> bool {
+        let is_scaled_up = match self.desired {
+            DesiredScale::Awake(_) => true,
+            DesiredScale::Exactly(replicas) => replicas > 0,
+            // Another writer may have scaled it up.
+            DesiredScale::Unchanged => self.current().is_some_and(|current| current.replicas > 0),
+        };
+        is_scaled_up && self.in_flight != Some(0) && self.lists_terminating()
+    }
+
+    fn lists_terminating(&self) -> bool {
+        let mut listed = self.snapshot.sources.values().flat_map(|source| &source.ready);
+        listed.any(|endpoint| self.terminating.contains(endpoint))
+    }
+
+    // --- wake
+
+    /// Ends what the workload's readiness ends.
+    fn update_wake(&mut self, now: Instant) -> Vec<EventKind> {
+        if self.has_ready_endpoint() {
+            if matches!(self.desired, DesiredScale::Awake(_)) {
+                self.desired = DesiredScale::Unchanged;
+            }
+            self.write_failure = None;
+            if let Some(wake) = &mut self.wake {
+                wake.was_ready = true;
+            }
+        }
+        let selectors = self.pod_selectors();
+        let (any_listed, all_listed) = (self.lists_any_source(), self.lists_every_source());
+        let Some(wake) = &mut self.wake else { return Vec::new() };
+        wake.is_watched |= !selectors.is_empty();
+        wake.retain_selectors(&selectors);
+        if self.started.is_none() && wake.has_started(|pod| is_terminating(&self.terminating, pod))
+        {
+            self.started = Some(now);
+        }
+        let is_first = any_listed && wake.note_listed(now);
+        let is_late = wake.ends_at().is_some_and(|at| now >= at);
+        if (any_listed && all_listed) || is_late {
+            self.wake = None;
+        }
+        if is_first { vec![EventKind::EndpointSliceReady] } else { Vec::new() }
+    }
+
+    fn lists_any_source(&self) -> bool {
+        let mut listed = self.snapshot.sources.values().flat_map(|source| &source.ready);
+        listed.any(|endpoint| !self.terminating.contains(endpoint))
+    }
+
+    /// Whether the EndpointSlices list a ready endpoint for every source whose Service has its port.
+    fn lists_every_source(&self) -> bool {
+        self.snapshot.sources.iter().all(|(source, snapshot)| {
+            let EndpointSource::Service { port, .. } = source else { return true };
+            let has_port =
+                snapshot.service.as_ref().is_some_and(|service| service.port(port).is_some());
+            !has_port || snapshot.ready.iter().any(|endpoint| !self.terminating.contains(endpoint))
+        })
+    }
+
+    /// The label selectors of the pods that the wake watches.
+    fn pod_selectors(&self) -> BTreeSet<String> {
+        let Some(wake) = &self.wake else { return BTreeSet::new() };
+        // The write goes first: requests wait for it.
+        if self.in_flight.is_some() && !wake.is_watched {
+            return BTreeSet::new();
+        }
+        let services = self.snapshot.sources.values().filter_map(|source| source.service.as_ref());
+        services.filter_map(|service| service.selector.clone()).collect()
+    }
+
+    fn step_at(&self, now: Instant) -> Option<Instant> {
+        let terminating = self.waits_for_terminating().then(|| self.terminating.wait_until());
+        let wake = self.wake.as_ref().and_then(Wake::ends_at);
+        [self.retry_at, terminating, wake, self.lookups.retry_at(now)].into_iter().flatten().min()
+    }
+
+    fn sources(&self) -> &[EndpointSource] {
+        match &self.spec.placement {
+            Placement::Kubernetes { sources } => sources,
+            Placement::Process(_) => &[],
+        }
+    }
+}
+
+fn is_terminating(terminating: &TerminatingEndpoints, pod: &PodState) -> bool {
+    pod.uid.as_ref().is_some_and(|uid| terminating.contains_pod(uid))
+}

@@ -1,0 +1,159 @@
+//! The status that a step publishes: endpoints, reasons and facts.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use tokio::time::Instant;
+
+use super::State;
+use crate::backend::{BackendStatus, EndpointSource, Lifecycle, SourceStatus};
+use crate::cause::NotReadyReason;
+use crate::config::{Scaler, Via};
+use crate::kubernetes::index::{Endpoint, SourceSnapshot};
+use crate::kubernetes::not_ready;
+use crate::kubernetes::scale::DesiredScale;
+use crate::ownership::ScaleFacts;
+
+impl State {
+    pub(super) fn status(&self) -> BackendStatus {
+        let sources: BTreeMap<_, _> = self
+            .sources()
+            .iter()
+            .filter_map(|source| {
+                let snapshot = self.snapshot.sources.get(source)?;
+                Some((source.clone(), self.source_status(source, snapshot)))
+            })
+            .collect();
+        BackendStatus {
+            not_ready: self.not_ready(&sources),
+            sources,
+            started: self.started,
+            lifecycle: Lifecycle::Shared,
+            scale_facts: ScaleFacts {
+                can_write_replicas: true,
+                agimo_replicas: self.agimo_replicas,
+            },
+        }
+    }
+
+    pub(super) fn has_ready_endpoint(&self) -> bool {
+        self.snapshot
+            .sources
+            .iter()
+            .any(|(source, snapshot)| !self.ready_addresses(source, snapshot).is_empty())
+    }
+
+    /// The lookups that the Services without a cluster IP need.
+    pub(super) fn set_lookups(&mut self, now: Instant) {
+        let mut wanted: BTreeMap<String, Vec<SocketAddr>> = BTreeMap::new();
+        for (source, snapshot) in &self.snapshot.sources {
+            let EndpointSource::Service { name, via: Via::Service, .. } = source else { continue };
+            let is_headless =
+                snapshot.service.as_ref().is_some_and(|service| service.cluster_ip.is_none());
+            let ready = self.ready_addresses(source, snapshot);
+            if is_headless && !ready.is_empty() {
+                wanted.entry(name.clone()).or_default().extend(ready);
+            }
+        }
+        self.lookups.set(wanted, now);
+    }
+
+    fn source_status(&self, source: &EndpointSource, snapshot: &SourceSnapshot) -> SourceStatus {
+        let EndpointSource::Service { via, .. } = source else { return SourceStatus::default() };
+        let pods = self.ready_addresses(source, snapshot);
+        let ready = match via {
+            Via::Service if pods.is_empty() => Vec::new(),
+            Via::Service => self.service_address(source, snapshot).into_iter().collect(),
+            Via::Pod if pods.is_empty() => self.last_resort(snapshot),
+            Via::Pod => pods,
+        };
+        let not_ready =
+            if ready.is_empty() { self.source_not_ready(source, snapshot) } else { None };
+        SourceStatus { ready, not_ready }
+    }
+
+    /// The addresses of ready pods: what the EndpointSlices list, and what the pods of the wake report.
+    fn ready_addresses(
+        &self,
+        source: &EndpointSource,
+        snapshot: &SourceSnapshot,
+    ) -> Vec<SocketAddr> {
+        let mut ready = self.routable(&snapshot.ready);
+        let of_pods = self.wake.as_ref().map(|wake| wake.endpoints(source, snapshot));
+        for address in self.routable(&of_pods.unwrap_or_default()) {
+            if !ready.contains(&address) {
+                ready.push(address);
+            }
+        }
+        ready
+    }
+
+    /// Endpoints that terminate and still serve: used only where the next pods start without a wake by agimo.
+    fn last_resort(&self, snapshot: &SourceSnapshot) -> Vec<SocketAddr> {
+        let is_sleeping = self.desired == DesiredScale::Exactly(0);
+        let has_replicas = || self.current().is_some_and(|current| current.replicas > 0);
+        if !is_sleeping && (self.spec.scaler == Scaler::External || has_replicas()) {
+            self.routable(&snapshot.last_resort)
+        } else {
+            Vec::new()
+        }
+    }
+
+    fn routable(&self, endpoints: &[Endpoint]) -> Vec<SocketAddr> {
+        let routable = endpoints.iter().filter(|endpoint| !self.terminating.contains(endpoint));
+        routable.map(|endpoint| endpoint.address).collect()
+    }
+
+    /// The Service's own address: its cluster IP, or that of its name where it has none.
+    fn service_address(
+        &self,
+        source: &EndpointSource,
+        snapshot: &SourceSnapshot,
+    ) -> Option<SocketAddr> {
+        let EndpointSource::Service { name, port, .. } = source else { return None };
+        let service = snapshot.service.as_ref()?;
+        let port = service.port(port)?.number;
+        let address = service.cluster_ip.or_else(|| self.lookups.address(name))?;
+        Some(SocketAddr::new(address, port))
+    }
+
+    // --- reasons
+
+    fn source_not_ready(
+        &self,
+        source: &EndpointSource,
+        snapshot: &SourceSnapshot,
+    ) -> Option<NotReadyReason> {
+        let EndpointSource::Service { name, .. } = source else { return None };
+        if !self.health.is_synced || self.snapshot.is_unwatched {
+            return None;
+        }
+        not_ready::missing_source(&self.spec.id.namespace, source, snapshot)
+            .or_else(|| self.lookups.not_ready(name))
+    }
+
+    /// Why the workload as a whole is not ready, the most specific reason first.
+    fn not_ready(
+        &self,
+        sources: &BTreeMap<EndpointSource, SourceStatus>,
+    ) -> Option<NotReadyReason> {
+        if sources.values().any(|source| !source.ready.is_empty()) {
+            return None;
+        }
+        let id = &self.spec.id;
+        let missing = not_ready::missing_workload(id, &self.health, &self.snapshot);
+        if missing.is_some() {
+            return missing;
+        }
+        // No replica helps sources that cannot have endpoints; their own reasons say more.
+        let explains_itself = |source: &SourceStatus| source.not_ready.is_some();
+        if !sources.is_empty() && sources.values().all(explains_itself) {
+            return None;
+        }
+        let wake = self.wake.as_ref()?;
+        self.write_failure
+            .clone()
+            .or_else(|| wake.not_ready())
+            .or_else(|| not_ready::delayed_wake(id, &self.health, &self.snapshot))
+    }
+}

@@ -1,0 +1,146 @@
+//! One wake of a workload: its pods, and how far they are. Pure.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::activation::events::EventKind;
+use crate::backend::EndpointSource;
+use crate::cause::NotReadyReason;
+use crate::kubernetes::index::{Endpoint, SourceSnapshot};
+use crate::kubernetes::pods::PodState;
+
+/// A wake, from its request until the EndpointSlices list its pods.
+#[derive(Debug, Default)]
+pub struct Wake {
+    /// By label selector and name.
+    pods: BTreeMap<String, BTreeMap<String, PodState>>,
+    newest_warning: Option<NotReadyReason>,
+    /// When the EndpointSlices first listed a ready endpoint of the workload.
+    listed_at: Option<Instant>,
+    /// The pods are watched.
+    pub is_watched: bool,
+    /// An endpoint was ready since the wake began.
+    pub was_ready: bool,
+}
+
+/// A change of the pods with one label selector.
+#[derive(Clone, Debug, PartialEq)]
+pub enum PodChange {
+    /// A new list begins.
+    Cleared {
+        selector: String,
+    },
+    Updated {
+        selector: String,
+        pod: PodState,
+    },
+    /// The pod is gone or terminates.
+    Removed {
+        selector: String,
+        name: String,
+    },
+}
+
+/// When the EndpointSlices list the pods of one source, those of the others get this much longer. Slices are at most
+/// about a second late.
+const LIST_DELAY: Duration = Duration::from_secs(2);
+
+// === impl Wake ===
+
+impl Wake {
+    /// Applies a change, and returns what is new about the pods. `is_terminating` pods of an earlier scale-down are
+    /// not news.
+    pub fn apply(
+        &mut self,
+        change: PodChange,
+        is_terminating: impl Fn(&PodState) -> bool,
+    ) -> Vec<EventKind> {
+        match change {
+            PodChange::Cleared { selector } => drop(self.pods.remove(&selector)),
+            PodChange::Removed { selector, name } => {
+                if let Some(pods) = self.pods.get_mut(&selector) {
+                    pods.remove(&name);
+                }
+            }
+            PodChange::Updated { selector, pod } => {
+                let before = self.pod(&pod.name).cloned().unwrap_or_default();
+                let events =
+                    if is_terminating(&pod) { Vec::new() } else { new_stages(&before, &pod) };
+                self.pods.entry(selector).or_default().insert(pod.name.clone(), pod);
+                return events;
+            }
+        }
+        Vec::new()
+    }
+
+    pub fn set_warning(&mut self, warning: Option<NotReadyReason>) {
+        self.newest_warning = warning;
+    }
+
+    /// Keeps only the pods of these label selectors.
+    pub fn retain_selectors(&mut self, selectors: &BTreeSet<String>) {
+        self.pods.retain(|selector, _| selectors.contains(selector));
+    }
+
+    /// Records that the EndpointSlices list a ready endpoint; true the first time.
+    pub fn note_listed(&mut self, now: Instant) -> bool {
+        let is_first = self.listed_at.is_none();
+        self.listed_at.get_or_insert(now);
+        is_first
+    }
+
+    /// When the pods are not needed any more, whatever the EndpointSlices list.
+    pub fn ends_at(&self) -> Option<Instant> {
+        self.listed_at.map(|at| at + LIST_DELAY)
+    }
+
+    /// The endpoints of ready pods for this source.
+    pub fn endpoints(&self, source: &EndpointSource, snapshot: &SourceSnapshot) -> Vec<Endpoint> {
+        let EndpointSource::Service { port, .. } = source else { return Vec::new() };
+        let Some(service) = &snapshot.service else { return Vec::new() };
+        let pods = service.selector.as_ref().and_then(|selector| self.pods.get(selector));
+        let Some((port, pods)) = service.port(port).zip(pods) else { return Vec::new() };
+        pods.values().filter_map(|pod| pod.endpoint(port, service.prefers_ipv6)).collect()
+    }
+
+    /// The reason that a pod reports, or the newest warning event.
+    pub fn not_ready(&self) -> Option<NotReadyReason> {
+        let of_pods = self.all_pods().find_map(|pod| pod.not_ready.as_ref());
+        of_pods.or(self.newest_warning.as_ref()).cloned()
+    }
+
+    /// Whether a container of the wake runs.
+    pub fn has_started(&self, is_terminating: impl Fn(&PodState) -> bool) -> bool {
+        self.all_pods().any(|pod| pod.is_started && !is_terminating(pod))
+    }
+
+    /// A pod that is not ready.
+    pub fn unready_pod(&self) -> Option<&str> {
+        self.all_pods().find(|pod| !pod.is_ready).map(|pod| pod.name.as_str())
+    }
+
+    fn pod(&self, name: &str) -> Option<&PodState> {
+        self.pods.values().find_map(|pods| pods.get(name))
+    }
+
+    fn all_pods(&self) -> impl Iterator<Item = &PodState> {
+        self.pods.values().flat_map(BTreeMap::values)
+    }
+}
+
+fn new_stages(before: &PodState, now: &PodState) -> Vec<EventKind> {
+    let pod = || now.name.clone();
+    let mut events = Vec::new();
+    if !before.is_scheduled && now.is_scheduled {
+        events.push(EventKind::PodScheduled { pod: pod() });
+    }
+    if !before.is_started && now.is_started {
+        events.push(EventKind::ContainerStarted { pod: pod() });
+    }
+    if !before.is_ready && now.is_ready {
+        events.push(EventKind::PodReady { pod: pod() });
+    }
+    events
+}

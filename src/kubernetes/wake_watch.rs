@@ -1,0 +1,151 @@
+//! Watches the pods of a workload while it wakes, and after a while reads the warning events about them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
+use kube::core::DeserializeGuard;
+use kube::runtime::watcher::{self, Event};
+use tokio::time::Instant;
+use tracing::{debug, warn};
+
+use super::client::error_with_sources;
+use super::objects::ObjectName;
+use super::pending_operation::{PendingOperation, result_of};
+use super::pods::PodState;
+use super::step::wake::PodChange;
+use super::warning_events;
+use super::watches::{WATCH_SECONDS, events, with_retry_delays};
+use crate::cause::NotReadyReason;
+use crate::workload::WorkloadId;
+
+/// The watches of one wake: dropping it ends them.
+pub struct WakeWatch {
+    client: Client,
+    workload: WorkloadId,
+    /// By label selector.
+    watches: BTreeMap<String, PodEvents>,
+    read_warnings_at: Instant,
+    warnings: Option<PendingOperation<Option<NotReadyReason>>>,
+    /// That the pods cannot be watched was logged.
+    has_warned: bool,
+}
+
+/// What a wake watch reports.
+pub enum WakeReport {
+    Pods(PodChange),
+    /// The newest warning event, if there is one.
+    Warning(Option<NotReadyReason>),
+}
+
+type PodEvents = BoxStream<'static, watcher::Result<Event<DeserializeGuard<Pod>>>>;
+
+/// Warning events are read when a wake has lasted this long, and at this interval from then on.
+const WARNINGS_INTERVAL: Duration = Duration::from_secs(2);
+
+// === impl WakeWatch ===
+
+impl WakeWatch {
+    pub fn new(client: Client, workload: WorkloadId) -> Self {
+        Self {
+            client,
+            workload,
+            watches: BTreeMap::new(),
+            read_warnings_at: Instant::now() + WARNINGS_INTERVAL,
+            warnings: None,
+            has_warned: false,
+        }
+    }
+
+    /// Watches the pods of exactly these label selectors.
+    pub fn set_selectors(&mut self, selectors: &BTreeSet<String>) {
+        self.watches.retain(|selector, _| selectors.contains(selector));
+        for selector in selectors {
+            if !self.watches.contains_key(selector) {
+                let config = watcher::Config::default().labels(selector).timeout(WATCH_SECONDS);
+                let events = events(self.client.clone(), Some(&self.workload.namespace), config);
+                self.watches.insert(selector.clone(), with_retry_delays(events).boxed());
+            }
+        }
+    }
+
+    /// Waits for the next report. Cancel-safe. `unready_pod` is a pod whose warning events explain the delay.
+    pub async fn next(&mut self, unready_pod: Option<&str>) -> WakeReport {
+        loop {
+            let Self { watches, warnings, read_warnings_at, .. } = self;
+            let pod_event = std::future::poll_fn(|context| poll_watches(watches, context));
+            tokio::select! {
+                (selector, event) = pod_event => {
+                    if let Some(change) = self.read(selector, event) {
+                        return WakeReport::Pods(change);
+                    }
+                }
+                warning = result_of(warnings) => return WakeReport::Warning(warning),
+                () = tokio::time::sleep_until(*read_warnings_at) => {
+                    self.read_warnings_at = Instant::now() + WARNINGS_INTERVAL;
+                    let pod = unready_pod.map(ToOwned::to_owned);
+                    let (client, workload) = (self.client.clone(), self.workload.clone());
+                    self.warnings =
+                        Some(Box::pin(warning_events::newest_warning(client, workload, pod)));
+                }
+            }
+        }
+    }
+
+    fn read(
+        &mut self,
+        selector: String,
+        event: watcher::Result<Event<DeserializeGuard<Pod>>>,
+    ) -> Option<PodChange> {
+        match event {
+            Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
+                let name = ObjectName::of(&pod).name;
+                let state = pod.0.ok().and_then(|pod| PodState::read(&pod));
+                Some(match state {
+                    Some(pod) => PodChange::Updated { selector, pod },
+                    None => PodChange::Removed { selector, name },
+                })
+            }
+            Ok(Event::Delete(pod)) => {
+                Some(PodChange::Removed { selector, name: ObjectName::of(&pod).name })
+            }
+            Ok(Event::Init) => Some(PodChange::Cleared { selector }),
+            Ok(Event::InitDone) => None,
+            Err(error) => {
+                self.log_error(&error);
+                None
+            }
+        }
+    }
+
+    fn log_error(&mut self, error: &watcher::Error) {
+        let (workload, error) = (&self.workload, error_with_sources(error));
+        if self.has_warned {
+            debug!(%workload, error, "the pods cannot be watched");
+        } else {
+            self.has_warned = true;
+            warn!(
+                %workload,
+                error,
+                "the pods cannot be watched; readiness comes from the EndpointSlices alone"
+            );
+        }
+    }
+}
+
+fn poll_watches(
+    watches: &mut BTreeMap<String, PodEvents>,
+    context: &mut Context<'_>,
+) -> Poll<(String, watcher::Result<Event<DeserializeGuard<Pod>>>)> {
+    for (selector, events) in watches {
+        // A watch never ends; its stream only reports errors.
+        if let Poll::Ready(Some(event)) = events.poll_next_unpin(context) {
+            return Poll::Ready((selector.clone(), event));
+        }
+    }
+    Poll::Pending
+}
