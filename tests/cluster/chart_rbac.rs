@@ -20,6 +20,9 @@ const PERMISSIONS: [&str; 8] = [
     "statefulsets.apps/scale [get patch]",
 ];
 
+/// The right in agimo's own namespace, besides reading its EndpointSlices.
+const REPLICA_STORE: &str = "configmaps [agimo-replicas] [get list watch patch]";
+
 #[tokio::test]
 async fn agimo_works_under_the_restricted_pod_security_standard_with_one_role_per_watched_namespace()
  {
@@ -42,7 +45,8 @@ async fn agimo_works_under_the_restricted_pod_security_standard_with_one_role_pe
 
     let permissions = |namespace: &str| permissions(&own.name, namespace);
     assert_eq!(permissions(&watched.name), PERMISSIONS.map(ToOwned::to_owned).into());
-    assert_eq!(permissions(&own.name), [PERMISSIONS[0].to_owned()].into());
+    let expected = [PERMISSIONS[0], REPLICA_STORE].map(ToOwned::to_owned);
+    assert_eq!(permissions(&own.name), expected.into());
     assert_eq!(permissions("monitoring"), [].into());
 }
 

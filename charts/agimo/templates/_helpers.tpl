@@ -61,6 +61,13 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if ne .Values.readiness "prometheus" -}}yes{{- end -}}
 {{- end -}}
 
+{{/* The ConfigMap that keeps the replicas of sleeping workloads; empty where agimo does not scale. */}}
+{{- define "agimo.replicaStore" -}}
+{{- if and .Values.scaling.enabled (include "agimo.usesKubernetes" .) -}}
+{{- include "agimo.fullname" . }}-replicas
+{{- end -}}
+{{- end -}}
+
 {{/* drainTimeout in seconds. */}}
 {{- define "agimo.drainSeconds" -}}
 {{- $units := dict "h" 3600 "m" 60 "s" 1 -}}
