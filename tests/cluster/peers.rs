@@ -20,7 +20,7 @@ async fn agimo_with_a_peer_wakes_a_workload_and_puts_it_to_sleep_only_after_the_
     let agimo = start_agimo_with_arguments(&service, &["--peer-service", &name]).await;
     SampleRequest::get("web.test").send_once(agimo.address).await;
     assert_eq!(agimo.service_status("web.test").await["kept_awake_by"], "peers");
-    agimo.until_logged("agimo runs more than once").await;
+    assert_eq!(agimo.until_event("sleep_blocked").await["by"], "peers");
 
     // An agimo without peers puts its workload to sleep several times meanwhile.
     let without_peers = start_agimo(&cycles.service_config()).await;
@@ -43,7 +43,7 @@ async fn two_replicas_of_a_release_wake_a_workload_and_one_replica_puts_it_to_sl
     let budget = release.kubectl(&["get", "poddisruptionbudget", "agimo", "-o", budget]).await;
     assert_eq!(budget, "1 of 2");
     let notes = Helm::run(&["get", "notes", "agimo", "--namespace", &namespace.name]).await;
-    assert!(notes.contains("With more than one replica agimo wakes workloads and"), "{notes}");
+    assert!(notes.contains("With more than one replica, agimo wakes workloads but"), "{notes}");
 
     assert_eq!(release.get("web.test", "/").await.status, 200);
     // An agimo outside of the release, without peers, puts its workload to sleep several times meanwhile.

@@ -133,7 +133,7 @@ async fn while_prometheus_fails_cold_requests_are_held_and_warm_requests_are_ser
     assert!((3..=5).contains(&queries), "{queries} queries while a request was held for 3 s");
 
     for (invalid, detail) in [
-        ("<html>", "is not that of Prometheus"),
+        ("<html>", "not a response of the Prometheus query API"),
         ("{\"status\":\"error\",\"error\":\"query queue is full\"}", "queue is full"),
     ] {
         fake.set_response(invalid);
@@ -156,7 +156,7 @@ async fn agimo_prefers_the_kubernetes_api_to_prometheus_and_logs_it() {
     let web = namespace.deployment("web").replicas(1).apply().await;
     let arguments = ["--prometheus-address", PROMETHEUS_URL];
     let agimo = start_agimo_with_arguments(&web.service_config("web.test", ""), &arguments).await;
-    agimo.until_logged("which goes before Prometheus").await;
+    agimo.until_logged("which has precedence").await;
     assert_eq!(agimo.get("web.test", "/").await.status, 200);
 }
 

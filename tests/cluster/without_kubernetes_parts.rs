@@ -122,7 +122,7 @@ async fn a_wake_does_not_wait_for_a_late_endpoint_slice() {
     let held = get.send_once(agimo.address);
     let pause = async {
         // The container runs and does not listen yet, so the pod is not ready.
-        agimo.until_logged("container started").await;
+        agimo.until_event("container_started").await;
         Outage::pause("kube-controller-manager").await
     };
     let (_, outage) = tokio::join!(held, pause);
