@@ -1,4 +1,8 @@
-//! HTTP messages: field lines as they came, and the codecs that read and write them.
+//! HTTP messages that no version of HTTP shows in, and the codecs that read and write them.
 
+pub mod body;
+pub mod codec;
 pub mod fields;
+pub mod forwarded;
 pub mod http1;
+pub mod message;

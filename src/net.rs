@@ -1,6 +1,7 @@
-//! Connections below HTTP: streams, the buffers that a core lends, deadlines, DNS.
+//! Connections below HTTP: streams, the buffers that a core lends, timers, DNS.
 
 pub mod dns;
-pub mod scratch;
+pub mod lent_buffers;
 pub mod stream;
+mod tcp;
 pub mod timer;

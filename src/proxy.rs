@@ -1,16 +1,16 @@
-//! The request path: accepts, routes, counts, holds, forwards. It reads counts of nobody and scales nothing.
+//! The request path: accepts, routes, counts, holds, forwards. It knows no version of HTTP; `connection.rs` and
+//! `upstream.rs` alone choose a codec.
 
 pub mod accept;
-pub mod answer;
 pub mod client;
 pub mod connection;
 pub mod core;
+pub mod endpoints;
+pub mod error_response;
 pub mod exchange;
 pub mod forward;
-pub mod headers;
 pub mod hold;
-pub mod pump;
-pub mod reject;
-pub mod request;
+pub mod in_flight;
+pub mod serve_request;
 pub mod tunnel;
 pub mod upstream;

@@ -4,15 +4,17 @@
 #![forbid(unsafe_code)]
 
 use agimo::config::{parse, report};
-use agimo::http::http1::head::{Limits, RequestHead, ResponseHead};
+use agimo::http::fields::FieldKind;
+use agimo::http::http1::head::{keeps_alive, parse_request, parse_response};
+use agimo::http::message::{HeadLimits, RequestHead};
 use agimo::prometheus::response;
 use agimo::workload::{WorkloadId, WorkloadKind};
 
 /// Small enough for a fuzzer to reach every limit.
-const LIMITS: Limits = Limits { head: 2048, uri: 512, lines: 16 };
+const LIMITS: HeadLimits = HeadLimits { head: 2048, uri: 512, lines: 16 };
 
-/// Twice as large, because a serialized head has a space after every colon.
-const WIDE_LIMITS: Limits = Limits { head: 4096, uri: 512, lines: 16 };
+/// Twice as large: a serialized head has a space after every colon, and may name the path that an absolute target omits.
+const WIDE_LIMITS: HeadLimits = HeadLimits { head: 4096, uri: 1024, lines: 16 };
 
 /// A configuration is accepted, or refused with errors that can be rendered. Neither panics.
 pub fn config(data: &[u8]) {
@@ -30,27 +32,27 @@ pub fn config(data: &[u8]) {
 /// no prefix of it is accepted as a complete head.
 pub fn head(data: &[u8]) {
     // Response heads are parsed from untrusted bytes as well.
-    let _ = ResponseHead::parse(data);
-    let Ok(Some((head, length))) = RequestHead::parse(data, &LIMITS) else {
+    let _ = parse_response(data);
+    let Ok(Some((head, length))) = parse_request(data, &LIMITS) else {
         return;
     };
     assert!(length <= data.len() && length <= LIMITS.head);
 
     let serialized = serialized(&head);
-    let Ok(Some((again, serialized_length))) = RequestHead::parse(&serialized, &WIDE_LIMITS) else {
+    let Ok(Some((again, serialized_length))) = parse_request(&serialized, &WIDE_LIMITS) else {
         panic!("the head is accepted, but refused after serialization");
     };
     assert_eq!(serialized_length, serialized.len());
     assert_same(&head, &again);
 
-    let Ok(Some((alone, alone_length))) = RequestHead::parse(&data[..length], &LIMITS) else {
+    let Ok(Some((alone, alone_length))) = parse_request(&data[..length], &LIMITS) else {
         panic!("the head is accepted only with the bytes after it");
     };
     assert_eq!(alone_length, length);
     assert_same(&head, &alone);
 
     for prefix in [length - 1, length / 2] {
-        let parsed = RequestHead::parse(&data[..prefix], &LIMITS);
+        let parsed = parse_request(&data[..prefix], &LIMITS);
         assert!(
             !matches!(parsed, Ok(Some(_))),
             "{prefix} of {length} bytes are accepted as a head"
@@ -86,7 +88,15 @@ fn deployment() -> WorkloadId {
 fn serialized(head: &RequestHead) -> Vec<u8> {
     let mut bytes = head.method.as_str().as_bytes().to_vec();
     bytes.push(b' ');
-    bytes.extend_from_slice(head.raw_target());
+    let host = head.fields.all(FieldKind::Host).next();
+    match head.authority().filter(|authority| host != Some(*authority)) {
+        None => bytes.extend_from_slice(head.path()),
+        // The authority is not that of Host: the target is in absolute-form.
+        Some(authority) => {
+            let path = if head.path() == b"*" { b"" } else { head.path() };
+            bytes.extend([b"http://", authority, path].concat());
+        }
+    }
     bytes.extend_from_slice(format!(" {:?}\r\n", head.version).as_bytes());
     for line in head.fields.iter() {
         bytes.extend_from_slice(line.name);
@@ -100,11 +110,11 @@ fn serialized(head: &RequestHead) -> Vec<u8> {
 
 fn assert_same(one: &RequestHead, other: &RequestHead) {
     assert_eq!(one.method, other.method);
-    assert_eq!(one.raw_target(), other.raw_target());
-    assert_eq!(one.target(), other.target());
+    assert_eq!(one.path(), other.path());
+    assert_eq!((one.body, one.upgrade), (other.body, other.upgrade));
     assert_eq!(one.authority(), other.authority());
     assert_eq!(one.version, other.version);
-    assert_eq!(one.keeps_alive(), other.keeps_alive());
+    assert_eq!(keeps_alive(one.version, &one.fields), keeps_alive(other.version, &other.fields));
     assert!(one.fields.iter().eq(other.fields.iter()), "the fields differ");
 }
 

@@ -1,30 +1,27 @@
-//! The field lines of a head as they came: order, case and bytes kept. It never changes a value.
-
-use std::ops::Range;
+//! The field lines of a message head or a trailer section, with their order, case and bytes as received.
 
 /// The field section of a message (RFC 9110 section 5).
 ///
-/// One buffer and an index into it, so that a line that is passed on costs one copy and a held
-/// request keeps little more than the bytes its client sent. `http::HeaderMap` would lower-case the
-/// names and group the lines.
+/// One buffer and an index into it: a line that is passed on costs one copy, and a held request keeps little more than
+/// the bytes that its client sent. `http::HeaderMap` would lower-case the names and group the lines.
 #[derive(Clone, Debug, Default)]
 pub struct Fields {
     raw: Box<[u8]>,
-    lines: Box<[Indexed]>,
+    lines: Box<[IndexedLine]>,
 }
 
 /// One field line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Line<'a> {
-    pub kind: Kind,
+pub struct FieldLine<'a> {
+    pub kind: FieldKind,
     pub name: &'a [u8],
     /// Without the white space around it.
     pub value: &'a [u8],
 }
 
-/// The names that a proxy has to understand; all others pass as `Other`.
+/// The field names that the proxy interprets; all others are `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum FieldKind {
     Connection,
     ContentLength,
     Expect,
@@ -47,40 +44,55 @@ pub struct ConnectionOptions {
     pub close: bool,
     pub keep_alive: bool,
     pub upgrade: bool,
-    /// Names field lines of the sender's own that must not be passed on.
+    /// It also names field lines that must not be passed on.
     pub names_others: bool,
 }
 
+/// Collects field lines that were not received as one text: those of agimo's own responses, of trailer sections, and
+/// of codecs that decode each line by itself.
+#[derive(Debug, Default)]
+pub struct FieldsBuilder {
+    raw: Vec<u8>,
+    lines: Vec<IndexedLine>,
+}
+
+/// A part of the buffer of `Fields`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Span {
+    start: u32,
+    length: u32,
+}
+
 #[derive(Clone, Copy, Debug)]
-struct Indexed {
+struct IndexedLine {
     name: u32,
     value: u32,
     value_len: u32,
     name_len: u32,
-    kind: Kind,
+    kind: FieldKind,
 }
 
 // === impl Fields ===
 
 impl Fields {
-    /// Copies `head` and indexes the lines that `parsed` found inside it.
+    /// Copies `head` and indexes the lines of it that are in `parsed`.
     pub(in crate::http) fn index(head: &[u8], parsed: &[httparse::Header<'_>]) -> Self {
         let offset = |part: &[u8]| (part.as_ptr() as usize - head.as_ptr() as usize) as u32;
         let lines = parsed
             .iter()
-            .map(|header| Indexed {
+            .map(|header| IndexedLine {
                 name: offset(header.name.as_bytes()),
                 name_len: header.name.len() as u32,
                 value: if header.value.is_empty() { 0 } else { offset(header.value) },
                 value_len: header.value.len() as u32,
-                kind: Kind::of(header.name.as_bytes()),
+                kind: FieldKind::of(header.name.as_bytes()),
             })
             .collect();
         Self { raw: head.into(), lines }
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = Line<'_>> {
-        self.lines.iter().map(|line| Line {
+    pub fn iter(&self) -> impl Iterator<Item = FieldLine<'_>> {
+        self.lines.iter().map(|line| FieldLine {
             kind: line.kind,
             name: self.slice(line.name, line.name_len as usize),
             value: self.slice(line.value, line.value_len as usize),
@@ -88,20 +100,24 @@ impl Fields {
     }
 
     /// The values of every line of this kind, in order.
-    pub fn all(&self, kind: Kind) -> impl Iterator<Item = &[u8]> {
+    pub fn all(&self, kind: FieldKind) -> impl Iterator<Item = &[u8]> {
         self.lines
             .iter()
             .filter(move |line| line.kind == kind)
             .map(|line| self.slice(line.value, line.value_len as usize))
     }
 
-    pub fn has(&self, kind: Kind) -> bool {
+    pub fn is_empty(&self) -> bool {
+        self.lines.is_empty()
+    }
+
+    pub fn has(&self, kind: FieldKind) -> bool {
         self.lines.iter().any(|line| line.kind == kind)
     }
 
     pub fn connection(&self) -> ConnectionOptions {
         let mut options = ConnectionOptions::default();
-        for option in self.all(Kind::Connection).flat_map(list) {
+        for option in self.all(FieldKind::Connection).flat_map(list_members) {
             if option.eq_ignore_ascii_case(b"close") {
                 options.close = true;
             } else if option.eq_ignore_ascii_case(b"keep-alive") {
@@ -115,14 +131,22 @@ impl Fields {
         options
     }
 
-    /// Whether some `Connection` line names this field, so that it ends at this hop.
+    /// Whether a `Connection` line names this field, so that it is not passed on.
     pub fn connection_names(&self, name: &[u8]) -> bool {
-        self.all(Kind::Connection).flat_map(list).any(|option| option.eq_ignore_ascii_case(name))
+        self.all(FieldKind::Connection)
+            .flat_map(list_members)
+            .any(|option| option.eq_ignore_ascii_case(name))
     }
 
-    /// A part of the head that was indexed, such as the request target.
-    pub(in crate::http) fn raw(&self, range: Range<usize>) -> &[u8] {
-        &self.raw[range]
+    /// The value of the first line of this kind.
+    pub(in crate::http) fn span_of(&self, kind: FieldKind) -> Option<Span> {
+        let line = self.lines.iter().find(|line| line.kind == kind)?;
+        Some(Span { start: line.value, length: line.value_len })
+    }
+
+    /// A part of the buffer that is no field line, such as the request path.
+    pub(in crate::http) fn bytes(&self, span: Span) -> &[u8] {
+        self.slice(span.start, span.length as usize)
     }
 
     fn slice(&self, start: u32, len: usize) -> &[u8] {
@@ -130,14 +154,56 @@ impl Fields {
     }
 }
 
-/// The members of a comma-separated list (RFC 9110 section 5.6.1), empty ones left out.
-pub fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// The members of a comma-separated list (RFC 9110 section 5.6.1), without empty ones.
+pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
-// === impl Kind ===
+// === impl FieldsBuilder ===
 
-impl Kind {
+impl FieldsBuilder {
+    /// Appends a line; `value` is what the line has after the white space around it is removed.
+    pub fn line(&mut self, name: &[u8], value: &[u8]) -> &mut Self {
+        let name_span = self.bytes(name);
+        let value_span = self.bytes(value);
+        self.lines.push(IndexedLine {
+            name: name_span.start,
+            name_len: name_span.length,
+            value: value_span.start,
+            value_len: value_span.length,
+            kind: FieldKind::of(name),
+        });
+        self
+    }
+
+    /// Appends bytes that are no field line.
+    pub(in crate::http) fn bytes(&mut self, bytes: &[u8]) -> Span {
+        let start = self.raw.len() as u32;
+        self.raw.extend_from_slice(bytes);
+        Span { start, length: bytes.len() as u32 }
+    }
+
+    pub fn build(self) -> Fields {
+        Fields { raw: self.raw.into(), lines: self.lines.into() }
+    }
+}
+
+// === impl Span ===
+
+impl Span {
+    /// The place of `part` inside of `whole`, of which it is a slice.
+    pub(in crate::http) fn of(part: &[u8], whole: &[u8]) -> Self {
+        if part.is_empty() {
+            return Self::default();
+        }
+        let start = part.as_ptr() as usize - whole.as_ptr() as usize;
+        Self { start: start as u32, length: part.len() as u32 }
+    }
+}
+
+// === impl FieldKind ===
+
+impl FieldKind {
     pub(in crate::http) fn of(name: &[u8]) -> Self {
         let (candidates, kinds): (&[&[u8]], &[Self]) = match name.len() {
             2 => (&[b"te"], &[Self::Te]),

@@ -1,5 +1,9 @@
-//! HTTP/1.1 on the wire (RFC 9112): heads, message framing and body codings.
+//! HTTP/1.1 (RFC 9112): heads, message framing, and the two sides of a connection.
 
-pub mod body;
+mod body;
+pub mod client;
+mod decoder;
 pub mod framing;
 pub mod head;
+mod head_writer;
+pub mod server;

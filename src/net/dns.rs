@@ -1,5 +1,5 @@
-//! Looks up host names by DNS, as resolv.conf and hosts say, without the system's libc: a static binary cannot load
-//! that one's modules. It connects to nothing.
+//! Looks up host names as resolv.conf and hosts say, without the libc of the system: a static binary cannot load its
+//! modules.
 
 use std::future::Future;
 use std::io;
@@ -14,17 +14,17 @@ use hyper_util::client::legacy::connect::dns::Name;
 /// A resolver; clones share its cache.
 #[derive(Clone, Default)]
 pub struct Resolver {
-    /// Made at the first name that is not an address: most agimos never need one.
+    /// Created for the first name that is not an address; most instances never need one.
     system: Arc<Mutex<Option<TokioResolver>>>,
 }
 
 // === impl Resolver ===
 
 impl Resolver {
-    /// The addresses of a host. Search domains and `ndots` of resolv.conf are obeyed (resolv.conf(5)).
+    /// The addresses of a host. Search domains and `ndots` of resolv.conf apply (resolv.conf(5)).
     ///
     /// # Errors
-    /// When the name has no address, or no name server answers; another time may succeed.
+    /// When the name has no address or no name server answers. A later call may succeed.
     pub async fn addresses(&self, host: &str) -> io::Result<Vec<IpAddr>> {
         if let Ok(address) = host.trim_start_matches('[').trim_end_matches(']').parse() {
             return Ok(vec![address]);
@@ -62,7 +62,7 @@ impl Resolver {
     }
 }
 
-/// As hyper's connector wants it.
+/// The form in which the connector of hyper takes a resolver.
 impl tower::Service<Name> for Resolver {
     type Response = std::vec::IntoIter<SocketAddr>;
     type Error = io::Error;
@@ -76,7 +76,7 @@ impl tower::Service<Name> for Resolver {
         let resolver = self.clone();
         Box::pin(async move {
             let addresses = resolver.addresses(name.as_str()).await?;
-            // The connector puts in the port.
+            // The connector sets the port.
             let with_port = addresses.into_iter().map(|address| SocketAddr::new(address, 0));
             Ok(with_port.collect::<Vec<_>>().into_iter())
         })

@@ -1,4 +1,4 @@
-//! One timer a connection, set for whatever it waits for next. It never says what the wait was for.
+//! Deadlines: one timer per connection, which is moved to whatever the connection waits for next.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -9,9 +9,9 @@ use tokio::time::{Instant, Sleep};
 
 /// A deadline that is cheap to move later.
 ///
-/// The runtime's timer is armed at the first deadline and armed again only when it fires early, so a
-/// keep-alive connection whose deadline moves on with every request touches the timer wheel about
-/// once a deadline, not once a request.
+/// The timer of the runtime is armed at the first deadline, and again only when it fires too early. A keep-alive
+/// connection whose deadline moves with every request thus touches the timer wheel about once per deadline, not once per
+/// request.
 #[derive(Default)]
 pub struct Timer {
     deadline: Option<Instant>,
@@ -20,7 +20,7 @@ pub struct Timer {
     registered: bool,
 }
 
-/// Runs out when nothing has moved for a while.
+/// Ends when nothing has moved for a while.
 pub struct Idleness {
     limit: Option<Duration>,
     moved: Option<u64>,
@@ -44,7 +44,7 @@ impl Timer {
         }
     }
 
-    /// A deadline from now on, or none.
+    /// A deadline this long from now, or none.
     pub fn set_after(&mut self, limit: Option<Duration>) {
         match limit {
             Some(limit) => self.set(Instant::now() + limit),
@@ -66,7 +66,7 @@ impl Timer {
                 if self.registered {
                     return Poll::Pending;
                 }
-                // Out of budget, the poll stores no waker; the runtime then polls this task again.
+                // Without budget the poll stores no waker, and the runtime polls this task again.
                 self.registered = tokio::task::coop::has_budget_remaining();
                 if sleep.as_mut().poll(cx).is_pending() {
                     return Poll::Pending;
@@ -84,13 +84,13 @@ impl Timer {
 // === impl Idleness ===
 
 impl Idleness {
-    /// Without a limit it never runs out.
+    /// Without a limit it never ends.
     pub fn new(limit: Option<Duration>) -> Self {
         Self { limit, moved: None }
     }
 
-    /// Ready when `moved`, a count that only grows, has stayed the same for the limit. `timer` serves
-    /// for nothing else meanwhile.
+    /// Ready when `moved`, a count that only grows, has not changed for the limit. `timer` is used for nothing else
+    /// meanwhile.
     pub fn poll(&mut self, cx: &mut Context<'_>, timer: &mut Timer, moved: u64) -> Poll<()> {
         if self.limit.is_none() {
             return Poll::Pending;

@@ -1,4 +1,4 @@
-//! One thread, one runtime, one listener per core. An accepted connection never waits for another.
+//! Accepts connections: one thread, one runtime and one listener per core.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -21,7 +21,7 @@ use super::connection;
 use super::core::Core;
 use super::upstream::KEEPALIVE;
 
-/// What every core is given.
+/// What each core needs.
 #[derive(Clone)]
 pub struct Proxy {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
@@ -31,16 +31,16 @@ pub struct Proxy {
 
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
 const BACKLOG: i32 = 4096;
-/// When no file descriptor is left, accepting waits for some to be closed.
+/// Pause after a failed accept: when no file descriptor is left, some must be closed first.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 const SWEEP_EVERY: Duration = Duration::from_secs(1);
 
 /// As many listeners on one address as there are cores; the kernel spreads connections over them.
 pub fn listen(address: SocketAddr, cores: usize) -> io::Result<Vec<TcpListener>> {
-    // SO_REUSEPORT would let two agimos share a port and its requests unnoticed: see that it is free.
+    // With SO_REUSEPORT two instances of agimo could share a port without notice: check that it is free.
     drop(TcpListener::bind(address)?);
     let first = listen_one(address)?;
-    // With port 0 the kernel has chosen one, which the others then share.
+    // With port 0 the kernel chooses a port; the other listeners share it.
     let address = first.local_addr()?;
     let mut listeners = vec![first];
     for _ in 1..cores {
@@ -54,7 +54,7 @@ fn listen_one(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
-    // Accepted sockets inherit both.
+    // Accepted sockets inherit these two options.
     socket.set_tcp_nodelay(true)?;
     SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
     socket.bind(&address.into())?;
@@ -65,7 +65,7 @@ fn listen_one(address: SocketAddr) -> io::Result<TcpListener> {
 // === impl Proxy ===
 
 impl Proxy {
-    /// Starts a core's thread. It ends once drained, or at once when aborted.
+    /// Starts the thread of a core. It ends when the core is drained, or immediately when aborted.
     pub fn start(
         self,
         index: usize,
@@ -109,14 +109,14 @@ impl Proxy {
     }
 }
 
-/// Serves what is there already, takes nothing new, and waits for the last to end.
+/// Serves the connections that were made before the drain, and waits until all have ended.
 async fn drain(
     core: &Rc<Core>,
     listener: tokio::net::TcpListener,
     connections: &TaskTracker,
     shutdown: &Shutdown,
 ) {
-    // Closing the listener would reset what waits in its queue.
+    // Closing the listener resets the connections in its queue, so they are accepted first.
     while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await
     {
         connections.spawn_local(connection::serve(stream, peer, core.clone()));

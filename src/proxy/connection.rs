@@ -1,195 +1,116 @@
-//! One client's connection: reads its requests one after the other and closes it well. It routes nothing.
+//! Serves one accepted connection: chooses its codec, and with HTTP/1 serves its requests one after the other.
 
 use std::future::{Future, poll_fn};
 use std::net::SocketAddr;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::task::{Context, Poll};
 
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::config::ClientLimits;
-use crate::http::http1::head::{HeadError, Limits, RequestHead};
-use crate::net::scratch;
+use crate::http::body::BodySink;
+use crate::http::forwarded::ClientIdentity;
+use crate::http::http1::server::{NoRequest, ServerConnection};
+use crate::http::message::{HeadError, HeadLimits, RequestHead};
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
 
-use super::answer;
 use super::client::Client;
 use super::core::Core;
-use super::headers::ClientIdentity;
-use super::request::{After, Switched};
+use super::error_response::{ErrorResponse, LocalError};
+use super::serve_request::{RequestOutcome, serve_request};
 use super::tunnel;
 
-/// Why there is no next request.
-enum NoRequest {
-    /// The connection has ended, has idled too long, or agimo drains.
-    Ended,
-    Refused(HeadError),
+/// The drain signal of the core, registered once per connection.
+struct DrainSignal<'a, F> {
+    signal: Pin<&'a mut F>,
+    registered: bool,
+    core: &'a Core,
 }
 
-/// Read at a time while a head is expected: what follows it of a body is kept while the request is
-/// held, so it must not be much.
-const HEAD_READ: usize = 8 * 1024;
-/// How long, and for how many bytes, a client may go on sending after its response has ended the
-/// connection; closing at once would reset it and could lose the response.
-const LINGER: Duration = Duration::from_secs(5);
-const LINGER_BYTES: usize = 64 * 1024 * 1024;
-
-/// Serves a connection to its end.
-pub async fn serve(stream: TcpStream, peer: SocketAddr, core: Rc<Core>) {
+/// Serves a connection until it ends.
+pub async fn serve(socket: TcpStream, peer: SocketAddr, core: Rc<Core>) {
     let identity = ClientIdentity::new(peer.ip(), &core.view().snapshot.config.trusted_proxies);
-    let mut client = Client { wire: Stream::new(stream), timer: Timer::default(), identity, core };
+    let downstream = ServerConnection::new(Stream::new(socket));
+    let mut client = Client { downstream, timer: Timer::default(), identity, core };
     let core = client.core.clone();
-    let mut drain = Drain { signal: pin!(core.drain.cancelled()), registered: false, core: &core };
+    let signal = pin!(core.drain.cancelled());
+    let mut drain = DrainSignal { signal, registered: false, core: &core };
     loop {
-        let after = match client.next_head(&mut drain).await {
+        let outcome = match next_request(&mut client, &mut drain).await {
             // Boxed: an idle connection, of which there are most, keeps no room for a request.
-            Ok(head) => Box::pin(answer::answer(&mut client, head)).await,
-            Err(NoRequest::Ended) => return,
-            Err(NoRequest::Refused(error)) => answer::refuse(&mut client, error.into()).await,
+            Ok(head) => Box::pin(serve_request(&mut client, head)).await,
+            Err(NoRequest::Closed) => return,
+            Err(NoRequest::Rejected(error)) => {
+                // Boxed, as it is rare.
+                Box::pin(reject(&mut client.downstream, error)).await;
+                RequestOutcome::Responded
+            }
         };
-        match after {
-            After::KeepAlive => {}
-            After::Drop => return,
-            After::Close => return client.linger().await,
-            After::Switched(switched) => {
-                // A task of its own: a tunnel needs far less room than a request.
-                core.tunnels.spawn_local(async move {
-                    let Switched { upstream, flight, open } = *switched;
-                    let idle_timeout = open.route().config().idle_timeout;
-                    tunnel::run(client.wire, upstream, idle_timeout).await;
-                    drop((flight, open));
-                });
+        match outcome {
+            RequestOutcome::Responded if client.downstream.is_kept_alive() => {}
+            RequestOutcome::Responded => return client.downstream.linger(&mut client.timer).await,
+            RequestOutcome::Broken => return,
+            RequestOutcome::Switched(switched) => {
+                // A task of its own: a tunnel needs far less memory than a request.
+                core.tunnels.spawn_local(tunnel::serve(client.downstream, switched));
                 return;
             }
         }
     }
 }
 
-/// The drain signal, registered once a connection.
-struct Drain<'a, F> {
-    signal: Pin<&'a mut F>,
-    registered: bool,
-    core: &'a Core,
+/// Responds to a request whose head was rejected.
+async fn reject(downstream: &mut ServerConnection, error: HeadError) {
+    let (head, body) = ErrorResponse::from(LocalError::Head(error)).message();
+    // An error means that the client has disconnected.
+    let _ = poll_fn(|cx| Poll::Ready(downstream.send_rejection(cx, &head, body.as_bytes()))).await;
 }
 
-// === impl Client ===
-
-impl Client {
-    /// The next request's head, once the last response has gone out.
-    async fn next_head<F: Future<Output = ()>>(
-        &mut self,
-        drain: &mut Drain<'_, F>,
-    ) -> Result<RequestHead, NoRequest> {
-        let limits = self.core.view().snapshot.config.client.clone();
-        self.timer.set(Instant::now() + limits.keep_alive_timeout);
-        let mut partial = Vec::new();
-        let head = poll_fn(|cx| {
-            if self.wire.poll_flush(cx).map_err(|_| NoRequest::Ended)?.is_pending() {
-                return self.timer.poll(cx).map(|()| Err(NoRequest::Ended));
+/// The head of the next request, once the last response has been written.
+async fn next_request<F: Future<Output = ()>>(
+    client: &mut Client<ServerConnection>,
+    drain: &mut DrainSignal<'_, F>,
+) -> Result<RequestHead, NoRequest> {
+    let config = client.core.view().snapshot.config.client.clone();
+    let limits =
+        HeadLimits { head: config.max_head, uri: config.max_uri, lines: config.max_headers };
+    let Client { downstream, timer, .. } = client;
+    timer.set(Instant::now() + config.keep_alive_timeout);
+    let mut partial = Vec::new();
+    let head = poll_fn(|cx| {
+        if downstream.poll_flush(cx).map_err(|_| NoRequest::Closed)?.is_pending() {
+            return timer.poll(cx).map(|()| Err(NoRequest::Closed));
+        }
+        let had_begun = !partial.is_empty();
+        if let Poll::Ready(head) = downstream.poll_request(cx, &limits, &mut partial) {
+            return Poll::Ready(head);
+        }
+        if partial.is_empty() {
+            // Nothing of a request is lost when an idle connection is closed.
+            if drain.poll(cx).is_ready() {
+                return Poll::Ready(Err(NoRequest::Closed));
             }
-            match self.poll_head(cx, &limits, &mut partial) {
-                Poll::Ready(head) => return Poll::Ready(head),
-                Poll::Pending if partial.is_empty() => ready_if(drain.poll(cx))?,
-                Poll::Pending => {}
-            }
-            self.timer.poll(cx).map(|()| {
-                Err(if partial.is_empty() {
-                    NoRequest::Ended
-                } else {
-                    NoRequest::Refused(HeadError::Slow)
-                })
+        } else if !had_begun {
+            timer.set(Instant::now() + config.head_timeout);
+        }
+        timer.poll(cx).map(|()| {
+            Err(if partial.is_empty() {
+                NoRequest::Closed
+            } else {
+                NoRequest::Rejected(HeadError::Slow)
             })
         })
-        .await;
-        self.timer.clear();
-        head
-    }
-
-    fn poll_head(
-        &mut self,
-        cx: &mut Context<'_>,
-        limits: &ClientLimits,
-        partial: &mut Vec<u8>,
-    ) -> Poll<Result<RequestHead, NoRequest>> {
-        let bounds =
-            Limits { head: limits.max_head, uri: limits.max_uri, lines: limits.max_headers };
-        loop {
-            let parsed = ready!(scratch::lend(|scratch| {
-                let read = ready!(self.wire.poll_read(cx, &mut scratch.input[..HEAD_READ]));
-                let Ok(length @ 1..) = read else { return Poll::Ready(Err(NoRequest::Ended)) };
-                let mut received = &scratch.input[..length];
-                let begun = !partial.is_empty();
-                // RFC 9112 section 2.2: empty lines before a request are no request yet.
-                while let (false, Some(rest)) = (begun, received.strip_prefix(b"\r\n")) {
-                    received = rest;
-                }
-                if received.is_empty() {
-                    return Poll::Ready(Ok(None));
-                }
-                if begun {
-                    partial.extend_from_slice(received);
-                }
-                let input = if begun { partial.as_slice() } else { received };
-                // Without a line's end nothing has changed but the length.
-                if begun && !received.contains(&b'\n') && input.len() < limits.max_uri {
-                    return Poll::Ready(Ok(None));
-                }
-                match RequestHead::parse(input, &bounds).map_err(NoRequest::Refused)? {
-                    Some((head, length)) => {
-                        self.wire.unread(&input[length..]);
-                        Poll::Ready(Ok(Some(head)))
-                    }
-                    None => {
-                        if !begun {
-                            partial.extend_from_slice(received);
-                            self.timer.set(Instant::now() + limits.head_timeout);
-                        }
-                        Poll::Ready(Ok(None))
-                    }
-                }
-            }))?;
-            if let Some(head) = parsed {
-                return Poll::Ready(Ok(head));
-            }
-        }
-    }
-
-    /// Sends what is left, ends our side, and gives the client time to read it (RFC 9112 section 9.6).
-    async fn linger(mut self) {
-        self.timer.set(Instant::now() + LINGER);
-        let mut left = LINGER_BYTES;
-        let mut ended = false;
-        poll_fn(|cx| {
-            if self.timer.poll(cx).is_ready() {
-                return Poll::Ready(());
-            }
-            if !ended {
-                if ready!(self.wire.poll_flush(cx)).is_err()
-                    || ready!(self.wire.poll_shutdown(cx)).is_err()
-                {
-                    return Poll::Ready(());
-                }
-                ended = true;
-            }
-            while left > 0 {
-                match ready!(scratch::lend(|scratch| self.wire.poll_read(cx, &mut scratch.input))) {
-                    Ok(length @ 1..) => left = left.saturating_sub(length),
-                    _ => break,
-                }
-            }
-            Poll::Ready(())
-        })
-        .await;
-    }
+    })
+    .await;
+    timer.clear();
+    head
 }
 
-// === impl Drain ===
+// === impl DrainSignal ===
 
-impl<F: Future<Output = ()>> Drain<'_, F> {
+impl<F: Future<Output = ()>> DrainSignal<'_, F> {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         if self.core.draining.get() {
             return Poll::Ready(());
@@ -200,8 +121,4 @@ impl<F: Future<Output = ()>> Drain<'_, F> {
         self.registered = true;
         self.signal.as_mut().poll(cx)
     }
-}
-
-fn ready_if(drained: Poll<()>) -> Result<(), NoRequest> {
-    if drained.is_ready() { Err(NoRequest::Ended) } else { Ok(()) }
 }

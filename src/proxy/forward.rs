@@ -1,78 +1,107 @@
-//! Takes a request to an endpoint and its response back. It chooses no endpoint.
+//! Forwards a request to one endpoint, on an idle connection or a new one, and its response to the client.
 
 use tokio::time::Instant;
 
 use crate::demand::Retry;
+use crate::http::codec::Downstream;
+use crate::http::message::RequestHead;
 use crate::net::stream::Stream;
 
 use super::client::Client;
-use super::core::Flight;
-use super::exchange::{Begun, Ended, Exchange};
-use super::request::{After, Failed, Open, Request};
-use super::upstream::{self, ConnectError, Upstream};
+use super::endpoints::EndpointLease;
+use super::error_response::LocalError;
+use super::exchange::{Exchange, ExchangeOutcome, ResponseStart};
+use super::in_flight::InFlightRequest;
+use super::serve_request::RequestError;
+use super::upstream::{self, ConnectError, Connection};
 
-/// The application has answered.
-pub enum Answered {
-    Response(After),
-    Switched(Stream, Flight),
+/// The endpoint has answered.
+pub enum Forwarded {
+    /// The response is complete.
+    Responded,
+    /// The response broke off.
+    Broken,
+    Switched(Stream, EndpointLease),
 }
 
-/// Sends the request to the flight's endpoint and its response to the client; on an idle connection
-/// only where `reuse` allows it.
-pub async fn forward(
-    client: &mut Client,
-    request: &Request,
-    flight: Flight,
-    open: &mut Open,
+/// Why the endpoint did not answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ForwardError {
+    /// The request may be sent to another endpoint: it was not acted on, or to repeat it is safe (RFC 9110 section
+    /// 9.2.2).
+    Retry(Retry),
+    Failed(RequestError),
+}
+
+/// Sends the request to the endpoint of the lease and the response to the client. An idle connection is used only if
+/// `reuse` allows it.
+pub async fn forward<D: Downstream>(
+    client: &mut Client<D>,
+    request: &RequestHead,
+    lease: EndpointLease,
+    in_flight: &mut InFlightRequest,
     reuse: bool,
-) -> Result<Answered, Failed> {
-    let max_body = open.route().config().max_body;
-    let upstream = connection(client, request, &flight, open, reuse).await?;
+) -> Result<Forwarded, ForwardError> {
+    let max_body = in_flight.route().config().max_body;
+    let upstream = connection(client, request, &lease, in_flight, reuse).await?;
     // The clock is read for the access log only.
     let sent = client.core.access_log.then(Instant::now);
     let mut exchange = Exchange::new(client, request, upstream, max_body);
-    let begun = exchange.response(open).await;
+    let started = exchange.start(in_flight).await;
     if let Some(sent) = sent {
-        open.waiting_since(sent);
+        in_flight.add_waiting(sent);
     }
-    let response = match begun {
-        Ok(Begun::Response(response)) => response,
-        Ok(Begun::Switched) => return Ok(Answered::Switched(exchange.into_upstream(), flight)),
-        Err(failed) => return Err(failed),
-    };
-    Ok(Answered::Response(match exchange.finish(response, open).await {
-        Ended::Broken => After::Drop,
-        Ended::Whole { upstream, keep_client } => {
-            if let Some(wire) = upstream {
-                flight.endpoint().keep_idle(wire, Instant::now());
+    match started? {
+        ResponseStart::Switched => Ok(Forwarded::Switched(exchange.into_stream(), lease)),
+        ResponseStart::Final => Ok(match exchange.finish(in_flight).await {
+            ExchangeOutcome::Broken => Forwarded::Broken,
+            ExchangeOutcome::Complete { reusable } => {
+                if let Some(stream) = reusable {
+                    lease.endpoint().keep_idle(stream, Instant::now());
+                }
+                Forwarded::Responded
             }
-            if keep_client { After::KeepAlive } else { After::Close }
-        }
-    }))
+        }),
+    }
 }
 
-/// An idle connection to the flight's endpoint, or a new one.
-async fn connection(
-    client: &mut Client,
-    request: &Request,
-    flight: &Flight,
-    open: &mut Open,
+/// An idle connection to the endpoint of the lease, or a new one.
+async fn connection<D: Downstream>(
+    client: &mut Client<D>,
+    request: &RequestHead,
+    lease: &EndpointLease,
+    in_flight: &mut InFlightRequest,
     reuse: bool,
-) -> Result<Upstream, Failed> {
-    let endpoint = flight.endpoint();
+) -> Result<Connection, ForwardError> {
+    let endpoint = lease.endpoint();
     let idle = reuse.then(|| upstream::idle(endpoint, request.is_repeatable())).flatten();
-    if let Some(upstream) = idle {
-        return Ok(upstream);
+    if let Some(connection) = idle {
+        return Ok(connection);
     }
-    let limit = open.route().config().connect_timeout;
-    let began = Instant::now();
-    let connected = Box::pin(upstream::connect(client, endpoint, limit)).await;
-    open.connecting_since(began);
+    let timeout = in_flight.route().config().connect_timeout;
+    let started = Instant::now();
+    // Boxed: most requests find an idle connection.
+    let connected = Box::pin(upstream::connect(client, endpoint, timeout)).await;
+    in_flight.add_connecting(started);
     connected.map_err(|error| match error {
-        ConnectError::ClientGone => Failed::ClientGone,
-        ConnectError::Refused => {
-            endpoint.gone();
-            Failed::Again(Retry::Connect)
+        ConnectError::ClientDisconnected => ForwardError::Failed(RequestError::ClientDisconnected),
+        ConnectError::Unreachable => {
+            endpoint.mark_unreachable();
+            ForwardError::Retry(Retry::Connect)
         }
     })
+}
+
+// === impl ForwardError ===
+
+impl From<RequestError> for ForwardError {
+    fn from(error: RequestError) -> Self {
+        Self::Failed(error)
+    }
+}
+
+impl From<LocalError> for ForwardError {
+    fn from(error: LocalError) -> Self {
+        Self::Failed(error.into())
+    }
 }

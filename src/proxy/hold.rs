@@ -1,4 +1,4 @@
-//! Waits with a request until its workload has an endpoint. It reads nothing of the request meanwhile.
+//! Holds a request until its workload has an endpoint. Nothing of its body is read meanwhile.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -8,77 +8,79 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::activation::Activation;
+use crate::http::codec::Downstream;
 
 use super::client::Client;
-use super::core::{Choice, CoreRoute, Flight};
-use super::reject::Reason;
-use super::request::{Failed, Open};
+use super::core::CoreRoute;
+use super::endpoints::{EndpointChoice, EndpointLease};
+use super::error_response::LocalError;
+use super::in_flight::InFlightRequest;
+use super::serve_request::RequestError;
 
-/// An endpoint for the request, as soon as there is one and until `timeout` after its arrival.
-pub async fn for_endpoint(client: &mut Client, open: &mut Open) -> Result<Flight, Failed> {
-    let route = open.route().clone();
+/// Unreachable endpoints are not tried more often than this.
+const SHORTEST_WAIT: Duration = Duration::from_millis(5);
+
+/// An endpoint for the request, as soon as there is one and until `hold_timeout` after its arrival.
+pub async fn wait_for_endpoint<D: Downstream>(
+    client: &mut Client<D>,
+    in_flight: &mut InFlightRequest,
+) -> Result<EndpointLease, RequestError> {
+    let route = in_flight.route().clone();
     let Some(activation) = &route.route.workload.activation else {
-        return Err(Reason::NoBackend.into());
+        return Err(LocalError::NoBackend.into());
     };
-    let deadline = open.arrived() + route.config().hold_timeout;
-    let began = Instant::now();
-    let _permit = route.route.acquire_hold().ok_or(Reason::HoldFull)?;
+    let deadline = in_flight.arrived() + route.config().hold_timeout;
+    let started = Instant::now();
+    let _permit = route.route.acquire_hold().ok_or(LocalError::HoldFull)?;
     route.counters.count_hold();
     let outcome = wait(client, &route, activation, deadline).await;
     route.counters.count_release();
-    open.held_since(began);
+    in_flight.add_held(started);
     outcome
 }
 
-async fn wait(
-    client: &mut Client,
+async fn wait<D: Downstream>(
+    client: &mut Client<D>,
     route: &CoreRoute,
     activation: &Activation,
     deadline: Instant,
-) -> Result<Flight, Failed> {
+) -> Result<EndpointLease, RequestError> {
     let outcome = loop {
         let mut changed = pin!(activation.endpoints_changed());
         // From here on no change is missed, even one that comes before the first poll.
         changed.as_mut().enable();
         if route.route.is_removed() {
-            break Err(Failed::RouteRemoved);
+            break Err(RequestError::RouteRemoved);
         }
-        let again_at = match route.choose() {
-            Choice::To(flight) => break Ok(flight),
-            Choice::Rejected(rejection) if !rejection.has_ended() => {
-                break Err(Failed::WakeFailed(rejection));
+        let retry_at = match route.choose() {
+            EndpointChoice::Ready(lease) => break Ok(lease),
+            EndpointChoice::Rejected(rejection) if !rejection.has_ended() => {
+                break Err(RequestError::WakeFailed(rejection));
             }
-            Choice::Rejected(_) | Choice::Wait(None) => {
+            EndpointChoice::Rejected(_) | EndpointChoice::Wait(None) => {
                 activation.request_wake(&route.route.requester);
                 deadline
             }
-            // Listed as ready, and refusing connections: no event will tell when that ends.
-            Choice::Wait(Some(until)) => until.min(deadline),
+            // The endpoints are listed as ready and refuse connections: no event tells when that ends.
+            EndpointChoice::Wait(Some(until)) => until.min(deadline),
         };
-        client.timer.set(again_at.max(Instant::now() + SHORTEST_WAIT).min(deadline));
+        client.timer.set(retry_at.max(Instant::now() + SHORTEST_WAIT).min(deadline));
         let waited = poll_fn(|cx| {
             if changed.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
-            if client.wire.poll_closed(cx).is_ready() {
-                return Poll::Ready(Err(Failed::ClientGone));
+            if client.downstream.poll_closed(cx).is_ready() {
+                return Poll::Ready(Err(RequestError::ClientDisconnected));
             }
             client.timer.poll(cx).map(|()| {
-                if Instant::now() < deadline {
-                    Ok(())
-                } else {
-                    Err(Reason::HoldTimeout(None).into())
-                }
+                if Instant::now() < deadline { Ok(()) } else { Err(RequestError::HoldTimeout) }
             })
         })
         .await;
-        if let Err(failed) = waited {
-            break Err(failed);
+        if let Err(error) = waited {
+            break Err(error);
         }
     };
     client.timer.clear();
     outcome
 }
-
-/// Endpoints that are gone for the moment are not asked more often than this.
-const SHORTEST_WAIT: Duration = Duration::from_millis(5);

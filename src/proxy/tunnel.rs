@@ -1,34 +1,54 @@
-//! An upgraded connection: bytes both ways until both sides have closed. It never looks inside.
+//! A connection that has switched protocols: bytes both ways until both sides have closed.
 
 use std::future::poll_fn;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::http::http1::framing::Length;
-use crate::net::stream::Stream;
+use crate::http::codec::Downstream;
+use crate::net::lent_buffers::with_read_buffer;
+use crate::net::stream::ByteStream;
 use crate::net::timer::{Idleness, Timer};
 
-use super::pump::{Pump, PumpError};
+use super::serve_request::SwitchedRequest;
 
-/// One direction of a tunnel.
-struct Direction {
-    pump: Pump,
-    /// The end of the stream has been passed on as well.
-    closed: bool,
+/// How far one direction of a tunnel has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Direction {
+    Open,
+    /// The sender has closed its side; what it sent may still wait for room.
+    Ended,
+    /// The end has been passed on.
+    Closed,
 }
 
-/// Copies both ways, each side's end passed on for itself, until both have ended, one has failed,
-/// or nothing has moved for `idle_timeout`. Nothing else cuts a tunnel.
-///
-/// An idle tunnel holds no buffer: each core lends one while bytes move.
-pub async fn run(mut client: Stream, mut upstream: Stream, idle_timeout: Option<Duration>) {
-    let mut up = Direction::new();
-    let mut down = Direction::new();
+/// Serves a request that has switched protocols until both sides have closed. It is counted as long.
+pub fn serve<D: Downstream>(
+    downstream: D,
+    switched: Box<SwitchedRequest>,
+) -> impl Future<Output = ()> {
+    // Outside of the future, which then has no room for what is not needed any more.
+    let mut client = downstream.into_stream();
+    async move {
+        let mut switched = switched;
+        let idle_timeout = switched.in_flight.route().config().idle_timeout;
+        join(&mut client, &mut switched.upstream, idle_timeout).await;
+    }
+}
+
+/// Copies both ways and passes on the end of each side, until both have ended, one has failed, or nothing has moved for
+/// `idle_timeout`. An idle tunnel holds no buffer.
+pub async fn join<A: ByteStream, B: ByteStream>(
+    client: &mut A,
+    upstream: &mut B,
+    idle_timeout: Option<Duration>,
+) {
+    let mut up = Direction::Open;
+    let mut down = Direction::Open;
     let mut timer = Timer::default();
     let mut idleness = Idleness::new(idle_timeout);
     poll_fn(|cx| {
-        let one = up.poll(cx, &mut client, &mut upstream);
-        let other = down.poll(cx, &mut upstream, &mut client);
+        let one = up.poll(cx, client, upstream);
+        let other = down.poll(cx, upstream, client);
         match (one, other) {
             (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
             (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
@@ -42,20 +62,26 @@ pub async fn run(mut client: Stream, mut upstream: Stream, idle_timeout: Option<
 // === impl Direction ===
 
 impl Direction {
-    fn new() -> Self {
-        Self { pump: Pump::new(Length::UntilClose, Length::UntilClose, None), closed: false }
-    }
-
-    fn poll(
+    fn poll<A: ByteStream, B: ByteStream>(
         &mut self,
-        cx: &mut std::task::Context<'_>,
-        from: &mut Stream,
-        to: &mut Stream,
-    ) -> Poll<Result<(), PumpError>> {
-        if !self.closed {
-            std::task::ready!(self.pump.poll(cx, from, to))?;
-            std::task::ready!(to.poll_shutdown(cx)).map_err(PumpError::Recipient)?;
-            self.closed = true;
+        cx: &mut Context<'_>,
+        from: &mut A,
+        to: &mut B,
+    ) -> Poll<std::io::Result<()>> {
+        while *self != Self::Closed {
+            ready!(to.poll_flush(cx))?;
+            if *self == Self::Ended {
+                ready!(to.poll_shutdown(cx))?;
+                *self = Self::Closed;
+                break;
+            }
+            ready!(with_read_buffer(|buffer| {
+                match ready!(from.poll_read(cx, buffer))? {
+                    0 => *self = Self::Ended,
+                    length => to.send(cx, &buffer[..length])?,
+                }
+                Poll::Ready(Ok::<_, std::io::Error>(()))
+            }))?;
         }
         Poll::Ready(Ok(()))
     }

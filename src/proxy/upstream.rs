@@ -1,5 +1,6 @@
-//! Gets a connection to an endpoint: an idle one, or a new one. It sends nothing on it.
+//! Connections to endpoints, idle or new, and the codec that is spoken on them.
 
+use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -8,63 +9,65 @@ use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::http::codec::Downstream;
+use crate::http::http1::client::ClientConnection;
 use crate::net::stream::Stream;
 
 use super::client::Client;
-use super::core::{Endpoint, FRESH_FOR};
+use super::endpoints::Endpoint;
 
-/// A peer that vanished without a word is noticed after this and a few probes.
-pub const KEEPALIVE: Duration = Duration::from_secs(60);
-
-/// A connection to an endpoint.
-pub struct Upstream {
-    pub wire: Stream,
-    /// It has served a request before, so the endpoint may be closing it right now.
-    pub reused: bool,
-}
+/// A connection to an endpoint: HTTP/1 is spoken to all of them.
+pub type Connection = ClientConnection;
 
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectError {
-    /// The endpoint refused it, or took longer than `connect_timeout`.
-    Refused,
-    /// The client has gone meanwhile.
-    ClientGone,
+    /// The endpoint refused it, or did not accept it within `connect_timeout`.
+    Unreachable,
+    /// The client disconnected first.
+    ClientDisconnected,
 }
 
-/// An idle connection, if there is one that suits.
-pub fn idle(endpoint: &Endpoint, repeatable: bool) -> Option<Upstream> {
+/// When probes start on a silent connection; a host that vanished is noticed after a few of them.
+pub const KEEPALIVE: Duration = Duration::from_secs(60);
+/// A request that could not be repeated uses only a connection that was used within this time: the server is least likely
+/// to close it at the same moment.
+const FRESH_FOR: Duration = Duration::from_millis(500);
+
+/// An idle connection, if there is a suitable one; `repeatable` says whether the request could be sent again.
+pub fn idle(endpoint: &Endpoint, repeatable: bool) -> Option<Connection> {
     let within = if repeatable { None } else { Some(FRESH_FOR) };
-    endpoint.take_idle(within).map(|wire| Upstream { wire, reused: true })
+    endpoint.take_idle(within).map(|stream| ClientConnection::new(stream, true))
 }
 
 /// A new connection.
-pub async fn connect(
-    client: &mut Client,
+pub async fn connect<D: Downstream>(
+    client: &mut Client<D>,
     endpoint: &Endpoint,
-    limit: Duration,
-) -> Result<Upstream, ConnectError> {
-    client.timer.set(Instant::now() + limit);
+    timeout: Duration,
+) -> Result<Connection, ConnectError> {
+    let Client { downstream, timer, .. } = client;
+    timer.set(Instant::now() + timeout);
     let mut connecting = pin!(TcpStream::connect(endpoint.address));
-    let connected = std::future::poll_fn(|cx| {
+    let connected = poll_fn(|cx| {
         if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-            return Poll::Ready(connected.map_err(|_| ConnectError::Refused));
+            return Poll::Ready(connected.map_err(|_| ConnectError::Unreachable));
         }
-        if client.wire.poll_closed(cx).is_ready() {
-            return Poll::Ready(Err(ConnectError::ClientGone));
+        if downstream.poll_closed(cx).is_ready() {
+            return Poll::Ready(Err(ConnectError::ClientDisconnected));
         }
-        client.timer.poll(cx).map(|()| Err(ConnectError::Refused))
+        timer.poll(cx).map(|()| Err(ConnectError::Unreachable))
     })
     .await;
-    client.timer.clear();
-    let stream = connected?;
-    // Where nobody listens any more, a connection to an ephemeral port can meet itself.
-    if stream.local_addr().is_ok_and(|own| own == endpoint.address) {
-        return Err(ConnectError::Refused);
+    timer.clear();
+    let socket = connected?;
+    // Where nothing listens, a connection to an ephemeral port can connect to itself.
+    if socket.local_addr().is_ok_and(|own| own == endpoint.address) {
+        return Err(ConnectError::Unreachable);
     }
-    // Heads and small bodies go out in one write each; waiting for more would only delay them.
-    let _ = stream.set_nodelay(true);
-    // A tunnel to a host that vanished without a word must end some day.
-    let _ = SockRef::from(&stream).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-    Ok(Upstream { wire: Stream::new(stream), reused: false })
+    // Heads and small bodies are written at once; to wait for more would only delay them.
+    let _ = socket.set_nodelay(true);
+    // A tunnel to a host that vanished without closing must end at some point.
+    let _ = SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    Ok(ClientConnection::new(Stream::new(socket), false))
 }

@@ -1,0 +1,195 @@
+//! The side of an HTTP/1 connection that sends requests to an endpoint and reads the responses.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use http::{Method, Version};
+
+use crate::http::body::{BodyFrames, BodySink, BodySource, NoFrames, TransferError};
+use crate::http::codec::{OutgoingRequest, Progress, ResponseError, Upstream};
+use crate::http::fields::FieldKind;
+use crate::http::message::ResponseHead;
+use crate::net::lent_buffers::{with_read_buffer, with_write_buffer};
+use crate::net::stream::{ByteStream, Stream};
+
+use super::body::{BodyReader, BodyWriter};
+use super::framing::Framing;
+use super::head::{keeps_alive, parse_response};
+use super::head_writer::write_request_head;
+
+/// A connection to an endpoint, and the state of its one request.
+#[derive(Debug)]
+pub struct ClientConnection {
+    stream: Stream,
+    /// It has served a request before.
+    reused: bool,
+    request: BodyWriter,
+    /// The request is a HEAD request, whose response has no body.
+    to_head: bool,
+    response: BodyReader,
+    /// The response lets the connection serve another request.
+    keep_alive: bool,
+    /// A response head that is not complete yet.
+    partial: Vec<u8>,
+    /// Bytes received and written before this request.
+    received_before: u64,
+    written_before: u64,
+}
+
+// === impl ClientConnection ===
+
+impl ClientConnection {
+    /// `reused` says that the connection has served a request before.
+    pub fn new(stream: Stream, reused: bool) -> Self {
+        Self {
+            reused,
+            request: BodyWriter::new(Framing::Empty),
+            to_head: false,
+            response: BodyReader::new(Framing::Empty),
+            keep_alive: false,
+            partial: Vec::new(),
+            received_before: stream.received(),
+            written_before: stream.written(),
+            stream,
+        }
+    }
+
+    /// Passes the first head in `input` to `receive`; `None` while its end has not arrived.
+    fn take_head<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        input: &[u8],
+        receive: &mut impl for<'a> FnMut(&mut Context<'_>, &ResponseHead, &mut dyn BodyFrames<'a>) -> R,
+    ) -> Result<Option<R>, ResponseError> {
+        let Some((mut head, version, length)) =
+            parse_response(input).map_err(|_| ResponseError::Malformed)?
+        else {
+            self.partial = input.to_vec();
+            return Ok(None);
+        };
+        let rest = &input[length..];
+        if head.status.is_informational() {
+            self.stream.unread(rest);
+            return Ok(Some(receive(cx, &head, &mut NoFrames)));
+        }
+        let framing = Framing::of_response(head.status, &head.fields, self.to_head)
+            .map_err(|_| ResponseError::Malformed)?;
+        head.body = framing.body_length();
+        self.keep_alive = keeps_alive(version, &head.fields)
+            && framing != Framing::UntilClose
+            && is_framed_once(&head, version);
+        self.response = BodyReader::new(framing);
+        let (received, rest) = self.response.frames_of(rest, |frames| receive(cx, &head, frames));
+        self.stream.unread(rest);
+        Ok(Some(received))
+    }
+}
+
+impl BodySource for ClientConnection {
+    fn poll_frames<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        receive: impl for<'a> FnOnce(&mut Context<'_>, &mut dyn BodyFrames<'a>) -> R,
+    ) -> Poll<R> {
+        self.response.poll_frames(cx, &mut self.stream, receive)
+    }
+
+    fn is_complete(&self) -> bool {
+        self.response.is_complete()
+    }
+}
+
+impl BodySink for ClientConnection {
+    fn send_frames(
+        &mut self,
+        cx: &mut Context<'_>,
+        frames: &mut dyn BodyFrames<'_>,
+    ) -> Result<(), TransferError> {
+        self.request.send_frames(cx, &mut self.stream, frames)
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.stream.poll_flush(cx)
+    }
+
+    fn is_blocked(&self) -> bool {
+        self.stream.is_blocked()
+    }
+
+    fn written(&self) -> u64 {
+        self.stream.written()
+    }
+}
+
+impl Upstream for ClientConnection {
+    type Stream = Stream;
+
+    fn send_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        request: &OutgoingRequest<'_>,
+        frames: &mut dyn BodyFrames<'_>,
+    ) -> Result<(), TransferError> {
+        let framing = Framing::for_recipient(request.head.body, true);
+        self.to_head = request.head.method == Method::HEAD;
+        self.request = BodyWriter::new(framing);
+        with_write_buffer(|out| {
+            write_request_head(request, framing, out);
+            self.request.append(frames, out)?;
+            self.stream.send(cx, out).map_err(TransferError::Sink)
+        })
+    }
+
+    fn poll_response<R>(
+        &mut self,
+        cx: &mut Context<'_>,
+        mut receive: impl for<'a> FnMut(&mut Context<'_>, &ResponseHead, &mut dyn BodyFrames<'a>) -> R,
+    ) -> Poll<Result<R, ResponseError>> {
+        loop {
+            let received = ready!(with_read_buffer(|buffer| {
+                let Ok(length @ 1..) = ready!(self.stream.poll_read(cx, buffer)) else {
+                    return Poll::Ready(Err(ResponseError::Disconnected));
+                };
+                Poll::Ready(if self.partial.is_empty() {
+                    self.take_head(cx, &buffer[..length], &mut receive)
+                } else {
+                    self.partial.extend_from_slice(&buffer[..length]);
+                    let all = std::mem::take(&mut self.partial);
+                    self.take_head(cx, &all, &mut receive)
+                })
+            }))?;
+            if let Some(received) = received {
+                return Poll::Ready(Ok(received));
+            }
+        }
+    }
+
+    fn progress(&self) -> Progress {
+        Progress {
+            sent: self.stream.written() != self.written_before,
+            received: self.stream.received() != self.received_before,
+        }
+    }
+
+    fn is_reused(&self) -> bool {
+        self.reused
+    }
+
+    fn is_reusable(&self) -> bool {
+        self.keep_alive
+            && self.request.is_complete()
+            && !self.stream.is_blocked()
+            && self.stream.is_quiet()
+    }
+
+    fn into_stream(self) -> Stream {
+        self.stream
+    }
+}
+
+/// Whether no other recipient could take the response to end elsewhere (RFC 9112 section 6.3). What follows on a
+/// connection where one could is not to be trusted.
+fn is_framed_once(head: &ResponseHead, version: Version) -> bool {
+    !head.fields.has(FieldKind::TransferEncoding)
+        || (version == Version::HTTP_11 && !head.fields.has(FieldKind::ContentLength))
+}

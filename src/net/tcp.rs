@@ -1,0 +1,100 @@
+//! A TCP connection as a transport for streams: reads, writes, and whether the peer has closed.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
+use tokio::net::TcpStream;
+
+/// A connected TCP socket.
+#[derive(Debug)]
+pub(super) struct TcpTransport {
+    socket: TcpStream,
+    /// `poll_closed` has cleared a readiness that a read still needs.
+    readiness_cleared: bool,
+}
+
+// === impl TcpTransport ===
+
+impl TcpTransport {
+    pub(super) fn new(socket: TcpStream) -> Self {
+        Self { socket, readiness_cleared: false }
+    }
+
+    /// Reads what has arrived; 0 is the end of the peer's side.
+    pub(super) fn poll_read(
+        &mut self,
+        cx: &mut Context<'_>,
+        into: &mut [u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.readiness_cleared {
+            match rustix::net::recv(&self.socket, &mut *into, rustix::net::RecvFlags::DONTWAIT) {
+                Ok((length, _)) => {
+                    self.readiness_cleared = length == into.len();
+                    return Poll::Ready(Ok(length));
+                }
+                Err(rustix::io::Errno::AGAIN) => self.readiness_cleared = false,
+                Err(error) => return Poll::Ready(Err(error.into())),
+            }
+        }
+        let mut buffer = ReadBuf::new(into);
+        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    pub(super) fn poll_write(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    /// Closes agimo's side; the peer may send on.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+
+    /// Ready when the peer has closed or reset the connection, even behind bytes that have not been read.
+    ///
+    /// It reads nothing, so the body of a held request stays in the kernel.
+    pub(super) fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        loop {
+            if ready!(self.socket.poll_read_ready(cx)).is_err() || self.is_closed() {
+                return Poll::Ready(());
+            }
+            // Bytes have arrived: clear this readiness, so that the next event wakes the task, and have the next read
+            // try the socket without it.
+            self.readiness_cleared = true;
+            let _ = self.socket.try_io(Interest::READABLE, || {
+                Err::<(), _>(io::Error::from(io::ErrorKind::WouldBlock))
+            });
+        }
+    }
+
+    /// Whether the connection is open with nothing to read.
+    pub(super) fn is_quiet(&self) -> bool {
+        // Without an event since the last read this costs no system call.
+        let unread = self.socket.try_read(&mut [0]);
+        matches!(unread, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Has the connection end with a reset when it is dropped.
+    pub(super) fn reset(&self) {
+        // Closing with zero linger sends RST. Where that fails, closing alone has to do.
+        let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
+    }
+
+    fn is_closed(&self) -> bool {
+        let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+        match rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
+            Ok(_) => {
+                fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
+            }
+            Err(_) => false,
+        }
+    }
+}

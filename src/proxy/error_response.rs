@@ -1,0 +1,228 @@
+//! The responses that agimo sends in place of the application, in one table: status, reason and text of each.
+
+use http::StatusCode;
+use tokio::time::Instant;
+
+use crate::activation::Rejection;
+use crate::cause::{Cause, NotReadyReason};
+use crate::http::fields::FieldsBuilder;
+use crate::http::message::{BodyLength, HeadError, ResponseHead};
+
+/// A response in place of the application.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ErrorResponse {
+    pub error: LocalError,
+    /// In seconds (RFC 9110 section 10.2.3).
+    pub retry_after: Option<u64>,
+    /// One line from the backend of the workload, for people.
+    pub detail: Option<String>,
+}
+
+/// Why agimo responds itself: a closed set, which `x-agimo-reason` names.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LocalError {
+    BodyTooLarge,
+    ConnectionBroken,
+    Head(HeadError),
+    HoldFull,
+    /// No endpoint became ready, with the cause if it is known.
+    HoldTimeout(Option<Cause>),
+    IdleTimeout,
+    NoBackend,
+    ResponseMalformed,
+    ResponseTimeout,
+    ServiceRemoved,
+    UnknownHost,
+    WakeFailed(Cause),
+}
+
+/// The header with the reason.
+pub const REASON_HEADER: &str = "x-agimo-reason";
+/// The header with the detail, if there is one.
+pub const DETAIL_HEADER: &str = "x-agimo-detail";
+
+// === impl ErrorResponse ===
+
+impl ErrorResponse {
+    /// The request may succeed after this many seconds.
+    fn later(error: LocalError, seconds: u64) -> Self {
+        Self { error, retry_after: Some(seconds.max(1)), detail: None }
+    }
+
+    /// A request was held for `hold_timeout`; `reason` says why its workload was not ready.
+    pub fn hold_timeout(reason: Option<NotReadyReason>) -> Self {
+        let (cause, detail) = reason.map(|reason| (reason.cause, reason.detail)).unzip();
+        Self { detail, ..LocalError::HoldTimeout(cause).into() }
+    }
+
+    /// The response as a message: its head, and its body for every method but HEAD.
+    pub fn message(&self) -> (ResponseHead, String) {
+        let (status, token, text) = self.error.row();
+        let body = match &self.detail {
+            Some(detail) => format!("agimo: {text}: {detail}\n"),
+            None => format!("agimo: {text}\n"),
+        };
+        let length = body.len();
+        let mut fields = FieldsBuilder::default();
+        fields.line(b"content-type", b"text/plain; charset=utf-8");
+        fields.line(b"content-length", length.to_string().as_bytes());
+        fields.line(REASON_HEADER.as_bytes(), token.as_bytes());
+        if let Some(detail) = &self.detail {
+            // Field values are visible ASCII and spaces (RFC 9110 section 5.5).
+            let value: String = detail
+                .chars()
+                .map(|character| if matches!(character, ' '..='~') { character } else { '?' })
+                .collect();
+            fields.line(DETAIL_HEADER.as_bytes(), value.trim().as_bytes());
+        }
+        if let Some(seconds) = self.retry_after {
+            fields.line(b"retry-after", seconds.to_string().as_bytes());
+        }
+        (ResponseHead::new(status, BodyLength::Known(length as u64), fields), body)
+    }
+
+    pub fn status(&self) -> StatusCode {
+        self.error.row().0
+    }
+}
+
+impl From<LocalError> for ErrorResponse {
+    fn from(error: LocalError) -> Self {
+        match error {
+            LocalError::HoldFull | LocalError::ServiceRemoved => Self::later(error, 1),
+            // This lasts until agimo is started in another way, and yet it is no fault of the client.
+            LocalError::NoBackend => Self::later(error, 60),
+            _ => Self { error, retry_after: None, detail: None },
+        }
+    }
+}
+
+impl From<Rejection> for ErrorResponse {
+    fn from(rejection: Rejection) -> Self {
+        let left = rejection.until.saturating_duration_since(Instant::now());
+        Self::later(LocalError::WakeFailed(rejection.cause), left.as_secs_f64().ceil() as u64)
+    }
+}
+
+// === impl LocalError ===
+
+impl LocalError {
+    pub fn token(self) -> &'static str {
+        self.row().1
+    }
+
+    /// The table: status, `x-agimo-reason`, and a text for people.
+    fn row(self) -> (StatusCode, &'static str, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::BodyTooLarge => {
+                (S::PAYLOAD_TOO_LARGE, "body-too-large", "the request body is larger than max_body")
+            }
+            Self::ConnectionBroken => (
+                S::BAD_GATEWAY,
+                "connection-broken",
+                "the application closed the connection before it answered",
+            ),
+            Self::HoldFull => {
+                (S::SERVICE_UNAVAILABLE, "hold-full", "too many requests wait for this application")
+            }
+            Self::HoldTimeout(None) => (
+                S::GATEWAY_TIMEOUT,
+                "hold-timeout",
+                "the application was not ready within hold_timeout",
+            ),
+            Self::HoldTimeout(Some(cause)) => {
+                (S::GATEWAY_TIMEOUT, cause.token(), cause.description())
+            }
+            Self::IdleTimeout => (
+                S::REQUEST_TIMEOUT,
+                "idle-timeout",
+                "no part of the request body arrived within idle_timeout",
+            ),
+            Self::NoBackend => (
+                S::SERVICE_UNAVAILABLE,
+                "no-backend",
+                "this agimo has no backend for the type of this service",
+            ),
+            Self::ResponseMalformed => (
+                S::BAD_GATEWAY,
+                "response-malformed",
+                "the application's response is not valid HTTP",
+            ),
+            Self::ResponseTimeout => (
+                S::GATEWAY_TIMEOUT,
+                "response-timeout",
+                "the application did not answer within response_timeout",
+            ),
+            Self::ServiceRemoved => {
+                (S::SERVICE_UNAVAILABLE, "service-removed", "this service is no longer configured")
+            }
+            Self::UnknownHost => {
+                (S::NOT_FOUND, "unknown-host", "no service is configured for this host and path")
+            }
+            Self::WakeFailed(cause) => (S::SERVICE_UNAVAILABLE, cause.token(), cause.description()),
+            Self::Head(error) => Self::head_row(error),
+        }
+    }
+
+    fn head_row(error: HeadError) -> (StatusCode, &'static str, &'static str) {
+        let (token, text) = match error {
+            HeadError::Malformed(text) => ("request-malformed", text),
+            HeadError::TooLarge => (
+                "head-too-large",
+                "the request head is larger than max_head or has more lines than max_headers",
+            ),
+            HeadError::UriTooLong => ("uri-too-long", "the request target is longer than max_uri"),
+            HeadError::Version => ("version-not-supported", "this HTTP version is not supported"),
+            HeadError::NotImplemented => {
+                ("not-implemented", "this method or transfer coding is not implemented")
+            }
+            HeadError::Slow => {
+                ("head-timeout", "the request head did not arrive within head_timeout")
+            }
+        };
+        (error.status(), token, text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn lines(head: &ResponseHead) -> Vec<String> {
+        let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+        head.fields
+            .iter()
+            .map(|line| format!("{}: {}", text(line.name), text(line.value)))
+            .collect()
+    }
+
+    #[test]
+    fn a_hold_timeout_names_why_the_workload_is_not_ready() {
+        let detail =
+            "web-1, container app: ErrImageNeverPull: image \u{201c}x\u{201d}\r\nset-cookie: a"
+                .to_owned();
+        let reason = NotReadyReason { cause: Cause::ImageUnavailable, detail };
+        let (head, _) = ErrorResponse::hold_timeout(Some(reason)).message();
+        assert_eq!((head.status.as_u16(), head.reason()), (504, &b"Gateway Timeout"[..]));
+        let lines = lines(&head);
+        let detail =
+            "x-agimo-detail: web-1, container app: ErrImageNeverPull: image ?x???set-cookie: a";
+        for line in ["x-agimo-reason: image-unavailable", detail] {
+            assert!(lines.iter().any(|found| found == line), "{line:?} in {lines:?}");
+        }
+        assert_eq!(ErrorResponse::hold_timeout(None).error.token(), "hold-timeout");
+    }
+
+    #[test]
+    fn a_response_names_its_reason_and_when_to_retry() {
+        let (head, body) = ErrorResponse::from(LocalError::HoldFull).message();
+        assert_eq!((head.status.as_u16(), head.reason()), (503, &b"Service Unavailable"[..]));
+        let lines = lines(&head);
+        let length = format!("content-length: {}", body.len());
+        for line in ["x-agimo-reason: hold-full", "retry-after: 1", &length] {
+            assert!(lines.iter().any(|found| found == line), "{line:?} in {lines:?}");
+        }
+        assert_eq!(head.body, BodyLength::Known(body.len() as u64));
+    }
+}

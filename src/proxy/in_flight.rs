@@ -1,0 +1,137 @@
+//! Counts a request from its arrival to its end, and notes what happens to it: for the metrics and the access log.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use http::StatusCode;
+use tokio::time::Instant;
+use tracing::info;
+
+use crate::activation::Activation;
+use crate::cause::NotReadyReason;
+use crate::http::message::RequestHead;
+
+use super::client::Client;
+use super::core::CoreRoute;
+
+/// One request, counted from its arrival until this is dropped.
+pub struct InFlightRequest {
+    route: Rc<CoreRoute>,
+    arrived: Instant,
+    held: Duration,
+    connecting: Duration,
+    waiting: Duration,
+    status: u16,
+}
+
+// === impl InFlightRequest ===
+
+impl InFlightRequest {
+    pub fn begin(route: Rc<CoreRoute>) -> Self {
+        route.counters.count_arrival();
+        let none = Duration::ZERO;
+        Self {
+            route,
+            arrived: Instant::now(),
+            held: none,
+            connecting: none,
+            waiting: none,
+            status: 0,
+        }
+    }
+
+    pub fn route(&self) -> &Rc<CoreRoute> {
+        &self.route
+    }
+
+    pub fn arrived(&self) -> Instant {
+        self.arrived
+    }
+
+    pub fn add_held(&mut self, started: Instant) {
+        self.held += started.elapsed();
+    }
+
+    pub fn add_connecting(&mut self, started: Instant) {
+        let took = started.elapsed();
+        self.connecting += took;
+        if let Some(activation) = self.activation_if_held() {
+            self.route.route.requester.cold_start.connected(took);
+            activation.note_connected();
+        }
+    }
+
+    /// Notes that the head has been sent to an endpoint.
+    pub fn note_forwarded(&self) {
+        if let Some(activation) = self.activation_if_held() {
+            activation.note_forwarded();
+        }
+    }
+
+    /// Adds the time that the endpoint took to respond.
+    pub fn add_waiting(&mut self, started: Instant) {
+        self.waiting += started.elapsed();
+    }
+
+    /// Notes the status of the response.
+    pub fn note_response(&mut self, status: StatusCode) {
+        self.status = status.as_u16();
+        self.route.counters.count_response(self.status);
+    }
+
+    /// Notes that the application has answered.
+    pub fn note_answered(&self) {
+        let Some(activation) = &self.route.route.workload.activation else { return };
+        let was_held = !self.held.is_zero();
+        activation.note_answered(was_held.then_some(self.arrived));
+        if was_held {
+            self.route.route.requester.cold_start.answered(self.arrived.elapsed());
+        }
+    }
+
+    /// Why the workload of the route has no endpoint, as far as its backend knows.
+    pub fn not_ready_reason(&self) -> Option<NotReadyReason> {
+        let route = &self.route.route;
+        route.workload.activation.as_ref()?.not_ready_reason(&route.source)
+    }
+
+    /// Writes the line of the access log, if there is one.
+    pub fn log<D>(&self, client: &Client<D>, request: &RequestHead) {
+        if client.core.access_log {
+            self.write_log(client.identity.address(), request);
+        }
+    }
+
+    /// The activation, if the request was held.
+    fn activation_if_held(&self) -> Option<&Activation> {
+        if self.held.is_zero() { None } else { self.route.route.workload.activation.as_deref() }
+    }
+
+    fn write_log(&self, client: &str, request: &RequestHead) {
+        info!(
+            target: "access",
+            client,
+            method = request.method.as_str(),
+            host = %String::from_utf8_lossy(request.authority().unwrap_or_default()),
+            uri = %String::from_utf8_lossy(request.path()),
+            service = self.route.config().host,
+            status = self.status,
+            held_ms = millis(self.held),
+            connecting_ms = millis(self.connecting),
+            waiting_ms = millis(self.waiting),
+            total_ms = millis(self.arrived.elapsed()),
+            "request"
+        );
+    }
+}
+
+impl Drop for InFlightRequest {
+    fn drop(&mut self) {
+        self.route.counters.count_end();
+        self.route.counters.count_duration(self.arrived.elapsed());
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}

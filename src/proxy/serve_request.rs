@@ -1,0 +1,153 @@
+//! The life of a request: route, count, await an endpoint, forward, respond.
+
+use std::time::Duration;
+
+use crate::activation::Rejection;
+use crate::demand::Retry;
+use crate::http::codec::Downstream;
+use crate::http::message::{BodyLength, RequestHead};
+use crate::net::stream::Stream;
+
+use super::client::Client;
+use super::endpoints::{EndpointChoice, EndpointLease};
+use super::error_response::{ErrorResponse, LocalError};
+use super::forward::{self, ForwardError, Forwarded};
+use super::hold;
+use super::in_flight::InFlightRequest;
+
+/// How a request ended.
+pub enum RequestOutcome {
+    /// The response is complete.
+    Responded,
+    /// The client disconnected, or the response broke off.
+    Broken,
+    /// The connection speaks another protocol from now on.
+    Switched(Box<SwitchedRequest>),
+}
+
+/// What a request that switched protocols holds until its tunnel ends.
+pub struct SwitchedRequest {
+    pub upstream: Stream,
+    pub lease: EndpointLease,
+    pub in_flight: InFlightRequest,
+}
+
+/// Why a request has no response of its application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RequestError {
+    ClientDisconnected,
+    /// No endpoint became ready within `hold_timeout`.
+    HoldTimeout,
+    /// The workload could not be woken.
+    WakeFailed(Rejection),
+    /// The route has left the configuration; the request must be routed anew.
+    RouteRemoved,
+    Local(LocalError),
+}
+
+/// A request is not sent again after this many new connections ended without a response.
+const MOST_RESETS: u32 = 3;
+/// Pause before a request is sent again after a reset. A terminating endpoint is withdrawn in that time.
+const RESET_PAUSE: Duration = Duration::from_millis(20);
+
+/// Serves one request.
+pub async fn serve_request<D: Downstream>(
+    client: &mut Client<D>,
+    request: RequestHead,
+) -> RequestOutcome {
+    let request = &request;
+    let mut view = client.core.view();
+    loop {
+        let Some(route) = client.core.route(request) else {
+            client.send_error(request, &LocalError::UnknownHost.into()).await;
+            return RequestOutcome::Responded;
+        };
+        // The view holds every route; only this one is kept while the request lasts.
+        let view_number = view.number;
+        drop(view);
+        let mut in_flight = InFlightRequest::begin(route);
+        let error = match forward_until_answered(client, request, &mut in_flight).await {
+            Ok(forwarded) => {
+                in_flight.log(client, request);
+                return match forwarded {
+                    Forwarded::Responded => RequestOutcome::Responded,
+                    Forwarded::Broken => RequestOutcome::Broken,
+                    Forwarded::Switched(upstream, lease) => {
+                        let switched = SwitchedRequest { upstream, lease, in_flight };
+                        RequestOutcome::Switched(Box::new(switched))
+                    }
+                };
+            }
+            Err(error) => error,
+        };
+        let response = match error {
+            RequestError::ClientDisconnected => {
+                in_flight.log(client, request);
+                return RequestOutcome::Broken;
+            }
+            RequestError::RouteRemoved => {
+                view = client.core.view_after(view_number).await;
+                // Another route may match the request now.
+                if view.number != view_number && client.core.route(request).is_some() {
+                    continue;
+                }
+                LocalError::ServiceRemoved.into()
+            }
+            RequestError::WakeFailed(rejection) => rejection.into(),
+            RequestError::HoldTimeout => ErrorResponse::hold_timeout(in_flight.not_ready_reason()),
+            RequestError::Local(error) => error.into(),
+        };
+        in_flight.note_response(response.status());
+        in_flight.log(client, request);
+        drop(in_flight);
+        client.send_error(request, &response).await;
+        return RequestOutcome::Responded;
+    }
+}
+
+/// Forwards the request to one endpoint after the other until one answers.
+async fn forward_until_answered<D: Downstream>(
+    client: &mut Client<D>,
+    request: &RequestHead,
+    in_flight: &mut InFlightRequest,
+) -> Result<Forwarded, RequestError> {
+    if let (BodyLength::Known(length), Some(limit)) =
+        (request.body, in_flight.route().config().max_body)
+        && length > limit
+    {
+        return Err(LocalError::BodyTooLarge.into());
+    }
+    let mut resets = 0;
+    let mut reuse = true;
+    loop {
+        let lease = match in_flight.route().choose() {
+            EndpointChoice::Ready(lease) => lease,
+            // Boxed: a cold start may cost an allocation, and the future of every other request stays small.
+            _ => Box::pin(hold::wait_for_endpoint(client, in_flight)).await?,
+        };
+        let retry = match forward::forward(client, request, lease, in_flight, reuse).await {
+            Ok(forwarded) => return Ok(forwarded),
+            Err(ForwardError::Failed(error)) => return Err(error),
+            Err(ForwardError::Retry(retry)) => retry,
+        };
+        in_flight.route().counters.count_retry(retry);
+        // One idle connection was closed by the endpoint; the other idle ones are not tried in turn.
+        reuse &= retry != Retry::Idle;
+        if retry == Retry::Reset {
+            resets += 1;
+            if resets == MOST_RESETS {
+                return Err(LocalError::ConnectionBroken.into());
+            }
+            // The request itself may break the connection; the core serves other requests during the pause.
+            tokio::time::sleep(RESET_PAUSE).await;
+        }
+    }
+}
+
+// === impl RequestError ===
+
+impl From<LocalError> for RequestError {
+    fn from(error: LocalError) -> Self {
+        Self::Local(error)
+    }
+}
