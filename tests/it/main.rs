@@ -16,6 +16,7 @@ mod process;
 mod readiness_source;
 mod reload;
 mod request_heads;
+mod request_path;
 mod retries;
 mod shutdown;
 mod smoke;

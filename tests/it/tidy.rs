@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use text::{line_of, production_code, words};
 
+mod codecs;
 mod text;
 
 /// Every room of `src/` in order: a room imports only from rooms above it.
