@@ -60,15 +60,15 @@ impl Admin {
                     Ok((stream, _)) => {
                         let admin = admin.clone();
                         connections.spawn(async move {
-                            let answer = service_fn(|request| {
+                            let respond = service_fn(|request| {
                                 let admin = admin.clone();
-                                async move { Ok::<_, Infallible>(admin.answer(&request).await) }
+                                async move { Ok::<_, Infallible>(admin.respond_to(&request).await) }
                             });
                             // What goes wrong here is the client's connection.
                             let _ = hyper::server::conn::http1::Builder::new()
                                 .timer(TokioTimer::new())
                                 .header_read_timeout(HEAD_TIMEOUT)
-                                .serve_connection(TokioIo::new(stream), answer)
+                                .serve_connection(TokioIo::new(stream), respond)
                                 .await;
                         });
                     }
@@ -82,7 +82,7 @@ impl Admin {
         }
     }
 
-    async fn answer(self: Arc<Self>, request: &Request<Incoming>) -> Response<AdminBody> {
+    async fn respond_to(self: Arc<Self>, request: &Request<Incoming>) -> Response<AdminBody> {
         const TEXT: &str = "text/plain; charset=utf-8";
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");

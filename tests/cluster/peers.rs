@@ -57,7 +57,7 @@ async fn two_replicas_of_a_release_wake_a_workload_and_one_replica_puts_it_to_sl
             (&json!("awake"), &json!("peers"))
         );
         let log = release.pod_log(&pod).await;
-        assert!(log.contains("does not put it to sleep"), "{log}");
+        assert!(log.contains("the workload stays awake"), "{log}");
     }
 
     release.upgrade_with("replicas=1").await;

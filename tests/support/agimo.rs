@@ -109,7 +109,6 @@ impl Agimo {
     }
 
     /// Waits for a lifecycle event of this name; one that was published before counts.
-    #[allow(dead_code, reason = "the cluster tests read the API server instead")]
     pub(crate) async fn until_event(&self, name: &str) -> serde_json::Value {
         let what = format!("a lifecycle event {name:?}");
         let find = || {
