@@ -160,15 +160,16 @@ impl Runner {
     fn perform(&mut self, action: Action, before: Machine) {
         match action {
             Action::Wake => {
-                let service =
-                    self.requester.as_ref().map_or_else(|| "".into(), |r| r.service.clone());
-                self.activation.events.publish(EventKind::WakeRequested { service });
                 self.activation.pending_phases.store(ALL_PHASES, Ordering::Relaxed);
                 if before.state != State::Asleep {
                     // The rejection of the last wake ends with this one.
                     self.activation.publish(Published::default());
                 }
+                // The command goes first: it wakes the backend before the tasks that consume events.
                 self.command_wake();
+                let service = self.requester.as_ref().map(|requester| requester.service.clone());
+                let service = service.unwrap_or_default();
+                self.activation.events.publish(EventKind::WakeRequested { service });
             }
             Action::PublishEndpoints => self.publish_endpoints(before),
             Action::RejectUntil { until } => self.reject(until),

@@ -165,6 +165,13 @@ impl Runner {
             let (client, workload) = (self.context.client.clone(), (*self.workload).clone());
             self.write = Some(Box::pin(scale::write(client, workload, write)));
         }
+        let status = output.status;
+        // The status goes first: it wakes the task that releases held requests before those that consume events.
+        self.status.send_if_modified(|known| {
+            let is_changed = *known != status;
+            *known = status;
+            is_changed || output.republish
+        });
         for event in output.events {
             self.context.events.publish(event);
         }
@@ -177,12 +184,6 @@ impl Runner {
         }
         self.dns.set_lookups(output.lookups);
         self.step_at = output.step_at;
-        let status = output.status;
-        self.status.send_if_modified(|known| {
-            let is_changed = *known != status;
-            *known = status;
-            is_changed || output.republish
-        });
     }
 }
 
