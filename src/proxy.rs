@@ -11,6 +11,7 @@ pub mod exchange;
 pub mod forward;
 pub mod hold;
 pub mod in_flight;
+pub mod request_error;
 pub mod serve_request;
 pub mod tunnel;
 pub mod upstream;

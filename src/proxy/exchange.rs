@@ -13,9 +13,8 @@ use crate::net::timer::Idleness;
 
 use super::client::Client;
 use super::error_response::LocalError;
-use super::forward::ForwardError;
 use super::in_flight::InFlightRequest;
-use super::serve_request::RequestError;
+use super::request_error::{ForwardError, RequestError};
 
 /// One request on one connection to an endpoint.
 pub struct Exchange<'a, D, U> {

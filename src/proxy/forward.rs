@@ -9,10 +9,9 @@ use crate::net::stream::Stream;
 
 use super::client::Client;
 use super::endpoints::EndpointLease;
-use super::error_response::LocalError;
 use super::exchange::{Exchange, ExchangeOutcome, ResponseStart};
 use super::in_flight::InFlightRequest;
-use super::serve_request::RequestError;
+use super::request_error::{ForwardError, RequestError};
 use super::upstream::{self, ConnectError, Connection};
 
 /// The endpoint has answered.
@@ -22,15 +21,6 @@ pub enum Forwarded {
     /// The response broke off.
     Broken,
     Switched(Stream, EndpointLease),
-}
-
-/// Why the endpoint did not answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ForwardError {
-    /// The request may be sent to another endpoint: it was not acted on, or to repeat it is safe (RFC 9110 section
-    /// 9.2.2).
-    Retry(Retry),
-    Failed(RequestError),
 }
 
 /// Sends the request to the endpoint of the lease and the response to the client. An idle connection is used only if
@@ -90,18 +80,4 @@ async fn connection<D: Downstream>(
             ForwardError::Retry(Retry::Connect)
         }
     })
-}
-
-// === impl ForwardError ===
-
-impl From<RequestError> for ForwardError {
-    fn from(error: RequestError) -> Self {
-        Self::Failed(error)
-    }
-}
-
-impl From<LocalError> for ForwardError {
-    fn from(error: LocalError) -> Self {
-        Self::Failed(error.into())
-    }
 }

@@ -15,7 +15,7 @@ use super::core::CoreRoute;
 use super::endpoints::{EndpointChoice, EndpointLease};
 use super::error_response::LocalError;
 use super::in_flight::InFlightRequest;
-use super::serve_request::RequestError;
+use super::request_error::RequestError;
 
 /// Unreachable endpoints are not tried more often than this.
 const SHORTEST_WAIT: Duration = Duration::from_millis(5);

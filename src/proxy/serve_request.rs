@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use crate::activation::Rejection;
 use crate::demand::Retry;
 use crate::http::codec::Downstream;
 use crate::http::message::{BodyLength, RequestHead};
@@ -11,9 +10,10 @@ use crate::net::stream::Stream;
 use super::client::Client;
 use super::endpoints::{EndpointChoice, EndpointLease};
 use super::error_response::{ErrorResponse, LocalError};
-use super::forward::{self, ForwardError, Forwarded};
+use super::forward::{self, Forwarded};
 use super::hold;
 use super::in_flight::InFlightRequest;
+use super::request_error::{ForwardError, RequestError};
 
 /// How a request ended.
 pub enum RequestOutcome {
@@ -30,19 +30,6 @@ pub struct SwitchedRequest {
     pub upstream: Stream,
     pub lease: EndpointLease,
     pub in_flight: InFlightRequest,
-}
-
-/// Why a request has no response of its application.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum RequestError {
-    ClientDisconnected,
-    /// No endpoint became ready within `hold_timeout`.
-    HoldTimeout,
-    /// The workload could not be woken.
-    WakeFailed(Rejection),
-    /// The route has left the configuration; the request must be routed anew.
-    RouteRemoved,
-    Local(LocalError),
 }
 
 /// A request is not sent again after this many new connections ended without a response.
@@ -141,13 +128,5 @@ async fn forward_until_answered<D: Downstream>(
             // The request itself may break the connection; the core serves other requests during the pause.
             tokio::time::sleep(RESET_PAUSE).await;
         }
-    }
-}
-
-// === impl RequestError ===
-
-impl From<LocalError> for RequestError {
-    fn from(error: LocalError) -> Self {
-        Self::Local(error)
     }
 }
