@@ -138,13 +138,13 @@ impl RouteCounters {
 
     /// Requests that have arrived since the start.
     pub fn arrivals(&self) -> u64 {
-        self.cores.iter().map(|core| core.arrivals.load(Ordering::SeqCst)).sum()
+        self.sum(|core| core.arrivals.load(Ordering::SeqCst))
     }
 
     /// Requests, streams and tunnels that have arrived and not ended, those held included.
     pub fn in_flight(&self) -> u64 {
         // Ends are read first: a request that comes and goes in between is then counted as in flight.
-        let ended: u64 = self.cores.iter().map(|core| core.ended.get()).sum();
+        let ended = self.sum(|core| core.ended.get());
         self.arrivals().saturating_sub(ended)
     }
 

@@ -128,7 +128,8 @@ impl Clients {
     }
 }
 
-fn unix_micros() -> u64 {
+/// Microseconds since the Unix epoch.
+pub(crate) fn unix_micros() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     u64::try_from(since.as_micros()).unwrap_or(u64::MAX)
 }

@@ -7,8 +7,9 @@ use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
+use crate::clients::unix_micros;
 use crate::configuration::{path_text, strings};
 use crate::environment::Environment;
 use crate::events::Events;
@@ -266,11 +267,6 @@ impl ColdStart {
 impl Plan {
     pub(crate) const FULL: Self = Self { wakes: 20 };
     pub(crate) const QUICK: Self = Self { wakes: 5 };
-}
-
-/// Microseconds since the Unix epoch.
-fn unix_micros() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_micros() as u64)
 }
 
 #[cfg(test)]

@@ -65,10 +65,8 @@ pub struct Span {
 
 #[derive(Clone, Copy, Debug)]
 struct IndexedLine {
-    name: u32,
-    value: u32,
-    value_len: u32,
-    name_len: u32,
+    name: Span,
+    value: Span,
     kind: FieldKind,
 }
 
@@ -77,14 +75,11 @@ struct IndexedLine {
 impl Fields {
     /// Copies `head` and indexes the lines of it that are in `parsed`.
     pub(in crate::http) fn index(head: &[u8], parsed: &[httparse::Header<'_>]) -> Self {
-        let offset = |part: &[u8]| (part.as_ptr() as usize - head.as_ptr() as usize) as u32;
         let lines = parsed
             .iter()
             .map(|header| IndexedLine {
-                name: offset(header.name.as_bytes()),
-                name_len: header.name.len() as u32,
-                value: if header.value.is_empty() { 0 } else { offset(header.value) },
-                value_len: header.value.len() as u32,
+                name: Span::of(header.name.as_bytes(), head),
+                value: Span::of(header.value, head),
                 kind: FieldKind::of(header.name.as_bytes()),
             })
             .collect();
@@ -94,17 +89,14 @@ impl Fields {
     pub fn iter(&self) -> impl Iterator<Item = FieldLine<'_>> {
         self.lines.iter().map(|line| FieldLine {
             kind: line.kind,
-            name: self.slice(line.name, line.name_len as usize),
-            value: self.slice(line.value, line.value_len as usize),
+            name: self.bytes(line.name),
+            value: self.bytes(line.value),
         })
     }
 
     /// The values of every line of this kind, in order.
     pub fn all(&self, kind: FieldKind) -> impl Iterator<Item = &[u8]> {
-        self.lines
-            .iter()
-            .filter(move |line| line.kind == kind)
-            .map(|line| self.slice(line.value, line.value_len as usize))
+        self.lines.iter().filter(move |line| line.kind == kind).map(|line| self.bytes(line.value))
     }
 
     pub fn is_empty(&self) -> bool {
@@ -140,17 +132,13 @@ impl Fields {
 
     /// The value of the first line of this kind.
     pub(in crate::http) fn span_of(&self, kind: FieldKind) -> Option<Span> {
-        let line = self.lines.iter().find(|line| line.kind == kind)?;
-        Some(Span { start: line.value, length: line.value_len })
+        self.lines.iter().find(|line| line.kind == kind).map(|line| line.value)
     }
 
-    /// A part of the buffer that is no field line, such as the request path.
+    /// A part of the buffer: of a field line, or one that is none, such as the request path.
     pub(in crate::http) fn bytes(&self, span: Span) -> &[u8] {
-        self.slice(span.start, span.length as usize)
-    }
-
-    fn slice(&self, start: u32, len: usize) -> &[u8] {
-        &self.raw[start as usize..start as usize + len]
+        let start = span.start as usize;
+        &self.raw[start..start + span.length as usize]
     }
 }
 
@@ -164,19 +152,16 @@ pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
 impl FieldsBuilder {
     /// Appends a line; `value` is what the line has after the white space around it is removed.
     pub fn line(&mut self, name: &[u8], value: &[u8]) -> &mut Self {
-        let name_span = self.bytes(name);
-        let value_span = self.bytes(value);
-        self.lines.push(IndexedLine {
-            name: name_span.start,
-            name_len: name_span.length,
-            value: value_span.start,
-            value_len: value_span.length,
+        let line = IndexedLine {
+            name: self.bytes(name),
+            value: self.bytes(value),
             kind: FieldKind::of(name),
-        });
+        };
+        self.lines.push(line);
         self
     }
 
-    /// Appends bytes that are no field line.
+    /// Appends bytes: those of a field line, or others.
     pub(in crate::http) fn bytes(&mut self, bytes: &[u8]) -> Span {
         let start = self.raw.len() as u32;
         self.raw.extend_from_slice(bytes);

@@ -109,6 +109,15 @@ struct Listing {
     fault: Option<String>,
 }
 
+// === impl WorkloadSnapshot ===
+
+impl WorkloadSnapshot {
+    /// The ready endpoints of all sources.
+    pub fn ready(&self) -> impl Iterator<Item = &Endpoint> {
+        self.sources.values().flat_map(|source| &source.ready)
+    }
+}
+
 // === impl Index ===
 
 impl Index {
@@ -250,17 +259,13 @@ impl Index {
             }
             (ObjectKind::Deployment | ObjectKind::StatefulSet, object) => {
                 let key = (kind, name);
-                let workload = match object {
+                match object {
                     Some(Object::Workload(workload)) => {
-                        self.workloads.insert(key.clone(), workload.clone());
-                        Some(workload)
+                        self.workloads.insert(key.clone(), workload);
                     }
-                    _ => {
-                        self.workloads.remove(&key);
-                        None
-                    }
-                };
-                self.followers.publish_workload(&key, workload.as_ref());
+                    _ => drop(self.workloads.remove(&key)),
+                }
+                self.followers.publish_workload(&key, self.workloads.get(&key));
             }
         }
     }

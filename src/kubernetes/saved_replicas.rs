@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use k8s_openapi::api::core::v1::ConfigMap;
-use kube::api::{Patch, PatchParams};
+use kube::api::Patch;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{Config, Event};
 use kube::{Api, Client, ResourceExt};
@@ -18,7 +18,7 @@ use tracing::{debug, warn};
 
 use super::client::error_with_sources;
 use super::objects::ObjectName;
-use super::scale::FIELD_MANAGER;
+use super::scale::patch_parameters;
 use super::watches::{RETRY, WATCH_SECONDS, events};
 use crate::workload::WorkloadId;
 
@@ -152,8 +152,7 @@ impl SavedReplicas {
 
     async fn write(&self, client: Client, config_map: &ObjectName) {
         let api: Api<ConfigMap> = Api::namespaced(client, &config_map.namespace);
-        let parameters =
-            PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let parameters = patch_parameters();
         let mut is_failing = false;
         loop {
             self.shared.changed.notified().await;

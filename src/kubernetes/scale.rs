@@ -64,7 +64,7 @@ const SHORT_RETRY_DELAY: Duration = Duration::from_millis(500);
 const LONG_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// The name of the writer in the managed fields of an object.
-pub const FIELD_MANAGER: &str = "agimo";
+const FIELD_MANAGER: &str = "agimo";
 
 // === impl DesiredScale ===
 
@@ -138,6 +138,11 @@ pub async fn write(
     }
 }
 
+/// The parameters of every patch that agimo sends.
+pub fn patch_parameters() -> PatchParams {
+    PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() }
+}
+
 async fn patch<K>(
     api: &Api<K>,
     name: &ObjectName,
@@ -150,9 +155,7 @@ where
         "metadata": { "resourceVersion": write.resource_version },
         "spec": { "replicas": write.replicas },
     });
-    let parameters =
-        PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    match api.patch_scale(&name.name, &parameters, &Patch::Merge(&body)).await {
+    match api.patch_scale(&name.name, &patch_parameters(), &Patch::Merge(&body)).await {
         Err(kube::Error::Api(status)) if status.code == 409 => {
             Ok((api.get_scale(&name.name).await?, true))
         }

@@ -201,7 +201,7 @@ impl State {
             }
             ScaleCommand::SetReplicas(replicas) => {
                 self.desired = DesiredScale::Exactly(replicas);
-                if self.current().is_some_and(|current| current.replicas == 0) {
+                if self.replicas() == Some(0) {
                     self.begin_wake();
                     self.terminating.wait_from(now);
                 }
@@ -228,7 +228,7 @@ impl State {
 
     /// Keeps the endpoints that must not be routed to up to date.
     fn track_terminating(&mut self, now: Instant) {
-        if self.current().is_some_and(|current| current.replicas > 0) {
+        if self.replicas() > Some(0) {
             self.is_scaled_to_zero = false;
         }
         let is_scaling_to_zero = self.is_scaling_to_zero(now);
@@ -241,18 +241,16 @@ impl State {
             self.add_terminating();
         }
         if self.waits_for_terminating() && now >= self.terminating.wait_until() {
-            self.terminating
-                .give_up(self.snapshot.sources.values().flat_map(|source| &source.ready));
+            self.terminating.give_up(self.snapshot.ready());
         }
     }
 
     /// Whether every endpoint that is known now belongs to a pod that terminates.
     fn is_scaling_to_zero(&self, now: Instant) -> bool {
-        let has_none = || self.current().is_some_and(|current| current.replicas == 0);
         let is_asleep = self.is_scaled_to_zero && self.desired == DesiredScale::Unchanged;
         self.desired == DesiredScale::Exactly(0)
             || self.in_flight == Some(0)
-            || ((is_asleep || now < self.terminating.wait_until()) && has_none())
+            || ((is_asleep || now < self.terminating.wait_until()) && self.replicas() == Some(0))
     }
 
     fn add_terminating(&mut self) {
@@ -270,14 +268,13 @@ impl State {
             DesiredScale::Awake(_) => true,
             DesiredScale::Exactly(replicas) => replicas > 0,
             // Another writer may have scaled it up.
-            DesiredScale::Unchanged => self.current().is_some_and(|current| current.replicas > 0),
+            DesiredScale::Unchanged => self.replicas() > Some(0),
         };
         is_scaled_up && self.in_flight != Some(0) && self.lists_terminating()
     }
 
     fn lists_terminating(&self) -> bool {
-        let mut listed = self.snapshot.sources.values().flat_map(|source| &source.ready);
-        listed.any(|endpoint| self.terminating.contains(endpoint))
+        self.snapshot.ready().any(|endpoint| self.terminating.contains(endpoint))
     }
 
     // --- wake
@@ -311,8 +308,7 @@ impl State {
     }
 
     fn lists_any_source(&self) -> bool {
-        let mut listed = self.snapshot.sources.values().flat_map(|source| &source.ready);
-        listed.any(|endpoint| !self.terminating.contains(endpoint))
+        self.snapshot.ready().any(|endpoint| !self.terminating.contains(endpoint))
     }
 
     /// Whether the EndpointSlices list a ready endpoint for every source whose Service has its port.

@@ -37,10 +37,7 @@ impl Timer {
                 sleep.as_mut().reset(deadline);
                 self.registered = false;
             }
-            None => {
-                self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline)));
-                self.registered = false;
-            }
+            None => self.sleep = Some(Box::pin(tokio::time::sleep_until(deadline))),
         }
     }
 

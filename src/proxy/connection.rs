@@ -10,6 +10,7 @@ use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::http::body::BodySink;
+use crate::http::codec::Downstream;
 use crate::http::forwarded::ClientIdentity;
 use crate::http::http1::server::{NoRequest, ServerConnection};
 use crate::http::message::{HeadError, HeadLimits, RequestHead};
@@ -64,8 +65,10 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, core: Rc<Core>) {
 /// Responds to a request whose head was rejected.
 async fn reject(downstream: &mut ServerConnection, error: HeadError) {
     let (head, body) = ErrorResponse::from(LocalError::Head(error)).message();
+    downstream.close_after_response();
+    let mut send = |cx: &mut Context<'_>| downstream.send_own_response(cx, &head, body.as_bytes());
     // An error means that the client has disconnected.
-    let _ = poll_fn(|cx| Poll::Ready(downstream.send_rejection(cx, &head, body.as_bytes()))).await;
+    let _ = poll_fn(|cx| Poll::Ready(send(cx))).await;
 }
 
 /// The head of the next request, once the last response has been written.

@@ -75,7 +75,7 @@ async fn a_failing_wake_reports_its_reason_and_succeeds_once_the_cause_is_remove
     let patch = json!([{ "op": "remove", "path": path }]).to_string();
     namespace.kubectl(&["patch", "deployment/crash", "--type=json", "-p", &patch]);
     for FailingWorkload { sample, .. } in &failing {
-        until_served(&agimo, &host(sample)).await;
+        agimo.until_served(&host(sample)).await;
         assert!(agimo.service_status(&host(sample)).await["reason"].is_null());
     }
     Kubectl::run(&["label", "node", "node", &format!("{node_label}-")]);
@@ -102,7 +102,7 @@ async fn an_exceeded_quota_is_reported_and_requests_are_served_after_it_is_delet
     join_all(failing.iter().map(|workload| workload.assert_reported(&agimo))).await;
     namespace.kubectl(&["delete", "quota", "none"]);
     for FailingWorkload { sample, .. } in &failing {
-        until_served(&agimo, &host(sample)).await;
+        agimo.until_served(&host(sample)).await;
     }
 }
 
@@ -114,7 +114,7 @@ async fn a_workload_that_crashes_after_it_was_ready_is_reported_and_served_when_
     let web = web.apply().await;
     let keys = "scaler = \"agimo\"\ntimeout = \"1s\"";
     let agimo = start_agimo(&web.service_config("web.test", keys)).await;
-    until_served(&agimo, "web.test").await;
+    agimo.until_served("web.test").await;
     let response = eventually("a response with the reason crash-loop", || async {
         let response = agimo.get("web.test", "/").await;
         (response.reason() == Some("crash-loop")).then_some(response)
@@ -123,7 +123,7 @@ async fn a_workload_that_crashes_after_it_was_ready_is_reported_and_served_when_
     assert_eq!(response.status, 504);
     let detail = response.header("x-agimo-detail").unwrap();
     assert!(detail.contains("container sample") && detail.contains("exit code 1"), "{detail}");
-    until_served(&agimo, "web.test").await;
+    agimo.until_served("web.test").await;
 }
 
 // === impl FailingWorkload ===
@@ -148,11 +148,4 @@ impl FailingWorkload {
 
 fn host(sample: &Sample) -> String {
     format!("{}.test", sample.name)
-}
-
-async fn until_served(agimo: &Agimo, host: &str) {
-    eventually(&format!("a response of {host}"), || async {
-        (agimo.get(host, "/").await.status == 200).then_some(())
-    })
-    .await;
 }

@@ -140,6 +140,13 @@ impl Agimo {
         .await;
     }
 
+    pub(crate) async fn until_served(&self, host: &str) {
+        eventually(&format!("a response of {host}"), || async {
+            (self.get(host, "/").await.status == 200).then_some(())
+        })
+        .await;
+    }
+
     /// The entry of this host in `/services`.
     pub(crate) async fn service_status(&self, host: &str) -> serde_json::Value {
         let page = self.admin("/services").await.text();

@@ -7,7 +7,6 @@ use std::time::Duration;
 
 use crate::fixtures::outage::{Outage, until_api_server_answers};
 use crate::fixtures::{Load, Namespace, SampleRequest, start_agimo};
-use crate::support::agimo::Agimo;
 use crate::support::eventually;
 
 /// Longer than the longest backoff between two attempts of agimo to reach the API server.
@@ -43,7 +42,7 @@ async fn while_the_api_server_is_down_warm_requests_continue_and_cold_requests_a
         Outage::kill(part).await;
     }
     deleted.kubectl(&["delete", "deployment,service", "deleted"]).await;
-    until_served(&agimo, "cold.test").await;
+    agimo.until_served("cold.test").await;
     agimo.until_reason("deleted.test", "workload-missing").await;
     assert_eq!(agimo.admin("/readyz").await.status, 200);
     load.stop().await;
@@ -64,7 +63,7 @@ async fn an_api_server_that_hangs_is_treated_like_one_that_is_down() {
     assert_eq!((response.status, response.reason()), (504, Some("readiness-unknown")));
     assert!(response.header("x-agimo-detail").unwrap().contains("did not answer within 5 s"));
     outage.end().await;
-    until_served(&agimo, "cold.test").await;
+    agimo.until_served("cold.test").await;
     load.stop().await;
 }
 
@@ -132,11 +131,4 @@ async fn a_wake_does_not_wait_for_a_late_endpoint_slice() {
     get.send_once(agimo.address).await;
     outage.end().await;
     web.until_asleep().await;
-}
-
-async fn until_served(agimo: &Agimo, host: &str) {
-    eventually(&format!("a response of {host}"), || async {
-        (agimo.get(host, "/").await.status == 200).then_some(())
-    })
-    .await;
 }

@@ -31,7 +31,6 @@ fn command(folder: &Path, arguments: &[&str]) -> Command {
         .env_remove("AGIMO_PROMETHEUS_ADDRESS")
         .env_remove("AGIMO_READINESS")
         .env_remove("AGIMO_READINESS_SOURCE")
-        // No cluster of whoever runs the tests.
         // Tests never reach a cluster of the user.
         .env_remove("KUBECONFIG")
         .env("HOME", folder)

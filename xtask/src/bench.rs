@@ -16,7 +16,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
     let mut command = workspace::program(&bench.to_string_lossy());
     if !cluster_options.is_empty() {
         cluster::check_requirements()?;
-        packages::install_missing(&[packages::FOR_CLUSTERS])?;
+        packages::install_missing(packages::FOR_CLUSTERS)?;
         let testbed = cluster::testbed_command()?;
         let name = format!("bench-{}", std::process::id());
         // `testbed with` starts the cluster; `testbed enter` runs the benchmark inside it.

@@ -32,7 +32,7 @@ pub(crate) fn cluster(arguments: &[String]) -> Result<(), String> {
     match parsed.action {
         Action::Up => {
             check_requirements()?;
-            packages::install_missing(&[packages::FOR_CLUSTERS])?;
+            packages::install_missing(packages::FOR_CLUSTERS)?;
             command.args(["up", &parsed.name]);
             command.arg("--agimo").arg(build_agimo()?);
             if parsed.addons {

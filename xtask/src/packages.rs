@@ -51,16 +51,15 @@ pub(crate) const FOR_CLUSTERS: &[RequiredProgram] = &[
 ];
 
 /// Installs those of these programs that are missing.
-pub(crate) fn install_missing(required: &[&'static [RequiredProgram]]) -> Result<(), String> {
-    let required = required.concat();
-    let missing = missing(&required, workspace::is_installed);
+pub(crate) fn install_missing(required: &[RequiredProgram]) -> Result<(), String> {
+    let missing = missing(required, workspace::is_installed);
     if missing.is_empty() {
         return Ok(());
     }
     let packages: Vec<&str> = missing.iter().map(|program| program.package).collect();
     println!("installing missing packages with apt: {}", packages.join(" "));
     subprocess::run(&mut install_command(&packages)?)?;
-    match self::missing(&required, workspace::is_installed).first() {
+    match self::missing(required, workspace::is_installed).first() {
         None => Ok(()),
         Some(RequiredProgram { program, package }) => {
             Err(format!("apt installed {package}, but `{program}` is not in PATH or /usr/sbin"))

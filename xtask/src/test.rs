@@ -33,14 +33,14 @@ const TEST_THREADS: &str = "4";
 
 const PREPARATION: &[Step] = &[Step {
     title: "programs for the tests",
-    check: |_| packages::install_missing(&[packages::FOR_TESTS]),
+    check: |_| packages::install_missing(packages::FOR_TESTS),
 }];
 
 const CLUSTER_PREPARATION: &[Step] = &[
     Step { title: "root and Go for the cluster", check: |_| cluster::check_requirements() },
     Step {
         title: "programs for the cluster",
-        check: |_| packages::install_missing(&[packages::FOR_CLUSTERS]),
+        check: |_| packages::install_missing(packages::FOR_CLUSTERS),
     },
 ];
 

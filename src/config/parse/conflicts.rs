@@ -86,14 +86,15 @@ impl EarlierServices {
             self.workloads.insert(id, (config.workload.clone(), span));
             return None;
         };
-        let (line, _) = line_column(text, first.start);
+        let line = || line_column(text, first.start).0;
         let (message, help) = match (known, &config.workload) {
             (WorkloadConfig::Kubernetes(known), WorkloadConfig::Kubernetes(config))
                 if known.scaler != config.scaler =>
             {
                 let (here, there) = (config.scaler.as_str(), known.scaler.as_str());
                 let message = format!(
-                    "{id} has scaler \"{here}\" here and \"{there}\" in the service in line {line}"
+                    "{id} has scaler \"{here}\" here and \"{there}\" in the service in line {}",
+                    line()
                 );
                 (message, "write the same `scaler` in every service of the workload".to_owned())
             }
@@ -101,8 +102,9 @@ impl EarlierServices {
                 if known != config =>
             {
                 let message = format!(
-                    "process \"{}\" is configured differently by the service in line {line}",
-                    config.name
+                    "process \"{}\" is configured differently by the service in line {}",
+                    config.name,
+                    line()
                 );
                 let help = "write the same keys of the process in both services, or another `name`";
                 (message, help.to_owned())

@@ -4,6 +4,7 @@ use http::{StatusCode, Version};
 
 use crate::http::body::{BodyError, BodyFrame, BodyFrames};
 use crate::http::fields::{FieldKind, Fields, list_members};
+use crate::http::forwarded::FieldSink;
 use crate::http::message::{BodyLength, HeadError};
 
 /// How the end of a body is known (RFC 9112 section 6.3).
@@ -111,9 +112,7 @@ impl Framing {
         if self == Self::Chunked {
             out.extend_from_slice(b"0\r\n");
             for line in trailers.iter() {
-                for part in [line.name, b": ", line.value, b"\r\n"] {
-                    out.extend_from_slice(part);
-                }
+                out.line(line.name, line.value);
             }
             out.extend_from_slice(b"\r\n");
         }

@@ -104,17 +104,6 @@ impl ServerConnection {
         self.keep_alive
     }
 
-    /// Sends a response to a request whose head was rejected; the connection ends after it.
-    pub fn send_rejection(
-        &mut self,
-        cx: &mut Context<'_>,
-        head: &ResponseHead,
-        body: &[u8],
-    ) -> io::Result<()> {
-        self.keep_alive = false;
-        self.send_whole(cx, head, body)
-    }
-
     /// Writes what is left, closes agimo's side, and gives the client time to read it (RFC 9112 section 9.6).
     pub async fn linger(&mut self, timer: &mut Timer) {
         timer.set(Instant::now() + LINGER);
@@ -150,20 +139,6 @@ impl ServerConnection {
         self.request = BodyReader::new(self.framing);
         self.received = self.stream.received();
         self.passed_on = Vec::new();
-    }
-
-    fn send_whole(
-        &mut self,
-        cx: &mut Context<'_>,
-        head: &ResponseHead,
-        body: &[u8],
-    ) -> io::Result<()> {
-        with_write_buffer(|out| {
-            let framing = Framing::for_recipient(head.body, true);
-            write_response_head(head, framing, self.version, self.keep_alive, out);
-            out.extend_from_slice(body);
-            self.stream.send(cx, out)
-        })
     }
 }
 
@@ -271,7 +246,12 @@ impl Downstream for ServerConnection {
     ) -> io::Result<()> {
         // Only where the end of the request is beyond doubt.
         self.keep_alive &= self.framing == Framing::Empty && self.version == Version::HTTP_11;
-        self.send_whole(cx, head, body)
+        with_write_buffer(|out| {
+            let framing = Framing::for_recipient(head.body, true);
+            write_response_head(head, framing, self.version, self.keep_alive, out);
+            out.extend_from_slice(body);
+            self.stream.send(cx, out)
+        })
     }
 
     fn abort(&mut self) {

@@ -17,6 +17,10 @@ impl State {
         Some(ScaleRead::newer(read, self.written.as_ref()))
     }
 
+    pub(super) fn replicas(&self) -> Option<u32> {
+        self.current().map(|current| current.replicas)
+    }
+
     /// The write to begin, and the replicas to save with it.
     pub(super) fn begin_write(&mut self, now: Instant) -> (Option<ScaleWrite>, Option<u32>) {
         self.retry_at = self.retry_at.filter(|at| now < *at);

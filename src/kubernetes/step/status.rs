@@ -91,8 +91,7 @@ impl State {
     /// Endpoints that terminate and still serve: used only where the next pods start without a wake by agimo.
     fn last_resort(&self, snapshot: &SourceSnapshot) -> Vec<SocketAddr> {
         let is_sleeping = self.desired == DesiredScale::Exactly(0);
-        let has_replicas = || self.current().is_some_and(|current| current.replicas > 0);
-        if !is_sleeping && (self.spec.scaler == Scaler::External || has_replicas()) {
+        if !is_sleeping && (self.spec.scaler == Scaler::External || self.replicas() > Some(0)) {
             self.routable(&snapshot.last_resort)
         } else {
             Vec::new()
