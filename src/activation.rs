@@ -1,6 +1,6 @@
 //! Wakes a workload once, however many requests wait, and puts it to sleep again. It speaks no protocol.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,6 +43,8 @@ pub struct Activation {
     requester: Mutex<Option<WakeRequester>>,
     /// Phases that the first held request of the current wake has not reached yet.
     pending_phases: AtomicU8,
+    /// Counts the wakes.
+    wakes: AtomicU64,
 }
 
 /// What requests go by.
@@ -50,6 +52,8 @@ pub struct Activation {
 pub struct Published {
     /// The ready endpoints of each source that has any.
     pub endpoints: Arc<BTreeMap<EndpointSource, Arc<[SocketAddr]>>>,
+    /// Endpoints of replicas that were told to end.
+    pub terminating: Arc<BTreeSet<SocketAddr>>,
     pub rejection: Option<Rejection>,
 }
 
@@ -104,6 +108,7 @@ impl Activation {
             wake_requested: Notify::new(),
             requester: Mutex::default(),
             pending_phases: AtomicU8::new(0),
+            wakes: AtomicU64::new(0),
         }
     }
 
@@ -179,7 +184,18 @@ impl Activation {
             && self.pending_phases.fetch_and(!bit, Ordering::Relaxed) & bit != 0
     }
 
-    fn has_answered(&self) -> bool {
+    /// The number of the current wake, or of the last one.
+    pub fn wake_number(&self) -> u64 {
+        self.wakes.load(Ordering::Relaxed)
+    }
+
+    /// Tells the backend that this endpoint refused a connection, although it is published as ready.
+    pub fn report_refused(&self, endpoint: SocketAddr) {
+        self.backend.report_refused(endpoint);
+    }
+
+    /// Whether the workload has answered a request since its last wake.
+    pub fn has_answered(&self) -> bool {
         self.pending_phases.load(Ordering::Relaxed) & Phase::Answered as u8 == 0
     }
 
@@ -203,7 +219,11 @@ impl Published {
         let endpoints = with_endpoints
             .map(|(source, status)| (source.clone(), status.ready.as_slice().into()))
             .collect();
-        Self { endpoints: Arc::new(endpoints), rejection: None }
+        Self {
+            endpoints: Arc::new(endpoints),
+            terminating: status.terminating.clone(),
+            rejection: None,
+        }
     }
 
     fn endpoint_count(&self) -> usize {

@@ -242,8 +242,12 @@ impl Running {
 /// The backend of a workload that runs as local processes.
 fn process_backend(context: BackendContext, ports: &Ports) -> Option<BackendAndTask> {
     let BackendContext { spec, events, shutdown } = context;
-    let Placement::Process(config) = spec.borrow().placement.clone() else { return None };
-    let (processes, supervisor) = process::new(config, ports.clone(), events, shutdown);
+    let (host, placement) = {
+        let spec = spec.borrow();
+        (spec.host.clone(), spec.placement.clone())
+    };
+    let Placement::Process(config) = placement else { return None };
+    let (processes, supervisor) = process::new(config, &host, ports.clone(), events, shutdown);
     Some(BackendAndTask { backend: Arc::new(processes), task: Box::pin(supervisor.run()) })
 }
 

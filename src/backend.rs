@@ -1,6 +1,6 @@
 //! What agimo needs of a place where workloads run: their endpoints, and a way to scale them. It names no such place.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::pin::Pin;
@@ -22,6 +22,10 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Accepts a command and returns at once; its effect shows in the status.
     fn command(&self, command: ScaleCommand);
+
+    /// An endpoint that the status reports as ready refused a connection. A backend that checks readiness itself checks
+    /// it again; elsewhere there is nothing to do.
+    fn report_refused(&self, _endpoint: SocketAddr) {}
 }
 
 /// A backend, and the task that the caller must own and run for it.
@@ -52,6 +56,10 @@ pub enum ScaleCommand {
 pub struct BackendStatus {
     /// One entry for each source of the workload's specification that is known by now.
     pub sources: BTreeMap<EndpointSource, SourceStatus>,
+    /// Endpoints of replicas that were told to end: a connection that they close means nothing else.
+    pub terminating: Arc<BTreeSet<SocketAddr>>,
+    /// A replica that agimo runs is not ready yet, or not any more.
+    pub is_starting: bool,
     /// When the first replica of the current wake was started.
     pub started: Option<Instant>,
     /// Why the workload as a whole is not ready; it may still become ready.
@@ -83,6 +91,8 @@ pub enum Lifecycle {
 pub struct WakeFailure {
     /// Counts the failures of this workload, so that each is handled once.
     pub sequence: u64,
+    /// It had become ready before, so that the wake itself succeeded.
+    pub was_ready: bool,
     pub cause: Cause,
     /// For people: for example, the exit status and the last lines of stderr.
     pub detail: String,
@@ -101,6 +111,8 @@ pub enum EndpointSource {
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkloadSpec {
     pub id: WorkloadId,
+    /// A host that leads to it, for readiness checks.
+    pub host: String,
     pub scaler: Scaler,
     /// Idle time before the workload is put to sleep: the longest of its routes.
     pub sleep_after: Duration,

@@ -11,18 +11,27 @@ use agimo::app::{self, AppSettings, Listeners};
 use agimo::cli::{Cli, Command, ServeOptions};
 use agimo::config::{Config, keys, schema};
 use agimo::config_file::{self, LoadError, WatchedFile};
-use agimo::process::exec;
+use agimo::process::{exec, keeper};
 use agimo::{demo, telemetry};
 use clap::CommandFactory;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if let Some((first, program)) = arguments.split_first()
-        && first == exec::SUBCOMMAND
-    {
-        // Before the command line is parsed: the environment of a child process does not configure agimo.
-        eprintln!("agimo: {}", exec::exec_program(program));
-        return ExitCode::from(exec::NOT_STARTED);
+    // Before the command line is parsed: the environment of a child process does not configure agimo.
+    if let Some((first, rest)) = arguments.split_first() {
+        if first == exec::SUBCOMMAND {
+            eprintln!("agimo: {}", exec::exec_program(rest));
+            return ExitCode::from(exec::NOT_STARTED);
+        }
+        if first == keeper::SUBCOMMAND {
+            return match keeper::run(rest) {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => {
+                    eprintln!("agimo: cannot keep the process: {error}");
+                    ExitCode::FAILURE
+                }
+            };
+        }
     }
     let cli = Cli::from_process().unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {

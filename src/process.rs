@@ -1,8 +1,9 @@
 //! Local processes as workloads: starts them, checks their readiness, and stops them.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::activation::events::EventPublisher;
 use crate::backend::{Backend, BackendStatus, ScaleCommand};
@@ -10,18 +11,24 @@ use crate::config::ProcessConfig;
 use crate::shutdown::Shutdown;
 
 use self::ports::Ports;
+use self::replica::ReplicaContext;
 use self::supervisor::Supervisor;
 
 pub mod child;
 pub mod exec;
+pub mod keeper;
 pub mod ports;
+pub mod process_tree;
 pub mod readiness;
+pub mod replica;
 pub mod supervisor;
 
 /// The backend of one workload; its `Supervisor` runs the processes.
 pub struct ProcessBackend {
     requests: watch::Sender<ScaleRequest>,
     status: watch::Receiver<BackendStatus>,
+    /// Has every replica check its readiness again.
+    recheck: Arc<Notify>,
 }
 
 /// The number of replicas that the workload should have.
@@ -34,18 +41,29 @@ pub struct ScaleRequest {
     pub is_exact: bool,
 }
 
-/// The backend of a workload, and the supervisor whose `run` the caller must spawn as a task.
+/// The backend of a workload, and the supervisor whose `run` the caller must spawn as a task. `host` is the host of a
+/// service that leads to it.
 pub fn new(
     config: Arc<ProcessConfig>,
+    host: &str,
     ports: Ports,
     events: EventPublisher,
     shutdown: Shutdown,
 ) -> (ProcessBackend, Supervisor) {
     let (requests, requests_receiver) = watch::channel(ScaleRequest::default());
     let (status_sender, status) = watch::channel(BackendStatus::default());
+    let recheck = Arc::new(Notify::new());
+    let context = ReplicaContext {
+        config,
+        host: host.replace('*', "agimo").into(),
+        status: Arc::new(status_sender),
+        ports,
+        events,
+        recheck: recheck.clone(),
+    };
     (
-        ProcessBackend { requests, status },
-        Supervisor::new(config, requests_receiver, status_sender, ports, events, shutdown),
+        ProcessBackend { requests, status, recheck },
+        Supervisor::new(context, requests_receiver, shutdown),
     )
 }
 
@@ -67,5 +85,9 @@ impl Backend for ProcessBackend {
         self.requests.send_modify(|request| {
             *request = ScaleRequest { sequence: request.sequence + 1, replicas, is_exact };
         });
+    }
+
+    fn report_refused(&self, _: SocketAddr) {
+        self.recheck.notify_waiters();
     }
 }

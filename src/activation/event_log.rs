@@ -87,6 +87,9 @@ fn log(event: &LifecycleEvent) {
         EventKind::ProcessExited { detail } => {
             warn!(%workload, detail, "a process ended by itself");
         }
+        EventKind::ProcessUnresponsive { detail } => {
+            warn!(%workload, detail, "a process does not accept connections any more, restarting it");
+        }
         EventKind::ProcessStopped => info!(%workload, "process stopped"),
         EventKind::Removed => info!(%workload, "workload removed from the configuration"),
     }

@@ -59,6 +59,8 @@ pub enum EventKind {
     SleepFailed { detail: String },
     /// A process ended by itself after it had been ready.
     ProcessExited { detail: String },
+    /// A process that was ready refused connections and did not recover; it is restarted.
+    ProcessUnresponsive { detail: String },
     /// A process was stopped by agimo.
     ProcessStopped,
     /// No route leads to the workload any more, and its last request has ended.
@@ -107,6 +109,7 @@ impl EventKind {
             Self::Asleep { .. } => "asleep",
             Self::SleepFailed { .. } => "sleep_failed",
             Self::ProcessExited { .. } => "process_exited",
+            Self::ProcessUnresponsive { .. } => "process_unresponsive",
             Self::ProcessStopped => "process_stopped",
             Self::Removed => "removed",
         }

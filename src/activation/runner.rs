@@ -123,16 +123,15 @@ impl Runner {
         let new_failure = match &status.lifecycle {
             Lifecycle::Owned(Some(failure)) if failure.sequence > self.failures_seen => {
                 self.failures_seen = failure.sequence;
-                true
+                Some(failure.was_ready)
             }
-            _ => false,
+            _ => None,
         };
-        // Requests are held, not rejected, while others restart the replicas.
-        let answered = self.activation.has_answered() || !status.owns_lifecycle();
         match (status.is_ready(), new_failure) {
             (true, _) => Input::Ready { arrivals: self.demand.arrivals() },
-            (false, true) => Input::WakeFailed { answered },
-            (false, false) => Input::Unready { answered },
+            (false, Some(true)) => Input::EndpointsLost,
+            (false, Some(false)) => Input::WakeFailed,
+            (false, None) => Input::Unready { starting: status.is_starting },
         }
     }
 
@@ -160,6 +159,7 @@ impl Runner {
     fn perform(&mut self, action: Action, before: Machine) {
         match action {
             Action::Wake => {
+                self.activation.wakes.fetch_add(1, Ordering::Relaxed);
                 self.activation.pending_phases.store(ALL_PHASES, Ordering::Relaxed);
                 if before.state != State::Asleep {
                     // The rejection of the last wake ends with this one.
@@ -174,10 +174,9 @@ impl Runner {
             Action::PublishEndpoints => self.publish_endpoints(before),
             Action::RejectUntil { until } => self.reject(until),
             Action::Sleep => self.sleep(before),
-            Action::WithdrawEndpoints => {
-                let scaled_down = self.owner() == Owner::External;
-                self.activation.events.publish(EventKind::EndpointsLost { scaled_down });
-                self.activation.publish(Published::default());
+            Action::WithdrawEndpoints => self.withdraw_endpoints(),
+            Action::GiveUpReplicas => {
+                self.withdraw_endpoints();
                 self.stop_owned();
             }
             Action::CancelWake => {
@@ -185,6 +184,13 @@ impl Runner {
                 self.activation.backend.command(ScaleCommand::CancelWake);
             }
         }
+    }
+
+    fn withdraw_endpoints(&self) {
+        let scaled_down = self.owner() == Owner::External;
+        self.activation.events.publish(EventKind::EndpointsLost { scaled_down });
+        let terminating = self.status.borrow().terminating.clone();
+        self.activation.publish(Published { terminating, ..Published::default() });
     }
 
     fn command_wake(&self) {

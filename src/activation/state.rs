@@ -38,10 +38,12 @@ pub enum Input {
     WakeRequested,
     /// The workload has ready endpoints.
     Ready { arrivals: u64 },
-    /// The workload has no ready endpoint. `answered`: it has answered a request since its last wake.
-    Unready { answered: bool },
-    /// The wake failed for good.
-    WakeFailed { answered: bool },
+    /// The workload has no ready endpoint. `starting`: a replica of it runs and may become ready.
+    Unready { starting: bool },
+    /// The workload was ready, and all of its replicas have ended by themselves.
+    EndpointsLost,
+    /// The wake failed for good: nothing became ready.
+    WakeFailed,
     /// A regular check of its demand. Without `sleep_after` it is not put to sleep.
     DemandChecked { arrivals: u64, in_flight: u64, sleep_after: Option<Duration> },
 }
@@ -57,8 +59,10 @@ pub enum Action {
     RejectUntil { until: Instant },
     /// Scale to zero, unless a request has arrived meanwhile.
     Sleep,
-    /// Withdraw the endpoints: none is ready any more.
+    /// Withdraw the endpoints: none is ready any more. Replicas that still run are left as they are.
     WithdrawEndpoints,
+    /// Withdraw the endpoints and stop what is left; the next request wakes the workload again.
+    GiveUpReplicas,
     /// No request waits any more for an external scaler.
     CancelWake,
 }
@@ -103,11 +107,16 @@ impl Machine {
             // A workload may become ready without a wake by this agimo: another replica or scaler woke it.
             (_, Input::Ready { arrivals }) => {
                 let awake = State::Awake { idleness: Idleness::begin(arrivals, now) };
-                (self.to(awake), Some(Action::PublishEndpoints))
+                (Self { state: awake, failures: 0 }, Some(Action::PublishEndpoints))
             }
-            (State::Waking { .. }, Input::WakeFailed { .. }) => self.fail(self.failures + 1, now),
-            (State::Awake { .. }, Input::Unready { answered } | Input::WakeFailed { answered }) => {
-                self.lose_endpoints(answered, now)
+            (State::Waking { .. }, Input::WakeFailed) => self.fail(now),
+            (State::Awake { .. }, Input::Unready { starting: true }) => {
+                (self.to(State::Waking { since: now }), Some(Action::WithdrawEndpoints))
+            }
+            // A workload that became ready can start: no failed wake is counted, however it ended.
+            (State::Awake { .. }, Input::Unready { .. } | Input::WakeFailed)
+            | (State::Waking { .. } | State::Awake { .. }, Input::EndpointsLost) => {
+                (Self::default(), Some(Action::GiveUpReplicas))
             }
             (
                 State::Awake { idleness },
@@ -133,19 +142,10 @@ impl Machine {
         }
     }
 
-    fn lose_endpoints(self, answered: bool, now: Instant) -> (Self, Option<Action>) {
-        // It has answered requests, or this is the first time: the next request wakes it again.
-        if answered || self.failures == 0 {
-            let failures = u32::from(!answered);
-            return (Self { state: State::Asleep, failures }, Some(Action::WithdrawEndpoints));
-        }
-        self.fail(self.failures, now)
-    }
-
-    fn fail(self, failures_for_backoff: u32, now: Instant) -> (Self, Option<Action>) {
-        let until = now + BACKOFF.delay(failures_for_backoff);
-        let failing = Self { state: State::Failing { until }, failures: self.failures + 1 };
-        (failing, Some(Action::RejectUntil { until }))
+    fn fail(self, now: Instant) -> (Self, Option<Action>) {
+        let failures = self.failures + 1;
+        let until = now + BACKOFF.delay(failures);
+        (Self { state: State::Failing { until }, failures }, Some(Action::RejectUntil { until }))
     }
 
     fn to(self, state: State) -> Self {
@@ -200,7 +200,7 @@ mod tests {
 
     #[test]
     fn failed_wakes_are_rejected_for_a_growing_time() {
-        let failed = Input::WakeFailed { answered: false };
+        let failed = Input::WakeFailed;
         let (machine, actions) = run(&[
             (Input::WakeRequested, 0),
             (failed, 0),
@@ -219,19 +219,31 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_that_is_lost_before_it_answers_is_not_woken_for_every_request() {
-        let (ready, lost) = (Input::Ready { arrivals: 1 }, Input::Unready { answered: false });
-        let (machine, actions) = run(&[
-            (Input::WakeRequested, 0),
-            (ready, 0),
-            (lost, 1),
-            (Input::WakeRequested, 1),
-            (ready, 1),
-            (lost, 2),
-            (Input::WakeRequested, 2),
-        ]);
-        assert_eq!(actions.iter().filter(|action| **action == Action::Wake).count(), 2);
-        assert!(matches!(machine.state, State::Failing { .. }), "{machine:?}");
+    fn a_workload_that_became_ready_is_woken_again_however_often_it_ends() {
+        let ready = Input::Ready { arrivals: 1 };
+        // The last end was so fast that its readiness was not seen.
+        let ends = [Input::Unready { starting: false }, Input::EndpointsLost, Input::EndpointsLost];
+        let mut inputs = vec![];
+        for (at, end) in ends.into_iter().enumerate() {
+            let at = at as u64;
+            inputs.extend([(Input::WakeRequested, at), (ready, at), (end, at)]);
+        }
+        inputs.remove(7);
+        let (machine, actions) = run(&inputs);
+        assert_eq!(actions.iter().filter(|action| **action == Action::Wake).count(), 3);
+        assert_eq!(machine, Machine::default());
+    }
+
+    #[test]
+    fn a_workload_that_runs_and_is_not_ready_any_more_is_waited_for_as_at_a_start() {
+        let (ready, unready) = (Input::Ready { arrivals: 1 }, Input::Unready { starting: true });
+        let before =
+            [(Input::WakeRequested, 0), (ready, 0), (unready, 1), (Input::WakeRequested, 1)];
+        let (machine, actions) = run(&before);
+        assert_eq!(actions, [Action::Wake, Action::PublishEndpoints, Action::WithdrawEndpoints]);
+        assert!(matches!(machine.state, State::Waking { .. }));
+        let (machine, _) = run(&[&before[..], &[(Input::WakeFailed, 2)]].concat());
+        assert!(matches!(machine.state, State::Failing { .. }));
     }
 
     #[test]
@@ -239,11 +251,11 @@ mod tests {
         let inputs = [
             (Input::WakeRequested, 0),
             (Input::Ready { arrivals: 1 }, 1),
-            (Input::Unready { answered: true }, 2),
+            (Input::Unready { starting: false }, 2),
             (Input::WakeRequested, 2),
         ];
         let expected =
-            [Action::Wake, Action::PublishEndpoints, Action::WithdrawEndpoints, Action::Wake];
+            [Action::Wake, Action::PublishEndpoints, Action::GiveUpReplicas, Action::Wake];
         assert_eq!(run(&inputs).1, expected);
     }
 }

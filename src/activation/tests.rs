@@ -78,6 +78,7 @@ impl Fixture {
         demand.set_routes(vec![route.clone()]);
         let (spec, spec_receiver) = watch::channel(WorkloadSpec {
             id,
+            host: "a.test".into(),
             scaler,
             sleep_after: SLEEP_AFTER,
             wake_replicas: 2,
@@ -111,8 +112,12 @@ impl Fixture {
     }
 
     async fn fail_wake(&self, sequence: u64) {
-        let failure =
-            WakeFailure { sequence, cause: Cause::Exited, detail: "exit status: 1".to_owned() };
+        let failure = WakeFailure {
+            sequence,
+            was_ready: false,
+            cause: Cause::Exited,
+            detail: "exit status: 1".to_owned(),
+        };
         self.set_status(|status| status.lifecycle = Lifecycle::Owned(Some(failure))).await;
     }
 

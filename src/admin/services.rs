@@ -45,7 +45,9 @@ pub fn event(event: &LifecycleEvent) -> Value {
         EventKind::EndpointsLost { scaled_down } => json!({ "scaled_down": scaled_down }),
         EventKind::SleepBlocked(blocker) => json!({ "by": blocker.map(SleepBlocker::as_str) }),
         EventKind::Asleep { idle } => json!({ "idle_ms": millis(*idle) }),
-        EventKind::SleepFailed { detail } | EventKind::ProcessExited { detail } => {
+        EventKind::SleepFailed { detail }
+        | EventKind::ProcessExited { detail }
+        | EventKind::ProcessUnresponsive { detail } => {
             json!({ "detail": detail })
         }
         EventKind::EndpointSliceReady

@@ -75,7 +75,14 @@ fn spec(id: WorkloadId, service: &ServiceConfig) -> WorkloadSpec {
             (Scaler::Agimo, process.replicas, Placement::Process(process.clone()))
         }
     };
-    WorkloadSpec { id, scaler, sleep_after: service.sleep_after, wake_replicas, placement }
+    WorkloadSpec {
+        id,
+        host: service.host.clone(),
+        scaler,
+        sleep_after: service.sleep_after,
+        wake_replicas,
+        placement,
+    }
 }
 
 fn add(spec: &mut WorkloadSpec, service: &ServiceConfig) {

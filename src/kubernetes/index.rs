@@ -69,6 +69,8 @@ pub struct SourceSnapshot {
     pub ready: Vec<Endpoint>,
     /// Endpoints that terminate and still serve.
     pub last_resort: Vec<Endpoint>,
+    /// All endpoints that terminate.
+    pub terminating: Vec<SocketAddr>,
 }
 
 /// An address where a replica answers.
@@ -350,12 +352,12 @@ impl Index {
         };
         let name = ObjectName::new(namespace, name);
         let Some(service) = self.services.get(&name) else { return SourceSnapshot::default() };
-        let (ready, last_resort) = match (service.port(port), self.slices.get(&name)) {
+        let listed = match (service.port(port), self.slices.get(&name)) {
             (Some(port), Some(slices)) => {
                 endpoints(slices.values(), &port.name, service.prefers_ipv6)
             }
-            _ => Default::default(),
+            _ => SourceSnapshot::default(),
         };
-        SourceSnapshot { service: Some(service.clone()), ready, last_resort }
+        SourceSnapshot { service: Some(service.clone()), ..listed }
     }
 }

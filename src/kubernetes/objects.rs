@@ -34,7 +34,9 @@ pub struct SliceEndpoint {
     pub address: IpAddr,
     /// The pod's UID; absent where no pod is behind the address.
     pub pod: Option<Arc<str>>,
+    /// The pod is ready and does not terminate.
     pub ready: bool,
+    pub terminating: bool,
     /// It terminates and still serves.
     pub last_resort: bool,
 }
@@ -97,6 +99,9 @@ impl Slice {
             _ => return None,
         };
         let ports = slice.ports.iter().flatten().filter_map(|port| {
+            if !is_tcp(port.protocol.as_deref()) {
+                return None;
+            }
             let number = u16::try_from(port.port?).ok()?;
             Some((port.name.clone().unwrap_or_default(), number))
         });
@@ -116,7 +121,10 @@ impl Slice {
             Some(SliceEndpoint {
                 address,
                 pod: pod.map(Into::into),
-                ready: ready && !terminating,
+                // `ready` is always true where the Service publishes addresses of pods that are not ready
+                // (publishNotReadyAddresses); `serving` is the readiness of the pod.
+                ready: serving && !terminating,
+                terminating,
                 last_resort: serving && terminating,
             })
         });
@@ -135,6 +143,9 @@ impl ServiceObject {
     pub fn read(service: &Service) -> Self {
         let spec = service.spec.clone().unwrap_or_default();
         let port = |port: k8s_openapi::api::core::v1::ServicePort| {
+            if !is_tcp(port.protocol.as_deref()) {
+                return None;
+            }
             let number = u16::try_from(port.port).ok()?;
             let target = match port.target_port {
                 Some(IntOrString::Int(0)) | None => ServicePort::Number(number),
@@ -168,6 +179,11 @@ impl ServiceObject {
             ServicePort::Name(name) => port.name == *name,
         })
     }
+}
+
+/// A Service may have a TCP and a UDP port of the same number, for HTTP/3. Absent means TCP (core/v1 ServicePort).
+fn is_tcp(protocol: Option<&str>) -> bool {
+    protocol.is_none_or(|protocol| protocol == "TCP")
 }
 
 // === impl WorkloadObject ===

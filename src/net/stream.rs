@@ -86,6 +86,11 @@ impl Stream {
         self.transport.poll_closed(cx)
     }
 
+    /// Whether the peer has closed or reset the connection, as the kernel knows it now.
+    pub fn is_closed(&self) -> bool {
+        self.transport.is_closed()
+    }
+
     /// Whether an idle connection can still be used: open, with nothing unexpected to read.
     pub fn is_quiet(&self) -> bool {
         self.early.is_empty() && self.transport.is_quiet()

@@ -88,7 +88,8 @@ impl TcpTransport {
         let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
-    fn is_closed(&self) -> bool {
+    /// Whether the peer has closed or reset the connection, as the kernel knows it now.
+    pub(super) fn is_closed(&self) -> bool {
         let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
         match rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
             Ok(_) => {

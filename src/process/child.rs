@@ -1,36 +1,43 @@
-//! One child process in its own process group, which does not outlive agimo.
+//! One program that agimo runs, with its keeper. All that it starts ends with it, and does not outlive agimo.
 
 use std::collections::VecDeque;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
 use std::process::{ExitStatus, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process_group, test_kill_process_group};
-use tokio::io::{AsyncRead, AsyncReadExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
 use tokio::process::Command;
 use tokio::task::JoinSet;
-use tracing::info;
+use tracing::{info, warn};
 
 use crate::config::ProcessConfig;
 
-use super::exec;
+use super::keeper::{self, STATUS_BYTES};
 use super::ports::ReservedPort;
+use super::{exec, process_tree};
 
-/// A running process. Dropping it kills its process group.
+/// A running program. Dropping it kills the whole tree.
 pub struct Child {
-    process: tokio::process::Child,
-    group: Option<Pid>,
+    keeper: tokio::process::Child,
+    /// The connection to the keeper; when it closes, the keeper kills the tree.
+    connection: UnixStream,
+    /// What has arrived of the program's wait status.
+    status: Vec<u8>,
     port: ReservedPort,
+    name: String,
     /// The tasks that copy its output to the log.
     output: JoinSet<()>,
     stderr: LastLines,
 }
 
-/// How a process ended.
+/// How a program ended.
 pub struct Exit {
-    /// The program could not be executed.
-    pub not_started: bool,
-    /// The exit status and the last lines of stderr.
+    /// Absent where the keeper ended first.
+    status: Option<ExitStatus>,
+    /// The exit status or the signal, and the last lines of stderr.
     pub description: String,
 }
 
@@ -43,11 +50,11 @@ pub const OUTPUT_TARGET: &str = "output";
 const LAST_LINES_LIMIT: usize = 8;
 /// In bytes. A longer line is logged in parts.
 const MAX_LINE_LENGTH: usize = 8 * 1024;
-/// Interval of the check whether a process group has ended. Its members are not all children of agimo, so there is no
-/// status to wait for.
-const GROUP_CHECK_INTERVAL: Duration = Duration::from_millis(10);
-/// How long to wait for the remaining output of a process that has ended. A grandchild may keep the pipe open.
+/// How long to wait for the remaining output of a process that has ended.
 const OUTPUT_TIMEOUT: Duration = Duration::from_millis(200);
+
+/// What `{host}` in `command` and `env` stands for: where agimo expects a process to listen.
+const LISTEN_HOST: &str = "127.0.0.1";
 
 // === impl Child ===
 
@@ -57,90 +64,118 @@ impl Child {
     /// # Errors
     /// What failed, and why, for the log.
     pub fn start(config: &ProcessConfig, port: ReservedPort) -> Result<Self, String> {
-        let mut command = Command::from(exec::command(&config.command));
+        let number = port.number();
+        let words: Vec<String> = config.command.iter().map(|word| fill_in(word, number)).collect();
+        let (connection, of_keeper) =
+            UnixStream::pair().map_err(|error| format!("cannot start: {error}"))?;
+        let mut command = Command::from(exec::keeper_command(&words));
         command
-            .env("PORT", port.number().to_string())
-            .envs(config.env.iter().map(|(name, value)| (name, &value.0)))
-            .stdin(Stdio::null())
+            .env("PORT", number.to_string())
+            .envs(config.env.iter().map(|(name, value)| (name, fill_in(&value.0, number))))
+            .stdin(blocking(of_keeper).map_err(|error| format!("cannot start: {error}"))?)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .process_group(0);
         if let Some(workdir) = &config.workdir {
             command.current_dir(workdir);
         }
-        let mut process = command.spawn().map_err(|error| match &config.workdir {
+        let mut keeper = command.spawn().map_err(|error| match &config.workdir {
             Some(workdir) => format!("cannot start in {}: {error}", workdir.display()),
             None => format!("cannot start: {error}"),
         })?;
+        // It holds agimo's copy of the keeper's end of the connection.
+        drop(command);
         let stderr = LastLines::default();
         let mut output = JoinSet::new();
-        if let Some(stream) = process.stdout.take() {
+        if let Some(stream) = keeper.stdout.take() {
             output.spawn(log_output(stream, config.name.clone(), "stdout", None));
         }
-        if let Some(stream) = process.stderr.take() {
+        if let Some(stream) = keeper.stderr.take() {
             output.spawn(log_output(stream, config.name.clone(), "stderr", Some(stderr.clone())));
         }
-        let group = process.id().and_then(|id| Pid::from_raw(id as i32));
-        Ok(Self { process, group, port, output, stderr })
+        let (status, name) = (Vec::new(), config.name.clone());
+        Ok(Self { keeper, connection, status, port, name, output, stderr })
     }
 
     pub fn port(&self) -> u16 {
         self.port.number()
     }
 
-    /// Waits until the process ends by itself, and kills what it leaves behind in its process group.
-    pub async fn exited(&mut self) -> Exit {
-        let status = self.process.wait().await;
-        self.kill_group();
+    /// The program and all that it has started.
+    pub fn processes(&self) -> Vec<u32> {
+        self.keeper.id().map(process_tree::descendants).unwrap_or_default()
+    }
+
+    /// Waits until the program ends by itself. What it has started may still run.
+    pub async fn ended(&mut self) {
+        while self.status.len() < STATUS_BYTES {
+            match self.connection.read_buf(&mut self.status).await {
+                Ok(1..) => {}
+                _ => return,
+            }
+        }
+    }
+
+    /// Kills what an ended program has left behind, and tells how it ended.
+    pub async fn into_exit(mut self) -> Exit {
+        let _ = self.connection.write_all(&[keeper::KILL]).await;
+        let keeper_status = self.keeper.wait().await;
         let all_read = async { while self.output.join_next().await.is_some() {} };
         let _ = tokio::time::timeout(OUTPUT_TIMEOUT, all_read).await;
-        let mut description =
-            status.as_ref().map_or_else(ToString::to_string, ExitStatus::to_string);
+        let raw = <[u8; STATUS_BYTES]>::try_from(self.status.as_slice()).ok();
+        let status = raw.map(|raw| ExitStatus::from_raw(i32::from_ne_bytes(raw)));
+        let mut description = match (status, keeper_status) {
+            (Some(status), _) => status.to_string(),
+            (None, Ok(status)) => format!("its keeper ended: {status}"),
+            (None, Err(error)) => error.to_string(),
+        };
         let lines = self.stderr.lock().unwrap_or_else(PoisonError::into_inner);
         for line in lines.iter() {
             description.push_str("; ");
             description.push_str(line);
         }
-        let not_started =
-            status.is_ok_and(|status| status.code() == Some(exec::NOT_STARTED.into()));
-        Exit { not_started, description }
+        Exit { status, description }
     }
 
-    /// Sends SIGTERM to the process group, and SIGKILL to what is left of it after `grace`. Returns when it has ended.
+    /// Sends SIGTERM to the whole tree, and SIGKILL to what is left of it after `grace`. Returns when all has ended.
     pub async fn stop(mut self, grace: Duration) {
-        let Some(group) = self.group else { return };
-        let _ = kill_process_group(group, Signal::TERM);
-        let ended = async {
-            let _ = self.process.wait().await;
-            // The child may be a shell that ends before the program it started.
-            while test_kill_process_group(group).is_ok() {
-                tokio::time::sleep(GROUP_CHECK_INTERVAL).await;
-            }
-        };
-        if tokio::time::timeout(grace, ended).await.is_ok() {
-            self.group = None;
+        let _ = self.connection.write_all(&[keeper::TERMINATE]).await;
+        // The keeper ends after the last process of the tree.
+        if tokio::time::timeout(grace, self.keeper.wait()).await.is_ok() {
             return;
         }
-        info!(
-            pid = group.as_raw_nonzero().get(),
-            "process did not stop within stop_grace, killing it"
-        );
-        self.kill_group();
-        let _ = self.process.wait().await;
-    }
-
-    /// Kills every process left in the group.
-    fn kill_group(&mut self) {
-        if let Some(group) = self.group.take() {
-            let _ = kill_process_group(group, Signal::KILL);
+        info!(process = self.name, "process did not stop within stop_grace, killing it");
+        let _ = self.connection.write_all(&[keeper::KILL]).await;
+        if let Err(error) = self.keeper.wait().await {
+            warn!(process = self.name, %error, "cannot wait for the end of the process");
         }
     }
 }
 
-impl Drop for Child {
-    fn drop(&mut self) {
-        self.kill_group();
+// === impl Exit ===
+
+impl Exit {
+    /// The program could not be executed.
+    pub fn is_not_started(&self) -> bool {
+        self.status.and_then(|status| status.code()) == Some(exec::NOT_STARTED.into())
     }
+
+    /// It reports success.
+    pub fn is_success(&self) -> bool {
+        self.status.is_some_and(|status| status.success())
+    }
+}
+
+/// The program reads and writes as usual, whatever agimo does with its own end.
+fn blocking(stream: UnixStream) -> std::io::Result<OwnedFd> {
+    let stream = stream.into_std()?;
+    stream.set_nonblocking(false)?;
+    Ok(stream.into())
+}
+
+/// The word of a command, or the value of a variable, with `{port}` and `{host}` replaced.
+fn fill_in(word: &str, port: u16) -> String {
+    word.replace("{port}", &port.to_string()).replace("{host}", LISTEN_HOST)
 }
 
 /// Copies the output of a process to the log, under its configured name.

@@ -1,4 +1,4 @@
-//! Executes the program of a child process, after asking the kernel to kill the child when agimo ends.
+//! Executes a program after asking the kernel to kill it when its parent, the keeper, ends.
 //!
 //! The parent death signal (PR_SET_PDEATHSIG, prctl(2)) has to be set inside the child. Doing that between fork and
 //! exec takes unsafe code. So agimo starts itself as the child, sets the signal, and executes the program.
@@ -10,11 +10,16 @@ use std::sync::OnceLock;
 
 use rustix::process::{Pid, Resource, Rlimit, Signal};
 
+use super::keeper;
+
 /// The hidden subcommand for `exec_program`.
 pub const SUBCOMMAND: &str = "exec-child";
 
 /// The exit status if the program cannot be executed, as in shells.
 pub const NOT_STARTED: u8 = 127;
+
+/// This program. Not the path of the executable, which may have been replaced since agimo was started.
+const THIS_PROGRAM: &str = "/proc/self/exe";
 
 /// The soft limit of open files that agimo was started with. Children get it back, because programs that use select(2)
 /// fail under a higher limit.
@@ -29,13 +34,19 @@ pub fn raise_open_files() {
         rustix::process::setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit });
 }
 
-/// The command that starts `program` (with its arguments, never empty) as a child that ends with agimo.
-pub fn command(program: &[String]) -> Command {
-    // Not the path of the executable, which may have been replaced since agimo was started.
-    let mut command = Command::new("/proc/self/exe");
-    let own = rustix::process::getpid().as_raw_nonzero().to_string();
+/// The command that starts the keeper of `program` (with its arguments, never empty).
+pub fn keeper_command(program: &[String]) -> Command {
+    let mut command = Command::new(THIS_PROGRAM);
     let open_files = OPEN_FILES.get().copied().flatten().unwrap_or(0);
-    command.arg(SUBCOMMAND).arg(own).arg(open_files.to_string()).args(program);
+    command.arg(keeper::SUBCOMMAND).arg(open_files.to_string()).args(program);
+    command
+}
+
+/// The command by which the keeper starts the program; `arguments` are those of the keeper.
+pub fn command(arguments: &[OsString]) -> Command {
+    let mut command = Command::new(THIS_PROGRAM);
+    let own = rustix::process::getpid().as_raw_nonzero().to_string();
+    command.arg(SUBCOMMAND).arg(own).args(arguments);
     command
 }
 
@@ -52,7 +63,7 @@ pub fn exec_program(arguments: &[OsString]) -> String {
     // The parent may have died before the signal was set.
     let parent = Pid::from_raw(number(parent) as i32);
     if rustix::process::getppid() != parent {
-        return "agimo has ended".to_owned();
+        return "the keeper has ended".to_owned();
     }
     if let current @ 1.. = number(open_files) {
         let limit = rustix::process::getrlimit(Resource::Nofile);

@@ -3,6 +3,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -168,6 +169,17 @@ impl CoreRoute {
     pub fn choose(&self) -> EndpointChoice {
         self.refresh();
         self.endpoints.choose()
+    }
+
+    /// Whether the workload has answered a request since its last wake.
+    pub fn has_answered(&self) -> bool {
+        let activation = self.route.workload.activation.as_ref();
+        activation.is_none_or(|activation| activation.has_answered())
+    }
+
+    /// Keeps requests of this core away from an endpoint for a moment.
+    pub fn mark_refused(&self, endpoint: SocketAddr) {
+        self.endpoints.mark_refused(endpoint);
     }
 
     fn refresh(&self) {

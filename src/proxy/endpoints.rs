@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::activation::{Activation, Rejection};
 use crate::backend::EndpointSource;
+use crate::backoff::Backoff;
 use crate::net::stream::Stream;
 
 /// The endpoints of one source of a workload, read again only when they have changed.
@@ -25,8 +26,19 @@ pub struct Endpoints {
 pub struct Endpoint {
     pub address: SocketAddr,
     in_flight: Cell<u32>,
-    unreachable_until: Cell<Option<Instant>>,
+    unreachable: Cell<Option<Unreachable>>,
     idle: RefCell<Vec<IdleConnection>>,
+}
+
+/// No connection to an endpoint could be made.
+#[derive(Clone, Copy)]
+struct Unreachable {
+    /// Requests go to other endpoints until then.
+    avoid_until: Instant,
+    /// Where there is no other endpoint, it may be tried again then.
+    retry_at: Instant,
+    /// Connections in a row that timed out.
+    timeouts: u32,
 }
 
 /// Counts a request as load of an endpoint until it is dropped.
@@ -47,7 +59,13 @@ struct IdleConnection {
 }
 
 /// An endpoint that refused a connection gets no request for this long.
-const UNREACHABLE_FOR: Duration = Duration::from_millis(100);
+const AFTER_REFUSAL: Duration = Duration::from_millis(100);
+/// An endpoint that does not respond at all is left alone for longer each time: each attempt costs a `connect_timeout`.
+const AFTER_TIMEOUT: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+/// How long the last event of a connection is trusted. After that the kernel is asked whether the endpoint has closed it:
+/// a request that is sent on a closed connection cannot be told from one that broke it.
+const LATEST_EVENTS: Duration = Duration::from_millis(1);
 /// Idle connections kept per endpoint and core.
 const MOST_IDLE: usize = 1024;
 /// An idle connection is closed after this, which is less than the keep-alive timeout of common servers.
@@ -86,22 +104,34 @@ impl Endpoints {
             many => {
                 let (one, other) = self.two_of(many.len());
                 let (one, other) = (&many[one], &many[other]);
-                match (one.is_unreachable(), other.is_unreachable()) {
+                match (one.is_avoided(), other.is_avoided()) {
                     (false, true) => one,
                     (true, false) => other,
                     (true, true) => {
-                        many.iter().find(|endpoint| !endpoint.is_unreachable()).unwrap_or(one)
+                        let reachable = many.iter().find(|endpoint| !endpoint.is_avoided());
+                        let soonest = || many.iter().min_by_key(|endpoint| endpoint.retry_at());
+                        reachable.or_else(soonest).unwrap_or(one)
                     }
                     _ if other.in_flight.get() < one.in_flight.get() => other,
                     _ => one,
                 }
             }
         };
-        if chosen.is_unreachable() {
-            let ends = ready.iter().filter_map(|endpoint| endpoint.unreachable_until.get());
-            return EndpointChoice::Wait(ends.min());
+        if let Some(retry_at) =
+            chosen.retry_at().filter(|at| chosen.is_avoided() && *at > Instant::now())
+        {
+            return EndpointChoice::Wait(Some(retry_at));
         }
+        chosen.begin_attempt();
         EndpointChoice::Ready(EndpointLease::new(chosen.clone()))
+    }
+
+    /// Keeps requests away from this endpoint for a moment.
+    pub fn mark_refused(&self, address: SocketAddr) {
+        let ready = self.ready.borrow();
+        if let Some(endpoint) = ready.iter().find(|endpoint| endpoint.address == address) {
+            endpoint.mark_refused();
+        }
     }
 
     /// Closes connections that have been idle for too long or cannot be used any more.
@@ -131,26 +161,57 @@ impl Endpoint {
         Self {
             address,
             in_flight: Cell::new(0),
-            unreachable_until: Cell::new(None),
+            unreachable: Cell::new(None),
             idle: RefCell::default(),
         }
     }
 
-    /// Keeps requests away from it for a moment: it refused a connection.
-    pub fn mark_unreachable(&self) {
-        self.unreachable_until.set(Some(Instant::now() + UNREACHABLE_FOR));
+    /// Keeps requests away from it for a moment: it refused a connection, or is not ready to serve one.
+    pub fn mark_refused(&self) {
+        let retry_at = Instant::now() + AFTER_REFUSAL;
+        let timeouts = self.unreachable.get().map_or(0, |unreachable| unreachable.timeouts);
+        self.set_unreachable(Unreachable { avoid_until: retry_at, retry_at, timeouts });
+    }
+
+    /// Keeps requests away from it for longer each time: it did not respond within `connect_timeout`.
+    pub fn mark_timed_out(&self) {
+        let now = Instant::now();
+        let timeouts = self.unreachable.get().map_or(0, |unreachable| unreachable.timeouts) + 1;
+        let avoid_until = now + AFTER_TIMEOUT.delay(timeouts);
+        self.set_unreachable(Unreachable { avoid_until, retry_at: now + AFTER_REFUSAL, timeouts });
+    }
+
+    /// It has accepted a connection.
+    pub fn mark_reachable(&self) {
+        self.unreachable.set(None);
+    }
+
+    fn set_unreachable(&self, unreachable: Unreachable) {
+        self.unreachable.set(Some(unreachable));
         self.idle.borrow_mut().clear();
+    }
+
+    /// One request tries an endpoint that has timed out; the others go elsewhere until that one knows more.
+    fn begin_attempt(&self) {
+        if let Some(unreachable) = self.unreachable.get()
+            && unreachable.timeouts > 0
+        {
+            let avoid_until = Instant::now() + AFTER_TIMEOUT.delay(unreachable.timeouts);
+            self.unreachable.set(Some(Unreachable { avoid_until, ..unreachable }));
+        }
     }
 
     /// An open connection, of those that were used less than `within` ago.
     pub fn take_idle(&self, within: Option<Duration>) -> Option<Stream> {
         let mut idle = self.idle.borrow_mut();
         while let Some(latest) = idle.pop() {
-            if within.is_some_and(|within| latest.since.elapsed() > within) {
+            let idle_for = latest.since.elapsed();
+            if within.is_some_and(|within| idle_for > within) {
                 idle.push(latest);
                 return None;
             }
-            if latest.stream.is_quiet() {
+            let is_open = idle_for < LATEST_EVENTS || !latest.stream.is_closed();
+            if is_open && latest.stream.is_quiet() {
                 return Some(latest.stream);
             }
         }
@@ -165,15 +226,12 @@ impl Endpoint {
         }
     }
 
-    fn is_unreachable(&self) -> bool {
-        match self.unreachable_until.get() {
-            None => false,
-            Some(until) if Instant::now() < until => true,
-            Some(_) => {
-                self.unreachable_until.set(None);
-                false
-            }
-        }
+    fn is_avoided(&self) -> bool {
+        self.unreachable.get().is_some_and(|unreachable| Instant::now() < unreachable.avoid_until)
+    }
+
+    fn retry_at(&self) -> Option<Instant> {
+        self.unreachable.get().map(|unreachable| unreachable.retry_at)
     }
 
     fn sweep(&self, now: Instant) {

@@ -36,6 +36,9 @@ pub enum LocalError {
     WakeFailed(Cause),
 }
 
+/// Seconds after which a request that was held in vain may be sent again: its wake goes on.
+const RETRY_AFTER_HOLD: u64 = 5;
+
 /// The header with the reason.
 pub const REASON_HEADER: &str = "x-agimo-reason";
 /// The header with the detail, if there is one.
@@ -49,10 +52,12 @@ impl ErrorResponse {
         Self { error, retry_after: Some(seconds.max(1)), detail: None }
     }
 
-    /// A request was held for `hold_timeout`; `reason` says why its workload was not ready.
-    pub fn hold_timeout(reason: Option<NotReadyReason>) -> Self {
+    /// A request was held for `hold_timeout`; `reason` says why its workload was not ready, and `obstacle` what an attempt
+    /// to reach a ready endpoint met.
+    pub fn hold_timeout(reason: Option<NotReadyReason>, obstacle: Option<String>) -> Self {
         let (cause, detail) = reason.map(|reason| (reason.cause, reason.detail)).unzip();
-        Self { detail, ..LocalError::HoldTimeout(cause).into() }
+        let error = LocalError::HoldTimeout(cause);
+        Self { detail: detail.or(obstacle), ..Self::later(error, RETRY_AFTER_HOLD) }
     }
 
     /// The response as a message: its head, and its body for every method but HEAD.
@@ -203,7 +208,7 @@ mod tests {
             "web-1, container app: ErrImageNeverPull: image \u{201c}x\u{201d}\r\nset-cookie: a"
                 .to_owned();
         let reason = NotReadyReason { cause: Cause::ImageUnavailable, detail };
-        let (head, _) = ErrorResponse::hold_timeout(Some(reason)).message();
+        let (head, _) = ErrorResponse::hold_timeout(Some(reason), None).message();
         assert_eq!((head.status.as_u16(), head.reason()), (504, &b"Gateway Timeout"[..]));
         let lines = lines(&head);
         let detail =
@@ -211,7 +216,9 @@ mod tests {
         for line in ["x-agimo-reason: image-unavailable", detail] {
             assert!(lines.iter().any(|found| found == line), "{line:?} in {lines:?}");
         }
-        assert_eq!(ErrorResponse::hold_timeout(None).error.token(), "hold-timeout");
+        let unknown = ErrorResponse::hold_timeout(None, Some("obstacle".to_owned()));
+        assert_eq!(unknown.error.token(), "hold-timeout");
+        assert_eq!((unknown.detail.as_deref(), unknown.retry_after), (Some("obstacle"), Some(5)));
     }
 
     #[test]

@@ -10,7 +10,7 @@ use crate::net::stream::Stream;
 use super::client::Client;
 use super::endpoints::EndpointLease;
 use super::exchange::{Exchange, ExchangeOutcome, ResponseStart};
-use super::in_flight::InFlightRequest;
+use super::in_flight::{InFlightRequest, Obstacle};
 use super::request_error::{ForwardError, RequestError};
 use super::upstream::{self, ConnectError, Connection};
 
@@ -68,16 +68,32 @@ async fn connection<D: Downstream>(
     if let Some(connection) = idle {
         return Ok(connection);
     }
-    let timeout = in_flight.route().config().connect_timeout;
     let started = Instant::now();
+    let left = in_flight.deadline().saturating_duration_since(started);
+    let timeout = in_flight.route().config().connect_timeout.min(left);
     // Boxed: most requests find an idle connection.
     let connected = Box::pin(upstream::connect(client, endpoint, timeout)).await;
-    in_flight.add_connecting(started);
-    connected.map_err(|error| match error {
-        ConnectError::ClientDisconnected => ForwardError::Failed(RequestError::ClientDisconnected),
-        ConnectError::Unreachable => {
-            endpoint.mark_unreachable();
-            ForwardError::Retry(Retry::Connect)
+    let error = match connected {
+        Ok(connection) => {
+            in_flight.note_connected(started);
+            endpoint.mark_reachable();
+            return Ok(connection);
         }
-    })
+        Err(error) => error,
+    };
+    in_flight.add_connecting(started);
+    match error {
+        ConnectError::ClientDisconnected => {
+            return Err(ForwardError::Failed(RequestError::ClientDisconnected));
+        }
+        ConnectError::Refused => {
+            endpoint.mark_refused();
+            in_flight.note_obstacle(Obstacle::Refused, endpoint.address);
+        }
+        ConnectError::TimedOut => {
+            endpoint.mark_timed_out();
+            in_flight.note_obstacle(Obstacle::TimedOut, endpoint.address);
+        }
+    }
+    Err(ForwardError::Retry(Retry::Connect))
 }

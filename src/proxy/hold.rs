@@ -1,6 +1,7 @@
 //! Holds a request until its workload has an endpoint. Nothing of its body is read meanwhile.
 
 use std::future::poll_fn;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -17,23 +18,91 @@ use super::error_response::LocalError;
 use super::in_flight::InFlightRequest;
 use super::request_error::RequestError;
 
+/// A request that was sent to an endpoint and got no answer. The application may have ended because of it, so it is sent
+/// again only to replicas that run already: it neither causes a wake nor waits for one.
+#[derive(Clone, Copy, Debug)]
+pub struct Unanswered {
+    endpoint: SocketAddr,
+    /// The wake in which it was sent.
+    wake: u64,
+    /// Until then it turns out whether the endpoint terminates as asked, or has ended.
+    known_by: Instant,
+    /// It has refused a connection since: what listens there later is another process.
+    is_down: bool,
+}
+
+/// A pod that terminates is reported as such within this time.
+const TERMINATION_REPORT: Duration = Duration::from_secs(1);
 /// Unreachable endpoints are not tried more often than this.
 const SHORTEST_WAIT: Duration = Duration::from_millis(5);
+
+// === impl Unanswered ===
+
+impl Unanswered {
+    /// A request on this route was sent to this endpoint.
+    pub fn new(route: &CoreRoute, endpoint: SocketAddr) -> Self {
+        let activation = route.route.workload.activation.as_ref();
+        let wake = activation.map_or(0, |activation| activation.wake_number());
+        Self { endpoint, wake, known_by: Instant::now() + TERMINATION_REPORT, is_down: false }
+    }
+
+    /// The endpoint has refused a connection.
+    pub fn note_refused(&mut self, endpoint: SocketAddr) {
+        self.is_down |= endpoint == self.endpoint;
+    }
+
+    /// Whether the request may be sent there again.
+    fn accepts(&self, lease: &EndpointLease) -> bool {
+        !(self.is_down && lease.endpoint().address == self.endpoint)
+    }
+
+    /// The replica was told to end, so it is not the request that ended it.
+    fn terminates(&self, activation: &Activation) -> bool {
+        activation.published().terminating.contains(&self.endpoint)
+    }
+
+    /// Whether the replica has ended, and no other of its wake is left.
+    fn has_ended(
+        &self,
+        choice: &EndpointChoice,
+        route: &CoreRoute,
+        activation: &Activation,
+    ) -> bool {
+        if activation.wake_number() != self.wake {
+            return true;
+        }
+        match choice {
+            EndpointChoice::Ready(lease) if self.accepts(lease) => false,
+            EndpointChoice::Rejected(_) | EndpointChoice::Wait(None) => true,
+            // Before its first answer an application that refuses connections is still starting.
+            EndpointChoice::Ready(_) | EndpointChoice::Wait(Some(_)) => {
+                route.has_answered() && Instant::now() >= self.known_by
+            }
+        }
+    }
+}
 
 /// An endpoint for the request, as soon as there is one and until `hold_timeout` after its arrival.
 pub async fn wait_for_endpoint<D: Downstream>(
     client: &mut Client<D>,
     in_flight: &mut InFlightRequest,
+    unanswered: Option<Unanswered>,
 ) -> Result<EndpointLease, RequestError> {
     let route = in_flight.route().clone();
     let Some(activation) = &route.route.workload.activation else {
         return Err(LocalError::NoBackend.into());
     };
-    let deadline = in_flight.arrived() + route.config().hold_timeout;
+    if let (Some(unanswered), EndpointChoice::Ready(lease)) = (unanswered, route.choose())
+        && unanswered.wake == activation.wake_number()
+        && unanswered.accepts(&lease)
+    {
+        return Ok(lease);
+    }
+    let deadline = in_flight.deadline();
     let started = Instant::now();
     let _permit = route.route.acquire_hold().ok_or(LocalError::HoldFull)?;
     route.counters.count_hold();
-    let outcome = wait(client, &route, activation, deadline).await;
+    let outcome = wait(client, &route, activation, deadline, unanswered).await;
     route.counters.count_release();
     in_flight.add_held(started);
     outcome
@@ -44,6 +113,7 @@ async fn wait<D: Downstream>(
     route: &CoreRoute,
     activation: &Activation,
     deadline: Instant,
+    mut unanswered: Option<Unanswered>,
 ) -> Result<EndpointLease, RequestError> {
     let outcome = loop {
         let mut changed = pin!(activation.endpoints_changed());
@@ -52,8 +122,18 @@ async fn wait<D: Downstream>(
         if route.route.is_removed() {
             break Err(RequestError::RouteRemoved);
         }
-        let retry_at = match route.choose() {
-            EndpointChoice::Ready(lease) => break Ok(lease),
+        let choice = route.choose();
+        unanswered = unanswered.filter(|unanswered| !unanswered.terminates(activation));
+        if let Some(unanswered) = unanswered
+            && unanswered.has_ended(&choice, route, activation)
+        {
+            break Err(LocalError::ConnectionBroken.into());
+        }
+        let retry_at = match choice {
+            EndpointChoice::Ready(lease) => match unanswered {
+                Some(unanswered) if !unanswered.accepts(&lease) => unanswered.known_by,
+                _ => break Ok(lease),
+            },
             EndpointChoice::Rejected(rejection) if !rejection.has_ended() => {
                 break Err(RequestError::WakeFailed(rejection));
             }

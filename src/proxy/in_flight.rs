@@ -1,5 +1,6 @@
 //! Counts a request from its arrival to its end, and notes what happens to it: for the metrics and the access log.
 
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -21,7 +22,18 @@ pub struct InFlightRequest {
     held: Duration,
     connecting: Duration,
     waiting: Duration,
+    /// What the last attempt met, and at which endpoint.
+    obstacle: Option<(Obstacle, SocketAddr)>,
     status: u16,
+}
+
+/// Why an attempt to reach an endpoint that is reported as ready was in vain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Obstacle {
+    Refused,
+    TimedOut,
+    /// It accepted a connection and closed it without a response.
+    Closed,
 }
 
 // === impl InFlightRequest ===
@@ -36,6 +48,7 @@ impl InFlightRequest {
             held: none,
             connecting: none,
             waiting: none,
+            obstacle: None,
             status: 0,
         }
     }
@@ -48,16 +61,36 @@ impl InFlightRequest {
         self.arrived
     }
 
+    /// Until then the request must have been sent to an endpoint: `hold_timeout` after its arrival.
+    pub fn deadline(&self) -> Instant {
+        self.arrived + self.route.config().hold_timeout
+    }
+
     pub fn add_held(&mut self, started: Instant) {
         self.held += started.elapsed();
     }
 
     pub fn add_connecting(&mut self, started: Instant) {
+        self.connecting += started.elapsed();
+    }
+
+    /// Notes that a connection to an endpoint was made.
+    pub fn note_connected(&mut self, started: Instant) {
+        self.add_connecting(started);
         let took = started.elapsed();
-        self.connecting += took;
         if let Some(activation) = self.activation_if_held() {
             self.route.route.requester.cold_start.connected(took);
             activation.note_connected();
+        }
+    }
+
+    /// Notes what an attempt has met.
+    pub fn note_obstacle(&mut self, obstacle: Obstacle, endpoint: SocketAddr) {
+        self.obstacle = Some((obstacle, endpoint));
+        if let (Obstacle::Refused, Some(activation)) =
+            (obstacle, &self.route.route.workload.activation)
+        {
+            activation.report_refused(endpoint);
         }
     }
 
@@ -93,6 +126,23 @@ impl InFlightRequest {
     pub fn not_ready_reason(&self) -> Option<NotReadyReason> {
         let route = &self.route.route;
         route.workload.activation.as_ref()?.not_ready_reason(&route.source)
+    }
+
+    /// What the last attempt to reach an endpoint has met, for people.
+    pub fn obstacle(&self) -> Option<String> {
+        let (obstacle, endpoint) = self.obstacle?;
+        Some(match obstacle {
+            Obstacle::Refused => format!("{endpoint} is ready but refuses connections"),
+            Obstacle::TimedOut => {
+                format!(
+                    "{endpoint} is ready but did not accept a connection within connect_timeout"
+                )
+            }
+            Obstacle::Closed => format!(
+                "{endpoint} accepts connections and closes them without a response: give the application a readiness \
+                 check (`readiness` of the service, or a readinessProbe) that passes only when it can answer"
+            ),
+        })
     }
 
     /// Writes the line of the access log, if there is one.

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::demand::Retry;
 use crate::http::codec::Downstream;
 use crate::http::message::{BodyLength, RequestHead};
@@ -11,8 +13,8 @@ use super::client::Client;
 use super::endpoints::{EndpointChoice, EndpointLease};
 use super::error_response::{ErrorResponse, LocalError};
 use super::forward::{self, Forwarded};
-use super::hold;
-use super::in_flight::InFlightRequest;
+use super::hold::{self, Unanswered};
+use super::in_flight::{InFlightRequest, Obstacle};
 use super::request_error::{ForwardError, RequestError};
 
 /// How a request ended.
@@ -32,9 +34,7 @@ pub struct SwitchedRequest {
     pub in_flight: InFlightRequest,
 }
 
-/// A request is not sent again after this many new connections ended without a response.
-const MOST_RESETS: u32 = 3;
-/// Pause before a request is sent again after a reset. A terminating endpoint is withdrawn in that time.
+/// Pause before a request is sent again after a reset. An endpoint that terminates or has ended is withdrawn in that time.
 const RESET_PAUSE: Duration = Duration::from_millis(20);
 
 /// Serves one request.
@@ -81,7 +81,9 @@ pub async fn serve_request<D: Downstream>(
                 LocalError::ServiceRemoved.into()
             }
             RequestError::WakeFailed(rejection) => rejection.into(),
-            RequestError::HoldTimeout => ErrorResponse::hold_timeout(in_flight.not_ready_reason()),
+            RequestError::HoldTimeout => {
+                ErrorResponse::hold_timeout(in_flight.not_ready_reason(), in_flight.obstacle())
+            }
             RequestError::Local(error) => error.into(),
         };
         in_flight.note_response(response.status());
@@ -104,29 +106,46 @@ async fn forward_until_answered<D: Downstream>(
     {
         return Err(LocalError::BodyTooLarge.into());
     }
-    let mut resets = 0;
+    let mut unanswered: Option<Unanswered> = None;
     let mut reuse = true;
     loop {
         let lease = match in_flight.route().choose() {
-            EndpointChoice::Ready(lease) => lease,
+            EndpointChoice::Ready(lease) if unanswered.is_none() => lease,
             // Boxed: a cold start may cost an allocation, and the future of every other request stays small.
-            _ => Box::pin(hold::wait_for_endpoint(client, in_flight)).await?,
+            _ => Box::pin(hold::wait_for_endpoint(client, in_flight, unanswered)).await?,
         };
+        let endpoint = lease.endpoint().address;
         let retry = match forward::forward(client, request, lease, in_flight, reuse).await {
             Ok(forwarded) => return Ok(forwarded),
             Err(ForwardError::Failed(error)) => return Err(error),
             Err(ForwardError::Retry(retry)) => retry,
         };
         in_flight.route().counters.count_retry(retry);
+        if Instant::now() >= in_flight.deadline() {
+            return Err(RequestError::HoldTimeout);
+        }
+        if retry == Retry::Connect {
+            if let Some(unanswered) = &mut unanswered
+                && in_flight.route().has_answered()
+            {
+                unanswered.note_refused(endpoint);
+            }
+            continue;
+        }
         // One idle connection was closed by the endpoint; the other idle ones are not tried in turn.
-        reuse &= retry != Retry::Idle;
+        reuse = false;
+        let sent_before = unanswered.replace(Unanswered::new(in_flight.route(), endpoint));
         if retry == Retry::Reset {
-            resets += 1;
-            if resets == MOST_RESETS {
+            in_flight.note_obstacle(Obstacle::Closed, endpoint);
+            let is_starting = !in_flight.route().has_answered();
+            if sent_before.is_some() && !is_starting {
                 return Err(LocalError::ConnectionBroken.into());
             }
             // The request itself may break the connection; the core serves other requests during the pause.
             tokio::time::sleep(RESET_PAUSE).await;
+            if is_starting {
+                in_flight.route().mark_refused(endpoint);
+            }
         }
     }
 }

@@ -22,8 +22,10 @@ pub type Connection = ClientConnection;
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ConnectError {
-    /// The endpoint refused it, or did not accept it within `connect_timeout`.
-    Unreachable,
+    /// The endpoint refused it.
+    Refused,
+    /// The endpoint did not accept it in time.
+    TimedOut,
     /// The client disconnected first.
     ClientDisconnected,
 }
@@ -40,7 +42,7 @@ pub fn idle(endpoint: &Endpoint, repeatable: bool) -> Option<Connection> {
     endpoint.take_idle(within).map(|stream| ClientConnection::new(stream, true))
 }
 
-/// A new connection.
+/// A new connection, made within `timeout`.
 pub async fn connect<D: Downstream>(
     client: &mut Client<D>,
     endpoint: &Endpoint,
@@ -51,19 +53,19 @@ pub async fn connect<D: Downstream>(
     let mut connecting = pin!(TcpStream::connect(endpoint.address));
     let connected = poll_fn(|cx| {
         if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-            return Poll::Ready(connected.map_err(|_| ConnectError::Unreachable));
+            return Poll::Ready(connected.map_err(|_| ConnectError::Refused));
         }
         if downstream.poll_closed(cx).is_ready() {
             return Poll::Ready(Err(ConnectError::ClientDisconnected));
         }
-        timer.poll(cx).map(|()| Err(ConnectError::Unreachable))
+        timer.poll(cx).map(|()| Err(ConnectError::TimedOut))
     })
     .await;
     timer.clear();
     let socket = connected?;
     // Where nothing listens, a connection to an ephemeral port can connect to itself.
     if socket.local_addr().is_ok_and(|own| own == endpoint.address) {
-        return Err(ConnectError::Unreachable);
+        return Err(ConnectError::Refused);
     }
     // Heads and small bodies are written at once; to wait for more would only delay them.
     let _ = socket.set_nodelay(true);

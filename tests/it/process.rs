@@ -9,34 +9,37 @@ use crate::support::agimo::Agimo;
 use crate::support::eventually;
 use crate::support::python::PythonApplication;
 
+mod readiness;
+mod tree;
+
 const WOKEN: &str = "agimo_wakes_total{host=\"a.test\",result=\"ready\"}";
 
 /// Whether the process is running. A zombie is not: it has ended and waits to be reaped.
-fn is_running(pid: i32) -> bool {
+pub(super) fn is_running(pid: i32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     let state = stat.rsplit(") ").next().and_then(|rest| rest.chars().next());
     test_kill_process(Pid::from_raw(pid).unwrap()).is_ok() && state != Some('Z')
 }
 
-async fn wait_until_ended(pid: i32) {
+pub(super) async fn wait_until_ended(pid: i32) {
     eventually(&format!("process {pid} to end"), || async { (!is_running(pid)).then_some(()) })
         .await;
 }
 
 /// The process ids in a file with one per line.
-fn pids(file: &Path) -> Vec<i32> {
+pub(super) fn pids(file: &Path) -> Vec<i32> {
     let text = std::fs::read_to_string(file).unwrap_or_default();
     text.lines().filter_map(|line| line.parse().ok()).collect()
 }
 
 /// The process that answers a request.
-async fn serving_pid(agimo: &Agimo) -> i32 {
+pub(super) async fn serving_pid(agimo: &Agimo) -> i32 {
     let response = agimo.get("a.test", "/pid").await;
     assert_eq!(response.status, 200, "{}", response.head);
     response.text().parse().unwrap()
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
@@ -59,41 +62,6 @@ async fn a_process_gets_its_port_environment_and_working_directory() {
 }
 
 #[tokio::test]
-async fn sleep_stops_the_descendants_of_a_process_too() {
-    let folder = tempfile::tempdir().unwrap();
-    let file = folder.path().join("pids");
-    let program = PythonApplication::new("a.test")
-        .key("sleep_after = \"100ms\"")
-        .env("STARTS", file.display());
-    // A shell that starts a grandchild, which ignores SIGTERM, and then the application.
-    let service = program.service().replace(
-        "command = [",
-        &format!(
-            "command = [\"sh\", \"-c\", 'sh -c \"trap : TERM; while :; do sleep 1; done\" & echo $! >> {}; \"$@\"', \"sh\", ",
-            file.display()
-        ),
-    );
-    let agimo = Agimo::with(service).start().await;
-    assert_eq!(agimo.get("a.test", "/").await.status, 200);
-    let started = pids(&file);
-    assert_eq!(started.len(), 2, "grandchild and application");
-    for pid in started {
-        wait_until_ended(pid).await;
-    }
-    agimo.until_event("process_stopped").await;
-}
-
-#[tokio::test]
-async fn a_process_ends_when_agimo_is_killed() {
-    let mut agimo = Agimo::with(PythonApplication::new("a.test").service()).start().await;
-    let pid = serving_pid(&agimo).await;
-    assert!(is_running(pid));
-    agimo.signal(Signal::KILL);
-    agimo.wait_for_exit().await;
-    wait_until_ended(pid).await;
-}
-
-#[tokio::test]
 async fn the_output_of_a_process_is_logged_under_its_name() {
     let service = PythonApplication::new("a.test")
         .key("name = \"shop\"")
@@ -104,17 +72,6 @@ async fn the_output_of_a_process_is_logged_under_its_name() {
     let line = agimo.until_logged("taking orders").await;
     let line: serde_json::Value = serde_json::from_str(&line).unwrap();
     assert_eq!((line["process"].as_str(), line["stream"].as_str()), (Some("shop"), Some("stderr")));
-}
-
-#[tokio::test]
-async fn no_request_is_sent_before_the_readiness_path_answers() {
-    // The port accepts connections at once, so a check by TCP alone would release the request too early.
-    let service = PythonApplication::new("a.test")
-        .key("readiness = \"/ready\"")
-        .env("READY_AFTER", "0.5")
-        .service();
-    let agimo = Agimo::with(service).start().await;
-    assert_eq!(agimo.get("a.test", "/ready").await.status, 200);
 }
 
 #[tokio::test]
@@ -187,12 +144,55 @@ async fn the_next_request_after_a_crash_starts_a_new_process() {
     for round in 1..=8 {
         let running = *pids(&starts).last().unwrap();
         kill_process(Pid::from_raw(running).unwrap(), Signal::KILL).unwrap();
-        // Sent at once: agimo may not have noticed the crash yet.
+        wait_until_ended(running).await;
+        // agimo may not have noticed the crash yet.
         let response = agimo.get("a.test", "/").await;
         assert_eq!(response.status, 200, "round {round}: {}", response.head);
         assert_eq!(pids(&starts).len(), 1 + round);
     }
     assert_eq!(agimo.metric(WOKEN).await, Some(9.0));
+}
+
+#[tokio::test]
+async fn a_request_that_crashes_its_application_is_not_sent_to_the_next_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let starts = folder.path().join("starts");
+    let service = PythonApplication::new("a.test").env("STARTS", starts.display()).service();
+    let agimo = Agimo::with(service).start().await;
+    // On a connection of its own, on one that was used before, and as the first request of a wake.
+    for (number, first) in [None, Some("/"), None].into_iter().enumerate() {
+        if let Some(first) = first {
+            assert_eq!(agimo.get("a.test", first).await.status, 200);
+        }
+        let response = agimo.get("a.test", "/exit/3").await;
+        assert_eq!((response.status, response.reason()), (502, Some("connection-broken")));
+        assert_eq!(pids(&starts).len(), number + 1, "sent to the next process");
+    }
+    // Other requests are served, however often one of them crashes the application.
+    for _ in 0..4 {
+        let (crash, other) = tokio::join!(agimo.get("a.test", "/exit/3"), async {
+            tokio::time::sleep(Duration::from_millis(300)).await;
+            agimo.get("a.test", "/").await
+        });
+        assert_eq!((crash.status, other.status), (502, 200));
+    }
+    assert_eq!(
+        agimo.metric("agimo_wakes_total{host=\"a.test\",result=\"failed\"}").await,
+        Some(0.0)
+    );
+    let exits: Vec<_> =
+        agimo.log().into_iter().filter(|line| line.contains("ended by itself")).collect();
+    assert_eq!(exits.len(), 7, "each end is logged once");
+    assert!(exits.iter().all(|line| line.contains("exit status: 3")), "{exits:?}");
+}
+
+#[tokio::test]
+async fn the_signal_that_ended_a_process_is_logged() {
+    let agimo = Agimo::with(PythonApplication::new("a.test").service()).start().await;
+    let pid = serving_pid(&agimo).await;
+    kill_process(Pid::from_raw(pid).unwrap(), Signal::KILL).unwrap();
+    let line = agimo.until_logged("ended by itself").await;
+    assert!(line.contains("signal: 9 (SIGKILL)"), "{line}");
 }
 
 #[tokio::test]

@@ -23,6 +23,7 @@ use self::frames::{DATA, END, INFORMATIONAL, REQUEST, RESPONSE, read_to, write};
 use crate::support::application::ScriptedServer;
 use crate::support::within;
 
+mod deadlines;
 mod fixture;
 mod frame_codec;
 mod frames;

@@ -121,15 +121,33 @@ async fn a_post_is_never_delivered_twice() {
 }
 
 #[tokio::test]
-async fn a_get_is_sent_three_times_when_every_connection_closes_without_an_answer() {
+async fn a_get_is_sent_twice_when_every_connection_closes_without_an_answer() {
     for reset in [true, false] {
-        let (server, delivered) = closing_server(|_| true, reset).await;
+        let (server, delivered) = closing_server(|all| all.len() > 1, reset).await;
         let agimo = Agimo::with(server.service("a.test", "")).start().await;
+        // The application has answered, so it is not starting any more.
+        assert_eq!(agimo.get("a.test", "/").await.status, 200);
         let response = agimo.get("a.test", "/").await;
         assert_eq!((response.status, response.reason()), (502, Some("connection-broken")));
         assert_eq!(count(&delivered, "GET"), 3);
-        assert_eq!(agimo.metric(&retries("reset")).await, Some(3.0));
     }
+}
+
+#[tokio::test]
+async fn an_application_that_closes_connections_before_its_first_answer_is_still_starting() {
+    for reset in [true, false] {
+        let (server, delivered) = closing_server(|all| all.len() < 5, reset).await;
+        let agimo = Agimo::with(server.service("a.test", "")).start().await;
+        assert_eq!(agimo.get("a.test", "/").await.status, 200);
+        assert_eq!(count(&delivered, "GET"), 5);
+    }
+    let (server, _) = closing_server(|_| true, false).await;
+    let agimo = Agimo::with(server.service("a.test", "hold_timeout = '500ms'")).start().await;
+    let response = agimo.get("a.test", "/").await;
+    assert_eq!((response.status, response.reason()), (504, Some("hold-timeout")));
+    let detail = response.header("x-agimo-detail").unwrap();
+    assert!(detail.contains("without a response") && detail.contains("`readiness`"), "{detail}");
+    assert!(response.header("retry-after").is_some());
 }
 
 #[tokio::test]

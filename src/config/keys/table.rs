@@ -80,8 +80,9 @@ pub const TABLE: &[Key] = &[
         place: Place::TopAndServices,
         kind: ValueKind::Duration { off: false, zero: false },
         default: KeyDefault::Value("\"30s\""),
-        description: "How long a request is held while its service is not ready. Beyond it the answer is 504. It \
-                      does not apply to a request that has been forwarded.",
+        description: "How long a request may take from its arrival until it is sent to an endpoint: held while its \
+                      service is not ready, or looking for an endpoint that accepts a connection. Beyond it the answer is \
+                      504. It does not apply to a request that has been forwarded.",
         example: "hold_timeout = \"5s\"",
     },
     Key {
@@ -110,7 +111,8 @@ pub const TABLE: &[Key] = &[
         place: Place::TopAndServices,
         kind: ValueKind::Duration { off: false, zero: false },
         default: KeyDefault::Value("\"5s\""),
-        description: "Maximum time to establish a connection to an endpoint. Beyond it another endpoint is tried.",
+        description: "Maximum time to establish a connection to an endpoint. Beyond it another endpoint is tried, and \
+                      this one is left alone for longer each time. It never outlasts `hold_timeout`.",
         example: "connect_timeout = \"1s\"",
     },
     Key {
@@ -254,8 +256,10 @@ pub const TABLE: &[Key] = &[
         place: Place::Processes,
         kind: ValueKind::Command,
         default: KeyDefault::Required,
-        description: "The program and its arguments. No shell is involved unless the command names one.",
-        example: "command = [\"python3\", \"app.py\"]",
+        description: "The program and its arguments. No shell is involved unless the command names one. `{port}` stands \
+                      for the port that the process must listen on, `{host}` for 127.0.0.1. The program must stay in \
+                      the foreground. All that it starts is stopped with it.",
+        example: "command = [\"python3\", \"-m\", \"http.server\", \"{port}\"]",
     },
     Key {
         name: "env",
@@ -264,7 +268,7 @@ pub const TABLE: &[Key] = &[
         kind: ValueKind::Environment,
         default: KeyDefault::Value("{}"),
         description: "Environment variables in addition to agimo's own. Their values are never logged or shown. \
-                      agimo sets `PORT` itself.",
+                      `{port}` and `{host}` are replaced as in `command`. agimo sets `PORT` itself.",
         example: "env = { DATABASE_URL = \"postgres://localhost/shop\" }",
     },
     Key {
@@ -282,7 +286,7 @@ pub const TABLE: &[Key] = &[
         place: Place::Processes,
         kind: ValueKind::Number { least: 1, most: 65535 },
         default: KeyDefault::Described("agimo chooses a free port"),
-        description: "The port that a process listens on, at 127.0.0.1. agimo always passes the port in the \
+        description: "The port that a process listens on, at 127.0.0.1 or ::1. agimo always passes the port in the \
                       variable `PORT`. A fixed port serves one process: leave it out when `replicas` is above 1.",
         example: "port = 3000",
     },
@@ -293,7 +297,9 @@ pub const TABLE: &[Key] = &[
         kind: ValueKind::ReadinessCheck,
         default: KeyDefault::Value("\"tcp\""),
         description: "When a process counts as ready: with `tcp`, when its port accepts a connection; with a path, \
-                      when `GET` of that path is answered with a status from 200 to 399.",
+                      when `GET` of that path is answered with a status from 200 to 399. The request names the host \
+                      of the service. When the process refuses connections later, it is checked again, and restarted \
+                      if it does not recover within 5 seconds.",
         example: "readiness = \"/healthz\"",
     },
     Key {
@@ -311,7 +317,8 @@ pub const TABLE: &[Key] = &[
         place: Place::TopAndProcesses,
         kind: ValueKind::Duration { off: false, zero: true },
         default: KeyDefault::Value("\"10s\""),
-        description: "Time a process has to end after SIGTERM. After that it is killed.",
+        description: "Time a process has to end after SIGTERM. After that it is killed, with all that it has started. A \
+                      new process is started only when the old one has ended.",
         example: "stop_grace = \"30s\"",
     },
     Key {

@@ -3,17 +3,17 @@
 use std::collections::HashSet;
 use std::net::SocketAddr;
 
-use super::Endpoint;
+use super::{Endpoint, SourceSnapshot};
 use crate::kubernetes::objects::Slice;
 
-/// The ready endpoints of a Service's port, and those that are a last resort, of the address family that the Service
-/// prefers as far as it has any.
+/// The endpoints of a Service's port, of the address family that the Service prefers as far as it has any.
 pub(super) fn endpoints<'a>(
     slices: impl Iterator<Item = &'a Slice>,
     port: &str,
     prefers_ipv6: bool,
-) -> (Vec<Endpoint>, Vec<Endpoint>) {
+) -> SourceSnapshot {
     let mut families: [(Vec<Endpoint>, Vec<Endpoint>); 2] = Default::default();
+    let mut all_terminating = Vec::new();
     // An endpoint may be in two slices while it moves (EndpointSlice concepts, duplicates).
     let mut known = HashSet::new();
     for slice in slices {
@@ -22,6 +22,10 @@ pub(super) fn endpoints<'a>(
         };
         let (ready, last_resort) = &mut families[usize::from(slice.is_ipv6 != prefers_ipv6)];
         for endpoint in &slice.endpoints {
+            let address = SocketAddr::new(endpoint.address, *port);
+            if endpoint.terminating {
+                all_terminating.push(address);
+            }
             let list = if endpoint.ready {
                 &mut *ready
             } else if endpoint.last_resort {
@@ -29,7 +33,6 @@ pub(super) fn endpoints<'a>(
             } else {
                 continue;
             };
-            let address = SocketAddr::new(endpoint.address, *port);
             let endpoint = Endpoint { address, pod: endpoint.pod.clone() };
             if known.insert(endpoint.clone()) {
                 list.push(endpoint);
@@ -37,8 +40,10 @@ pub(super) fn endpoints<'a>(
         }
     }
     let [preferred, other] = families;
-    (
-        if preferred.0.is_empty() { other.0 } else { preferred.0 },
-        if preferred.1.is_empty() { other.1 } else { preferred.1 },
-    )
+    SourceSnapshot {
+        service: None,
+        ready: if preferred.0.is_empty() { other.0 } else { preferred.0 },
+        last_resort: if preferred.1.is_empty() { other.1 } else { preferred.1 },
+        terminating: all_terminating,
+    }
 }

@@ -81,11 +81,11 @@ fn slice(service: &str, number: u16, endpoints: impl IntoIterator<Item = SliceEn
 
 fn ready(address: &str, pod: &str) -> SliceEndpoint {
     let (address, pod) = (address.parse().unwrap(), Some(pod.into()));
-    SliceEndpoint { address, pod, ready: true, last_resort: false }
+    SliceEndpoint { address, pod, ready: true, terminating: false, last_resort: false }
 }
 
 fn terminating(address: &str, pod: &str) -> SliceEndpoint {
-    SliceEndpoint { ready: false, last_resort: true, ..ready(address, pod) }
+    SliceEndpoint { ready: false, terminating: true, last_resort: true, ..ready(address, pod) }
 }
 
 fn kind_of(object: &Object) -> ObjectKind {

@@ -1,6 +1,6 @@
 //! The status that a step publishes: endpoints, reasons and facts.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use tokio::time::Instant;
@@ -26,7 +26,9 @@ impl State {
             .collect();
         BackendStatus {
             not_ready: self.not_ready(&sources),
+            terminating: self.terminating_addresses().into(),
             sources,
+            is_starting: false,
             started: self.started,
             lifecycle: Lifecycle::Shared,
             scale_facts: ScaleFacts {
@@ -96,6 +98,13 @@ impl State {
         } else {
             Vec::new()
         }
+    }
+
+    /// Endpoints of pods that were told to end, by agimo or by others.
+    fn terminating_addresses(&self) -> BTreeSet<SocketAddr> {
+        let of_agimo = self.snapshot.ready().filter(|endpoint| self.terminating.contains(endpoint));
+        let listed = self.snapshot.sources.values().flat_map(|source| &source.terminating);
+        of_agimo.map(|endpoint| endpoint.address).chain(listed.copied()).collect()
     }
 
     fn routable(&self, endpoints: &[Endpoint]) -> Vec<SocketAddr> {

@@ -54,6 +54,7 @@ impl Running {
         };
         let (spec, spec_receiver) = watch::channel(WorkloadSpec {
             id: id.clone(),
+            host: "a.test".to_owned(),
             scaler: Scaler::Agimo,
             sleep_after: Duration::from_secs(1),
             wake_replicas: 1,
@@ -114,6 +115,7 @@ impl Running {
             address: [10, 0, 0, *pod].into(),
             pod: Some(format!("uid-{pod}").into()),
             ready: true,
+            terminating: false,
             last_resort: false,
         };
         let slice = Slice {

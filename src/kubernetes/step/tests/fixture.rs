@@ -47,6 +47,7 @@ pub(super) fn spec(scaler: Scaler, sources: &[EndpointSource]) -> WorkloadSpec {
             namespace: "a".to_owned(),
             name: "web".to_owned(),
         },
+        host: "a.test".to_owned(),
         scaler,
         sleep_after: SECOND,
         wake_replicas: 1,
