@@ -39,8 +39,8 @@ pub struct Activation {
     status: Mutex<WorkloadStatus>,
     endpoints_changed: Notify,
     wake_requested: Notify,
-    /// Who requested the next wake first.
-    requester: Mutex<Option<WakeRequester>>,
+    /// Who requested the next wake first, and with which request.
+    requester: Mutex<Option<(WakeRequester, WakingRequest)>>,
     /// Phases that the first held request of the current wake has not reached yet.
     pending_phases: AtomicU8,
     /// Counts the wakes.
@@ -81,6 +81,15 @@ pub struct WakeRequester {
     /// Host and path prefix.
     pub service: Arc<str>,
     pub cold_start: Arc<ColdStartMetrics>,
+}
+
+/// The request that wakes a workload, as the log names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WakingRequest {
+    pub method: String,
+    /// Without the query, which may hold secrets.
+    pub path: String,
+    pub client: String,
 }
 
 /// What the first held request of a wake reaches, each once.
@@ -137,9 +146,9 @@ impl Activation {
     }
 
     /// Requests a wake, if there is none; it outlives the caller.
-    pub fn request_wake(&self, requester: &WakeRequester) {
+    pub fn request_wake(&self, requester: &WakeRequester, request: impl FnOnce() -> WakingRequest) {
         let mut first = self.requester.lock().unwrap_or_else(PoisonError::into_inner);
-        first.get_or_insert_with(|| requester.clone());
+        first.get_or_insert_with(|| (requester.clone(), request()));
         drop(first);
         self.wake_requested.notify_one();
     }
@@ -205,7 +214,7 @@ impl Activation {
         self.endpoints_changed.notify_waiters();
     }
 
-    fn take_requester(&self) -> Option<WakeRequester> {
+    fn take_requester(&self) -> Option<(WakeRequester, WakingRequest)> {
         self.requester.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

@@ -2,6 +2,7 @@
 //! of snapshots.
 
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasher, RandomState};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -42,6 +43,9 @@ pub struct Route {
     /// Which endpoints of the workload requests go to.
     pub source: EndpointSource,
     pub requester: WakeRequester,
+    /// The name of this agimo in `Via`, different for each route, so that a request that comes back to the same route is
+    /// known (RFC 9110 section 7.6.3).
+    pub via: Box<[u8]>,
     /// The route's place in what each core keeps of it; no other route of the snapshot has the same.
     pub slot: usize,
     hold_quota: HoldQuota,
@@ -80,6 +84,8 @@ pub struct Catalog {
     workloads: BTreeMap<WorkloadId, Arc<Workload>>,
     slots: Slots,
     hold_total: Arc<TotalHoldQuota>,
+    /// Different in each process.
+    via_seed: RandomState,
     snapshots: watch::Sender<Arc<Snapshot>>,
     tasks: JoinSet<()>,
 }
@@ -148,6 +154,7 @@ impl Catalog {
             workloads: BTreeMap::new(),
             slots: Slots::default(),
             hold_total: Arc::default(),
+            via_seed: RandomState::new(),
             snapshots,
             tasks: JoinSet::new(),
         };
@@ -273,6 +280,7 @@ impl Catalog {
             ),
             workload: self.workloads[&config.workload_id()].clone(),
             source: merge::endpoint_source(&config),
+            via: self.via_name(&service),
             requester: WakeRequester { service, cold_start },
             slot: old.map_or_else(|| self.slots.take(), |old| old.slot),
             hold_quota: old.map_or_else(
@@ -282,6 +290,11 @@ impl Catalog {
             state: AtomicU8::new(RouteState::Current as u8),
             config,
         }
+    }
+
+    /// A name that no other process and no other route has.
+    fn via_name(&self, service: &str) -> Box<[u8]> {
+        format!("agimo-{:016x}", self.via_seed.hash_one(service)).into_bytes().into()
     }
 
     /// Has each workload count the requests of the routes that lead to it.

@@ -2,15 +2,18 @@
 //! `upstream.rs` alone choose a codec.
 
 pub mod accept;
+pub mod access_log;
 pub mod client;
 pub mod connection;
 pub mod core;
 pub mod endpoints;
+pub mod error_log;
 pub mod error_response;
 pub mod exchange;
 pub mod forward;
 pub mod hold;
 pub mod in_flight;
+pub mod max_forwards;
 pub mod request_error;
 pub mod serve_request;
 pub mod tunnel;

@@ -5,7 +5,8 @@
 
 use agimo::config::{parse, report};
 use agimo::http::fields::FieldKind;
-use agimo::http::http1::head::{keeps_alive, parse_request, parse_response};
+use agimo::http::http1::head::{keeps_alive, parse_request};
+use agimo::http::http1::response_head::parse_response;
 use agimo::http::message::{HeadLimits, RequestHead};
 use agimo::prometheus::response;
 use agimo::workload::{WorkloadId, WorkloadKind};

@@ -31,9 +31,14 @@ pub async fn run(mut events: Receiver<LifecycleEvent>, stop: CancellationToken) 
 fn log(event: &LifecycleEvent) {
     let workload = &*event.workload;
     match &event.kind {
-        EventKind::WakeRequested { service } => {
-            info!(%workload, %service, "request held, waking the workload");
-        }
+        EventKind::WakeRequested { service, request } => info!(
+            %workload,
+            %service,
+            method = request.method,
+            path = request.path,
+            client = request.client,
+            "request held, waking the workload"
+        ),
         EventKind::ScaleWritten { replicas } => info!(%workload, replicas, "scaled"),
         EventKind::PodScheduled { pod } => debug!(%workload, pod, "pod scheduled"),
         EventKind::ContainerStarted { pod } => debug!(%workload, pod, "container started"),

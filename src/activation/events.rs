@@ -10,6 +10,8 @@ use crate::cause::{Cause, NotReadyReason};
 use crate::ownership::SleepBlocker;
 use crate::workload::WorkloadId;
 
+use super::WakingRequest;
+
 /// One thing that happened to a workload.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LifecycleEvent {
@@ -22,7 +24,7 @@ pub struct LifecycleEvent {
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventKind {
     /// A request of this service is held and nothing was waking the workload yet.
-    WakeRequested { service: Arc<str> },
+    WakeRequested { service: Arc<str>, request: WakingRequest },
     /// The API server accepted a write of `replicas`.
     ScaleWritten { replicas: u32 },
     /// A pod of the wake was assigned to a node.

@@ -16,7 +16,9 @@ use crate::shutdown::Shutdown;
 use super::events::EventKind;
 use super::idleness::check_interval;
 use super::state::{Action, Input, Machine, State};
-use super::{ALL_PHASES, Activation, Published, Rejection, WakeRequester, WorkloadStatus};
+use super::{
+    ALL_PHASES, Activation, Published, Rejection, WakeRequester, WakingRequest, WorkloadStatus,
+};
 
 /// Decides for one workload.
 pub struct Runner {
@@ -27,6 +29,7 @@ pub struct Runner {
     machine: Machine,
     /// Who requested the current or last wake.
     requester: Option<WakeRequester>,
+    waking_request: WakingRequest,
     failures_seen: u64,
     started_seen: Option<Instant>,
     not_ready_seen: Option<NotReadyReason>,
@@ -51,6 +54,7 @@ impl Runner {
             status,
             machine: Machine::default(),
             requester: None,
+            waking_request: WakingRequest::default(),
             failures_seen: 0,
             started_seen: None,
             not_ready_seen: None,
@@ -83,7 +87,9 @@ impl Runner {
                 () = activation.wake_requested.notified() => {
                     let requester = activation.take_requester();
                     if !matches!(self.machine.state, State::Waking { .. } | State::Awake { .. }) {
+                        let (requester, request) = requester.unzip();
                         self.requester = requester;
+                        self.waking_request = request.unwrap_or_default();
                     }
                     Input::WakeRequested
                 }
@@ -169,7 +175,8 @@ impl Runner {
                 self.command_wake();
                 let service = self.requester.as_ref().map(|requester| requester.service.clone());
                 let service = service.unwrap_or_default();
-                self.activation.events.publish(EventKind::WakeRequested { service });
+                let request = self.waking_request.clone();
+                self.activation.events.publish(EventKind::WakeRequested { service, request });
             }
             Action::PublishEndpoints => self.publish_endpoints(before),
             Action::RejectUntil { until } => self.reject(until),

@@ -23,7 +23,12 @@ pub fn event(event: &LifecycleEvent) -> Value {
         "at_unix_us": at.as_micros() as u64,
     });
     let details = match &event.kind {
-        EventKind::WakeRequested { service } => json!({ "service": &**service }),
+        EventKind::WakeRequested { service, request } => json!({
+            "service": &**service,
+            "method": request.method,
+            "path": request.path,
+            "client": request.client,
+        }),
         EventKind::ScaleWritten { replicas } => json!({ "replicas": replicas }),
         EventKind::PodScheduled { pod }
         | EventKind::ContainerStarted { pod }

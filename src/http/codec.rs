@@ -8,7 +8,7 @@ use crate::net::stream::ByteStream;
 
 use super::body::{BodyFrames, BodySink, BodySource, TransferError};
 use super::forwarded::ClientIdentity;
-use super::message::{RequestHead, ResponseHead};
+use super::message::{HeadError, RequestHead, ResponseHead};
 
 /// One request of a client: the source of its body, and the sink of the response body.
 pub trait Downstream: BodySource + BodySink {
@@ -94,6 +94,8 @@ pub struct OutgoingRequest<'a> {
     pub head: &'a RequestHead,
     /// What the endpoint is told about the client.
     pub client: &'a ClientIdentity,
+    /// This agimo in `Via` (RFC 9110 section 7.6.3).
+    pub via: &'a [u8],
 }
 
 /// Whether bytes of one request have been sent, and of its response received.
@@ -108,6 +110,25 @@ pub struct Progress {
 pub enum ResponseError {
     #[error("the connection ended before the head of the response")]
     Disconnected,
-    #[error("the response is not valid HTTP")]
-    Malformed,
+    #[error("the response is not valid HTTP: {0}")]
+    Malformed(Malformation),
+}
+
+/// What is not valid about a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformation {
+    pub rule: HeadError,
+    /// The line of the head, counted from 1, as far as one line is wrong by itself.
+    pub line: Option<usize>,
+}
+
+// === impl Malformation ===
+
+impl std::fmt::Display for Malformation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.line {
+            Some(line) => write!(f, "line {line}: {}", self.rule),
+            None => self.rule.fmt(f),
+        }
+    }
 }

@@ -22,17 +22,26 @@ pub struct FieldLine<'a> {
 /// The field names that the proxy interprets; all others are `Other`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FieldKind {
+    /// `X-Agimo-*`, with which agimo marks its own responses.
+    AgimoOwn,
     Connection,
     ContentLength,
     Expect,
     Forwarded,
+    /// A field about the client whose name an application may read as one that agimo writes or checks: CGI, and with it
+    /// WSGI, Rack and PHP, replace `-` and sometimes every other character with `_` (RFC 3875 section 4.1.18).
+    ForwardedDisguised,
+    /// `X-Real-IP` and each `X-Forwarded-*` that agimo does not write itself.
+    ForwardedOther,
     Host,
     KeepAlive,
+    MaxForwards,
     Other,
     ProxyConnection,
     Te,
     TransferEncoding,
     Upgrade,
+    Via,
     XForwardedFor,
     XForwardedHost,
     XForwardedProto,
@@ -190,28 +199,85 @@ impl Span {
 
 impl FieldKind {
     pub(in crate::http) fn of(name: &[u8]) -> Self {
+        if let Some(b'x' | b'X') = name.first() {
+            return Self::of_x(name);
+        }
         let (candidates, kinds): (&[&[u8]], &[Self]) = match name.len() {
             2 => (&[b"te"], &[Self::Te]),
+            3 => (&[b"via"], &[Self::Via]),
             4 => (&[b"host"], &[Self::Host]),
             6 => (&[b"expect"], &[Self::Expect]),
             7 => (&[b"upgrade"], &[Self::Upgrade]),
             9 => (&[b"forwarded"], &[Self::Forwarded]),
             10 => (&[b"connection", b"keep-alive"], &[Self::Connection, Self::KeepAlive]),
+            12 => (&[b"max-forwards"], &[Self::MaxForwards]),
             14 => (&[b"content-length"], &[Self::ContentLength]),
-            15 => (&[b"x-forwarded-for"], &[Self::XForwardedFor]),
-            16 => (
-                &[b"x-forwarded-host", b"proxy-connection"],
-                &[Self::XForwardedHost, Self::ProxyConnection],
-            ),
-            17 => (
-                &[b"transfer-encoding", b"x-forwarded-proto"],
-                &[Self::TransferEncoding, Self::XForwardedProto],
-            ),
+            16 => (&[b"proxy-connection"], &[Self::ProxyConnection]),
+            17 => (&[b"transfer-encoding"], &[Self::TransferEncoding]),
             _ => return Self::Other,
         };
         candidates
             .iter()
             .position(|candidate| name.eq_ignore_ascii_case(candidate))
             .map_or(Self::Other, |at| kinds[at])
+    }
+
+    /// The kind of a name that begins with `x`.
+    fn of_x(name: &[u8]) -> Self {
+        let is_disguised = |byte: &u8| !byte.is_ascii_alphanumeric() && *byte != b'-';
+        let kind = if folded_prefix(name, b"x-forwarded-") {
+            match name.len() {
+                15 if folded_prefix(name, b"x-forwarded-for") => Self::XForwardedFor,
+                16 if folded_prefix(name, b"x-forwarded-host") => Self::XForwardedHost,
+                17 if folded_prefix(name, b"x-forwarded-proto") => Self::XForwardedProto,
+                _ => Self::ForwardedOther,
+            }
+        } else if name.len() == 9 && folded_prefix(name, b"x-real-ip") {
+            Self::ForwardedOther
+        } else if folded_prefix(name, b"x-agimo-") {
+            return Self::AgimoOwn;
+        } else {
+            return Self::Other;
+        };
+        if name.iter().any(is_disguised) { Self::ForwardedDisguised } else { kind }
+    }
+}
+
+/// Whether a name begins with `prefix`, which is in lower case, when every character that is no letter or digit counts
+/// as `-`.
+fn folded_prefix(name: &[u8], prefix: &[u8]) -> bool {
+    name.len() >= prefix.len()
+        && name.iter().zip(prefix).all(|(byte, expected)| match byte.to_ascii_lowercase() {
+            byte if byte.is_ascii_alphanumeric() => byte == *expected,
+            _ => *expected == b'-',
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_spelling_that_an_application_may_fold_to_a_forwarding_field_is_known() {
+        for (name, kind) in [
+            ("X-Forwarded-For", FieldKind::XForwardedFor),
+            ("x-forwarded-PROTO", FieldKind::XForwardedProto),
+            ("X_Forwarded_For", FieldKind::ForwardedDisguised),
+            ("X-Forwarded_Host", FieldKind::ForwardedDisguised),
+            ("x.forwarded.proto", FieldKind::ForwardedDisguised),
+            ("X_Forwarded_Ssl", FieldKind::ForwardedDisguised),
+            ("X_Real_Ip", FieldKind::ForwardedDisguised),
+            ("X-Real-IP", FieldKind::ForwardedOther),
+            ("X-Forwarded-Port", FieldKind::ForwardedOther),
+            ("X-Forwarded-Prefix", FieldKind::ForwardedOther),
+            ("X-Forwarded-Server", FieldKind::ForwardedOther),
+            ("X-Forwarded", FieldKind::Other),
+            ("X-Forwardedx-For", FieldKind::Other),
+            ("Forwarded", FieldKind::Forwarded),
+            ("x-agimo-reason", FieldKind::AgimoOwn),
+            ("X-Real-IPs", FieldKind::Other),
+        ] {
+            assert_eq!(FieldKind::of(name.as_bytes()), kind, "{name}");
+        }
     }
 }

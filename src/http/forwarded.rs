@@ -4,7 +4,10 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::fields::{ConnectionOptions, FieldKind, FieldLine, Fields};
+use self::elements::is_token;
+use super::fields::{ConnectionOptions, FieldKind, FieldLine, Fields, list_members};
+
+mod elements;
 
 /// What the next hop is told about the client (RFC 7239, and the older `X-Forwarded-*` fields).
 #[derive(Clone, Debug)]
@@ -45,30 +48,34 @@ impl ClientIdentity {
     }
 
     /// Whether a line of the request that tells about the client is passed on as received. The others are written anew
-    /// by `write_fields`.
+    /// by `write_fields`, or not at all.
     pub fn passes_on(&self, kind: FieldKind) -> bool {
         match kind {
-            FieldKind::XForwardedFor | FieldKind::Forwarded => false,
-            FieldKind::XForwardedProto | FieldKind::XForwardedHost => self.trusted,
+            FieldKind::Forwarded
+            | FieldKind::XForwardedFor
+            | FieldKind::XForwardedHost
+            | FieldKind::XForwardedProto
+            | FieldKind::ForwardedDisguised => false,
+            FieldKind::ForwardedOther => self.trusted,
             _ => true,
         }
     }
 
-    /// Writes `X-Forwarded-*` and `Forwarded` for a request with these fields; this hop is the last of each.
+    /// Writes `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` for a request with these fields; this hop is the last
+    /// of each.
     pub fn write_fields(&self, fields: &Fields, host: &[u8], sink: &mut impl FieldSink) {
-        let earlier = |kind| fields.all(kind).filter(|_| self.trusted);
+        if self.trusted && fields.iter().any(|line| is_forwarding(line.kind)) {
+            return self.extend_fields(fields, host, sink);
+        }
         let address = self.address.as_bytes();
-        join(sink, b"X-Forwarded-For", earlier(FieldKind::XForwardedFor), &[address]);
-        if earlier(FieldKind::XForwardedProto).next().is_none() {
-            sink.line(b"X-Forwarded-Proto", b"http");
-        }
-        if earlier(FieldKind::XForwardedHost).next().is_none() {
-            sink.line(b"X-Forwarded-Host", host);
-        }
+        sink.line(b"X-Forwarded-For", address);
+        sink.line(b"X-Forwarded-Proto", b"http");
+        sink.line(b"X-Forwarded-Host", host);
         // RFC 7239 section 6: IPv6 addresses are in brackets and quoted; hosts with a port are quoted.
         let (open, close) = if self.address.contains(':') { ("\"[", "]\"") } else { ("", "") };
         let quote = if host.iter().all(|byte| is_token(*byte)) { "" } else { "\"" };
-        let parts = [
+        sink.start_line(b"Forwarded");
+        for part in [
             b"for=",
             open.as_bytes(),
             address,
@@ -78,9 +85,88 @@ impl ClientIdentity {
             host,
             quote.as_bytes(),
             b";proto=http",
-        ];
-        join(sink, b"Forwarded", earlier(FieldKind::Forwarded), &parts);
+        ] {
+            sink.value(part);
+        }
+        sink.end_line();
     }
+
+    /// Extends what a trusted proxy sent. Where it sent one of the two families only, the other is made from it (RFC 7239
+    /// section 7.4): applications differ in which they read, and must not read a contradiction.
+    fn extend_fields(&self, fields: &Fields, host: &[u8], sink: &mut impl FieldSink) {
+        let mut nodes = members(fields, FieldKind::XForwardedFor);
+        let mut protos = members(fields, FieldKind::XForwardedProto);
+        let mut hosts = members(fields, FieldKind::XForwardedHost);
+        // A malformed value could swallow the element of this hop.
+        let values = fields.all(FieldKind::Forwarded);
+        let forwarded: Vec<_> =
+            values.filter_map(|value| Some((value, elements::parse(value)?))).collect();
+        let earlier = || forwarded.iter().flat_map(|(_, elements)| elements);
+        let is_derived = forwarded.is_empty();
+        if nodes.is_empty() {
+            let known = earlier().filter_map(|element| element.node.as_deref());
+            nodes = known.map(|node| elements::plain_node(node).to_vec()).collect();
+        }
+        if protos.is_empty() {
+            let known = earlier().find_map(|element| element.proto.clone());
+            protos.push(known.unwrap_or_else(|| b"http".to_vec()));
+        }
+        if hosts.is_empty() {
+            let known = earlier().find_map(|element| element.host.clone());
+            hosts.push(known.unwrap_or_else(|| host.to_vec()));
+        }
+        let own = self.address.as_bytes().to_vec();
+        let (proto, host) = (protos[0].clone(), hosts[0].clone());
+        let origin = |node: &[u8]| {
+            let parts: [&[u8]; 6] = [
+                b"for=",
+                &elements::quote(&elements::node_of(node)),
+                b";host=",
+                &elements::quote(&host),
+                b";proto=",
+                &elements::quote(&proto),
+            ];
+            parts.concat()
+        };
+        let mut written: Vec<Vec<u8>> = forwarded.iter().map(|(value, _)| value.to_vec()).collect();
+        if is_derived {
+            for (at, node) in nodes.iter().enumerate() {
+                let node_only =
+                    || [b"for=", elements::quote(&elements::node_of(node)).as_slice()].concat();
+                written.push(if at == 0 { origin(node) } else { node_only() });
+            }
+        }
+        written.push(origin(&own));
+        nodes.push(own);
+        for (name, values) in [
+            (&b"X-Forwarded-For"[..], nodes),
+            (b"X-Forwarded-Proto", protos),
+            (b"X-Forwarded-Host", hosts),
+            (b"Forwarded", written),
+        ] {
+            sink.line(name, &values.join(&b", "[..]));
+        }
+    }
+}
+
+fn is_forwarding(kind: FieldKind) -> bool {
+    matches!(
+        kind,
+        FieldKind::Forwarded
+            | FieldKind::XForwardedFor
+            | FieldKind::XForwardedHost
+            | FieldKind::XForwardedProto
+    )
+}
+
+/// The members of all lines of this kind, without those that repeat the one before.
+fn members(fields: &Fields, kind: FieldKind) -> Vec<Vec<u8>> {
+    let mut members: Vec<Vec<u8>> =
+        fields.all(kind).flat_map(list_members).map(<[u8]>::to_vec).collect();
+    if kind != FieldKind::XForwardedFor {
+        members.dedup();
+    }
+    members
 }
 
 /// Whether a line is meant for one connection only, by its own name or because `Connection` names it (RFC 9110 section
@@ -93,30 +179,72 @@ pub fn is_hop_by_hop(line: &FieldLine<'_>, fields: &Fields, options: ConnectionO
         | FieldKind::Te
         | FieldKind::TransferEncoding
         | FieldKind::Upgrade => true,
-        FieldKind::ContentLength | FieldKind::Host => false,
+        // Nor what tells about the client: a client must not choose what is passed on of it.
+        FieldKind::ContentLength | FieldKind::Host | FieldKind::ForwardedOther => false,
         _ => options.names_others && fields.connection_names(line.name),
     }
 }
 
-/// One line with the earlier values, comma-separated, and a last one made of `parts`.
-fn join<'a>(
-    sink: &mut impl FieldSink,
-    name: &[u8],
-    earlier: impl Iterator<Item = &'a [u8]>,
-    parts: &[&[u8]],
-) {
-    sink.start_line(name);
-    for value in earlier {
-        sink.value(value);
-        sink.value(b", ");
-    }
-    for part in parts {
-        sink.value(part);
-    }
-    sink.end_line();
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::http::fields::FieldsBuilder;
 
-/// RFC 9110 section 5.6.2.
-fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+    /// The lines that a trusted proxy at 10.0.0.1 has extended, for a request to host `a`.
+    fn extended(lines: &[(&str, &str)]) -> Vec<String> {
+        let mut fields = FieldsBuilder::default();
+        for (name, value) in lines {
+            fields.line(name.as_bytes(), value.as_bytes());
+        }
+        let proxy = ClientIdentity::new([10, 0, 0, 1].into(), &["10.0.0.0/8".parse().unwrap()]);
+        let mut out = Vec::new();
+        proxy.write_fields(&fields.build(), b"a", &mut out);
+        let text = String::from_utf8(out).unwrap();
+        text.split_terminator("\r\n").map(ToOwned::to_owned).collect()
+    }
+
+    #[test]
+    fn one_family_is_made_from_the_other() {
+        let from_x = extended(&[
+            ("X-Forwarded-For", "1.2.3.4, 2001:db8::1"),
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Host", "shop.example:8443"),
+        ]);
+        let expected = [
+            "X-Forwarded-For: 1.2.3.4, 2001:db8::1, 10.0.0.1",
+            "X-Forwarded-Proto: https",
+            "X-Forwarded-Host: shop.example:8443",
+            "Forwarded: for=1.2.3.4;host=\"shop.example:8443\";proto=https, for=\"[2001:db8::1]\", \
+             for=10.0.0.1;host=\"shop.example:8443\";proto=https",
+        ];
+        assert_eq!(from_x, expected);
+        let from_rfc7239 = extended(&[(
+            "Forwarded",
+            "for=\"[2001:db8::1]:4711\";proto=https;host=b, for=1.2.3.4",
+        )]);
+        let expected = [
+            "X-Forwarded-For: 2001:db8::1, 1.2.3.4, 10.0.0.1",
+            "X-Forwarded-Proto: https",
+            "X-Forwarded-Host: b",
+            "Forwarded: for=\"[2001:db8::1]:4711\";proto=https;host=b, for=1.2.3.4, \
+             for=10.0.0.1;host=b;proto=https",
+        ];
+        assert_eq!(from_rfc7239, expected);
+    }
+
+    #[test]
+    fn several_lines_become_one_and_a_malformed_element_is_left_out() {
+        let lines = extended(&[
+            ("X-Forwarded-Proto", "https"),
+            ("X-Forwarded-Proto", "https"),
+            ("Forwarded", "for=\"1.2.3.4"),
+        ]);
+        let expected = [
+            "X-Forwarded-For: 10.0.0.1",
+            "X-Forwarded-Proto: https",
+            "X-Forwarded-Host: a",
+            "Forwarded: for=10.0.0.1;host=a;proto=https",
+        ];
+        assert_eq!(lines, expected);
+    }
 }

@@ -2,7 +2,7 @@
 
 use http::{Method, StatusCode, Version};
 
-use super::fields::{Fields, FieldsBuilder, Span};
+use super::fields::{FieldKind, Fields, FieldsBuilder, Span};
 
 /// The head of a request.
 #[derive(Clone, Debug)]
@@ -23,7 +23,11 @@ pub struct RequestHead {
 pub struct ResponseHead {
     pub status: StatusCode,
     pub body: BodyLength,
+    /// What `Content-Length` says; a response without a body may say how long it would be (RFC 9110 section 8.6).
+    pub declared_length: Option<u64>,
     pub fields: Fields,
+    /// agimo responds itself.
+    pub is_own: bool,
     pub(super) reason: Span,
 }
 
@@ -88,6 +92,15 @@ impl RequestHead {
         self.body == BodyLength::None && self.method.is_idempotent()
     }
 
+    /// How often the request may still be forwarded; only for methods that ask about the way (RFC 9110 section 7.6.2).
+    pub fn max_forwards(&self) -> Option<u64> {
+        if self.method != Method::TRACE && self.method != Method::OPTIONS {
+            return None;
+        }
+        let value = self.fields.all(FieldKind::MaxForwards).next()?;
+        std::str::from_utf8(value).ok()?.parse().ok()
+    }
+
     /// The host that the request is for, with its port if it has one.
     pub fn authority(&self) -> Option<&[u8]> {
         self.authority.map(|authority| self.fields.bytes(authority))
@@ -110,7 +123,11 @@ impl ResponseHead {
     /// A head from its parts, with the usual reason phrase.
     pub fn new(status: StatusCode, body: BodyLength, mut fields: FieldsBuilder) -> Self {
         let reason = fields.bytes(status.canonical_reason().unwrap_or_default().as_bytes());
-        Self { status, body, fields: fields.build(), reason }
+        let declared_length = match body {
+            BodyLength::Known(length) => Some(length),
+            BodyLength::None | BodyLength::Unknown => None,
+        };
+        Self { status, body, declared_length, fields: fields.build(), is_own: false, reason }
     }
 
     /// The reason phrase; empty in versions of HTTP that have none.

@@ -65,8 +65,7 @@ async fn keep(arguments: &[OsString]) -> io::Result<()> {
     let program = Pid::from_raw(program.id() as i32).ok_or(io::ErrorKind::InvalidData)?;
     let mut kept = Kept { program, agimo };
     loop {
-        kept.reap().await;
-        if process_tree::descendants(std::process::id()).is_empty() {
+        if !kept.reap().await {
             return Ok(());
         }
         tokio::select! {
@@ -85,12 +84,18 @@ async fn keep(arguments: &[OsString]) -> io::Result<()> {
 // === impl Kept ===
 
 impl Kept {
-    /// Takes the status of every child that has ended, and passes that of the program on.
-    async fn reap(&mut self) {
-        while let Ok(Some((pid, status))) = wait(WaitOptions::NOHANG) {
-            if pid == self.program {
-                // Without agimo the tree is killed next.
-                let _ = self.agimo.write_all(&status.as_raw().to_ne_bytes()).await;
+    /// Takes the status of every child that has ended, and passes that of the program on. Returns whether any child is
+    /// left, and with it any descendant: orphans become children.
+    async fn reap(&mut self) -> bool {
+        loop {
+            match wait(WaitOptions::NOHANG) {
+                Ok(Some((pid, status))) if pid == self.program => {
+                    // Without agimo the tree is killed next.
+                    let _ = self.agimo.write_all(&status.as_raw().to_ne_bytes()).await;
+                }
+                Ok(Some(_)) => {}
+                Ok(None) => return true,
+                Err(_) => return false,
             }
         }
     }
@@ -100,8 +105,7 @@ impl Kept {
             // Again in each round: a process may have started another one just before it was killed.
             signal_tree(Signal::KILL);
             tokio::time::sleep(KILL_INTERVAL).await;
-            self.reap().await;
-            if process_tree::descendants(std::process::id()).is_empty() {
+            if !self.reap().await {
                 return;
             }
         }

@@ -5,14 +5,21 @@ use std::rc::Rc;
 use std::task::Poll;
 
 use http::Method;
+use tokio::time::Instant;
 
+use crate::activation::WakingRequest;
 use crate::http::codec::Downstream;
 use crate::http::forwarded::ClientIdentity;
-use crate::http::message::RequestHead;
+use crate::http::message::{RequestHead, ResponseHead};
 use crate::net::timer::Timer;
+use crate::telemetry::printable::printable;
 
+use super::access_log::{LoggedRequest, Outcome, ResponseEnd};
 use super::core::Core;
-use super::error_response::ErrorResponse;
+use super::error_log;
+use super::error_response::{ErrorResponse, LocalError};
+use super::in_flight::InFlightRequest;
+use super::tunnel::LoggedTunnel;
 
 /// A client that has sent a request.
 pub struct Client<D> {
@@ -23,18 +30,128 @@ pub struct Client<D> {
     pub core: Rc<Core>,
 }
 
+/// The reason under which a response that an application broke off is logged.
+const BROKEN_OFF: &str = "response-broken";
+
 // === impl Client ===
 
 impl<D: Downstream> Client<D> {
     /// Responds to the request in place of the application.
     pub async fn send_error(&mut self, request: &RequestHead, response: &ErrorResponse) {
         let (head, body) = response.message();
-        let body = if request.method == Method::HEAD { &[] } else { body.as_bytes() };
+        self.send_own(request, &head, body.as_bytes()).await;
+    }
+
+    /// Sends a response of agimo.
+    pub async fn send_own(&mut self, request: &RequestHead, head: &ResponseHead, body: &[u8]) {
+        let body = if request.method == Method::HEAD { &[] } else { body };
         if self.core.draining.get() {
             self.downstream.close_after_response();
         }
         let downstream = &mut self.downstream;
         // The next read notices a client that has disconnected.
-        let _ = poll_fn(|cx| Poll::Ready(downstream.send_own_response(cx, &head, body))).await;
+        let _ = poll_fn(|cx| Poll::Ready(downstream.send_own_response(cx, head, body))).await;
+    }
+
+    /// Responds to a request that belongs to no route.
+    pub async fn reject(&mut self, request: &RequestHead, error: LocalError) {
+        let response = ErrorResponse::from(error);
+        let logged = || LoggedRequest::new(self.identity.address(), request, "");
+        if self.core.access_log {
+            let reason = Some(error.token());
+            let status = response.status().as_u16();
+            logged().log_response(&Outcome { status, reason, ..Outcome::default() });
+        }
+        if let Some(suppressed) = self.core.errors.admit(None, error.token(), Instant::now()) {
+            error_log::log(&logged(), response.status().as_u16(), error.token(), "", suppressed);
+        }
+        self.send_error(request, &response).await;
+    }
+
+    /// Logs the response to a head that names no valid request.
+    pub fn log_rejected_head(&self, response: &ErrorResponse) {
+        let reason = response.error.token();
+        let logged = || LoggedRequest::unknown(self.identity.address());
+        let status = response.status().as_u16();
+        if self.core.access_log {
+            logged().log_response(&Outcome { status, reason: Some(reason), ..Outcome::default() });
+        }
+        if let Some(suppressed) = self.core.errors.admit(None, reason, Instant::now()) {
+            let detail = [response.error.text(), response.detail.as_deref().unwrap_or_default()];
+            error_log::log(&logged(), status, reason, &detail.join(": "), suppressed);
+        }
+    }
+
+    /// Logs what has become of a request; `reason` is that of a response of agimo.
+    pub fn log(
+        &self,
+        request: &RequestHead,
+        in_flight: &InFlightRequest,
+        reason: Option<&'static str>,
+        end: ResponseEnd,
+    ) {
+        if !self.core.access_log && end != ResponseEnd::BrokenOff {
+            return;
+        }
+        let outcome = in_flight.outcome(reason, end);
+        if self.core.access_log {
+            self.logged(request, in_flight).log_response(&outcome);
+        }
+        if end == ResponseEnd::BrokenOff {
+            let detail = "the application closed the connection before the end of its response";
+            self.log_failure(request, in_flight, outcome.status, BROKEN_OFF, detail);
+        }
+    }
+
+    /// Logs a response of agimo in place of the application.
+    pub fn log_error(
+        &self,
+        request: &RequestHead,
+        in_flight: &InFlightRequest,
+        response: &ErrorResponse,
+    ) {
+        let reason = response.error.token();
+        self.log(request, in_flight, Some(reason), ResponseEnd::Complete);
+        let detail = response.detail.as_deref().unwrap_or_default();
+        self.log_failure(request, in_flight, response.status().as_u16(), reason, detail);
+    }
+
+    /// What is logged of a tunnel at its end.
+    pub fn logged_tunnel(
+        &self,
+        request: &RequestHead,
+        in_flight: &InFlightRequest,
+    ) -> Option<Box<LoggedTunnel>> {
+        let logged = || LoggedTunnel::new(self.logged(request, in_flight));
+        self.core.access_log.then(|| Box::new(logged()))
+    }
+
+    /// The request as the log of its wake names it.
+    pub fn waking_request(&self, request: &RequestHead) -> WakingRequest {
+        let path = request.path().split(|byte| *byte == b'?').next().unwrap_or_default();
+        WakingRequest {
+            method: request.method.as_str().to_owned(),
+            path: printable(path),
+            client: self.identity.address().to_owned(),
+        }
+    }
+
+    fn log_failure(
+        &self,
+        request: &RequestHead,
+        in_flight: &InFlightRequest,
+        status: u16,
+        reason: &'static str,
+        detail: &str,
+    ) {
+        let slot = Some(in_flight.route().route.slot);
+        if let Some(suppressed) = self.core.errors.admit(slot, reason, Instant::now()) {
+            error_log::log(&self.logged(request, in_flight), status, reason, detail, suppressed);
+        }
+    }
+
+    fn logged(&self, request: &RequestHead, in_flight: &InFlightRequest) -> LoggedRequest {
+        let service = &in_flight.route().route.requester.service;
+        LoggedRequest::new(self.identity.address(), request, service)
     }
 }

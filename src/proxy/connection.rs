@@ -12,7 +12,7 @@ use tokio::time::Instant;
 use crate::http::body::BodySink;
 use crate::http::codec::Downstream;
 use crate::http::forwarded::ClientIdentity;
-use crate::http::http1::server::{NoRequest, ServerConnection};
+use crate::http::http1::server::{NoRequest, RejectedHead, ServerConnection};
 use crate::http::message::{HeadError, HeadLimits, RequestHead};
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
@@ -32,20 +32,30 @@ struct DrainSignal<'a, F> {
 
 /// Serves a connection until it ends.
 pub async fn serve(socket: TcpStream, peer: SocketAddr, core: Rc<Core>) {
-    let identity = ClientIdentity::new(peer.ip(), &core.view().snapshot.config.trusted_proxies);
+    let identity = |core: &Core| {
+        let view = core.view();
+        (ClientIdentity::new(peer.ip(), &view.snapshot.config.trusted_proxies), view.number)
+    };
+    let (first_identity, mut view_number) = identity(&core);
     let downstream = ServerConnection::new(Stream::new(socket));
-    let mut client = Client { downstream, timer: Timer::default(), identity, core };
+    let mut client = Client { downstream, timer: Timer::default(), identity: first_identity, core };
     let core = client.core.clone();
     let signal = pin!(core.drain.cancelled());
     let mut drain = DrainSignal { signal, registered: false, core: &core };
     loop {
         let outcome = match next_request(&mut client, &mut drain).await {
-            // Boxed: an idle connection, of which there are most, keeps no room for a request.
-            Ok(head) => Box::pin(serve_request(&mut client, head)).await,
+            Ok(head) => {
+                // The proxies that are trusted may have changed while the connection was idle.
+                if core.view().number != view_number {
+                    (client.identity, view_number) = identity(&core);
+                }
+                // Boxed: an idle connection, of which there are most, keeps no room for a request.
+                Box::pin(serve_request(&mut client, head)).await
+            }
             Err(NoRequest::Closed) => return,
             Err(NoRequest::Rejected(error)) => {
                 // Boxed, as it is rare.
-                Box::pin(reject(&mut client.downstream, error)).await;
+                Box::pin(reject(&mut client, error)).await;
                 RequestOutcome::Responded
             }
         };
@@ -63,10 +73,17 @@ pub async fn serve(socket: TcpStream, peer: SocketAddr, core: Rc<Core>) {
 }
 
 /// Responds to a request whose head was rejected.
-async fn reject(downstream: &mut ServerConnection, error: HeadError) {
-    let (head, body) = ErrorResponse::from(LocalError::Head(error)).message();
+async fn reject(client: &mut Client<ServerConnection>, rejected: RejectedHead) {
+    let RejectedHead { malformation, to_head } = rejected;
+    let error = LocalError::Head(malformation.rule);
+    let detail = malformation.line.map(|line| format!("line {line} of the request head"));
+    let response = ErrorResponse { detail, ..error.into() };
+    client.log_rejected_head(&response);
+    let (head, body) = response.message();
+    let body = if to_head { &[] } else { body.as_bytes() };
+    let downstream = &mut client.downstream;
     downstream.close_after_response();
-    let mut send = |cx: &mut Context<'_>| downstream.send_own_response(cx, &head, body.as_bytes());
+    let mut send = |cx: &mut Context<'_>| downstream.send_own_response(cx, &head, body);
     // An error means that the client has disconnected.
     let _ = poll_fn(|cx| Poll::Ready(send(cx))).await;
 }
@@ -102,7 +119,7 @@ async fn next_request<F: Future<Output = ()>>(
             Err(if partial.is_empty() {
                 NoRequest::Closed
             } else {
-                NoRequest::Rejected(HeadError::Slow)
+                NoRequest::Rejected(RejectedHead::new(HeadError::Slow, &partial, &limits))
             })
         })
     })

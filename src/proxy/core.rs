@@ -20,6 +20,7 @@ use crate::demand::CoreCounters;
 use crate::http::message::RequestHead;
 
 use super::endpoints::{EndpointChoice, Endpoints};
+use super::error_log::ErrorLog;
 
 /// The state of one core.
 pub struct Core {
@@ -30,6 +31,7 @@ pub struct Core {
     pub draining: Cell<bool>,
     /// Upgraded connections; they outlive the task that accepted them.
     pub tunnels: TaskTracker,
+    pub errors: ErrorLog,
     view: RefCell<Rc<View>>,
     updated: Notify,
     /// The routes that requests of this core have used, indexed by slot.
@@ -65,6 +67,7 @@ impl Core {
             drain: CancellationToken::new(),
             draining: Cell::new(false),
             tunnels: TaskTracker::new(),
+            errors: ErrorLog::default(),
             view: RefCell::new(Rc::new(View { snapshot, number: 0 })),
             updated: Notify::new(),
             routes: RefCell::default(),

@@ -1,5 +1,7 @@
 //! The responses that agimo sends in place of the application, in one table: status, reason and text of each.
 
+use std::time::SystemTime;
+
 use http::StatusCode;
 use tokio::time::Instant;
 
@@ -28,6 +30,7 @@ pub enum LocalError {
     /// No endpoint became ready, with the cause if it is known.
     HoldTimeout(Option<Cause>),
     IdleTimeout,
+    Loop,
     NoBackend,
     ResponseMalformed,
     ResponseTimeout,
@@ -83,7 +86,11 @@ impl ErrorResponse {
         if let Some(seconds) = self.retry_after {
             fields.line(b"retry-after", seconds.to_string().as_bytes());
         }
-        (ResponseHead::new(status, BodyLength::Known(length as u64), fields), body)
+        let now = httpdate::fmt_http_date(SystemTime::now());
+        fields.line(b"date", now.as_bytes());
+        let mut head = ResponseHead::new(status, BodyLength::Known(length as u64), fields);
+        head.is_own = true;
+        (head, body)
     }
 
     pub fn status(&self) -> StatusCode {
@@ -116,6 +123,11 @@ impl LocalError {
         self.row().1
     }
 
+    /// A sentence for people.
+    pub fn text(self) -> &'static str {
+        self.row().2
+    }
+
     /// The table: status, `x-agimo-reason`, and a text for people.
     fn row(self) -> (StatusCode, &'static str, &'static str) {
         use StatusCode as S;
@@ -143,6 +155,11 @@ impl LocalError {
                 S::REQUEST_TIMEOUT,
                 "idle-timeout",
                 "no part of the request body arrived within idle_timeout",
+            ),
+            Self::Loop => (
+                S::LOOP_DETECTED,
+                "loop-detected",
+                "the request has passed this agimo before: its endpoint leads back to agimo",
             ),
             Self::NoBackend => (
                 S::SERVICE_UNAVAILABLE,

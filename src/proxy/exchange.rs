@@ -5,12 +5,15 @@ use std::task::{Context, Poll, ready};
 
 use http::StatusCode;
 
+use crate::catalog::Route;
 use crate::demand::Retry;
 use crate::http::body::{BodyError, BodyFrames, BodyLimit, TransferError, poll_transfer};
 use crate::http::codec::{Downstream, OutgoingRequest, ResponseError, Upstream};
+use crate::http::fields::{FieldKind, Fields, list_members};
 use crate::http::message::{HeadError, RequestHead, ResponseHead};
 use crate::net::timer::Idleness;
 
+use super::access_log::ResponseEnd;
 use super::client::Client;
 use super::error_response::LocalError;
 use super::in_flight::InFlightRequest;
@@ -20,6 +23,8 @@ use super::request_error::{ForwardError, RequestError};
 pub struct Exchange<'a, D, U> {
     client: &'a mut Client<D>,
     request: &'a RequestHead,
+    /// This agimo in `Via`.
+    via: &'a [u8],
     upstream: U,
     upload_limit: BodyLimit,
     /// The endpoint does not take the rest of the request body; it may still respond.
@@ -37,8 +42,8 @@ pub enum ResponseStart {
 pub enum ExchangeOutcome<S> {
     /// Both bodies are complete; `reusable` is the connection to the endpoint if it can serve another request.
     Complete { reusable: Option<S> },
-    /// The response broke off, or the client disconnected.
-    Broken,
+    /// The response is not complete.
+    Broken(ResponseEnd),
 }
 
 // === impl Exchange ===
@@ -47,11 +52,12 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
     pub fn new(
         client: &'a mut Client<D>,
         request: &'a RequestHead,
+        route: &'a Route,
         upstream: U,
-        max_body: Option<u64>,
     ) -> Self {
-        let upload_limit = BodyLimit::new(max_body);
-        Self { client, request, upstream, upload_limit, upload_refused: false }
+        let upload_limit = BodyLimit::new(route.config.max_body);
+        let via = &route.via;
+        Self { client, request, via, upstream, upload_limit, upload_refused: false }
     }
 
     /// Sends the request and waits for the head of its final response, which is passed on.
@@ -92,25 +98,29 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
     /// Moves both bodies to their ends.
     pub async fn finish(mut self, in_flight: &InFlightRequest) -> ExchangeOutcome<U::Stream> {
         let mut idleness = Idleness::new(in_flight.route().config().idle_timeout);
-        let complete = poll_fn(|cx| {
+        let end = poll_fn(|cx| {
             if self.poll_upload(cx).is_err() {
-                return Poll::Ready(false);
+                return Poll::Ready(ResponseEnd::ClientDisconnected);
             }
             let downstream = &mut self.client.downstream;
             if let Poll::Ready(ended) = poll_transfer(cx, &mut self.upstream, downstream, None) {
-                return Poll::Ready(ended.is_ok());
+                return Poll::Ready(match ended {
+                    Ok(()) => ResponseEnd::Complete,
+                    Err(TransferError::Source(_)) => ResponseEnd::BrokenOff,
+                    Err(TransferError::Sink(_)) => ResponseEnd::ClientDisconnected,
+                });
             }
             if self.poll_client_disconnected(cx).is_err() {
-                return Poll::Ready(false);
+                return Poll::Ready(ResponseEnd::ClientDisconnected);
             }
             let moved = self.client.downstream.written() + self.upstream.written();
-            idleness.poll(cx, &mut self.client.timer, moved).map(|()| false)
+            idleness.poll(cx, &mut self.client.timer, moved).map(|()| ResponseEnd::IdleTimeout)
         })
         .await;
         self.client.timer.clear();
-        if !complete {
+        if end != ResponseEnd::Complete {
             self.client.downstream.abort();
-            return ExchangeOutcome::Broken;
+            return ExchangeOutcome::Broken(end);
         }
         let is_reusable = !self.upload_refused && self.upstream.is_reusable();
         ExchangeOutcome::Complete { reusable: is_reusable.then(|| self.upstream.into_stream()) }
@@ -124,7 +134,7 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
     /// Sends the head and what has been received of the body.
     fn send_request(&mut self, cx: &mut Context<'_>) -> Result<(), ForwardError> {
         let Client { downstream, identity, .. } = &mut *self.client;
-        let request = OutgoingRequest { head: self.request, client: identity };
+        let request = OutgoingRequest { head: self.request, client: identity, via: self.via };
         let (upstream, limit) = (&mut self.upstream, &mut self.upload_limit);
         let sent = downstream.early_frames(|frames| {
             limit.apply(frames, |frames| upstream.send_request(cx, &request, frames))
@@ -190,7 +200,8 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
                 Err(ResponseError::Disconnected) => {
                     return Poll::Ready(Err(self.without_response()));
                 }
-                Err(ResponseError::Malformed) => {
+                Err(ResponseError::Malformed(malformation)) => {
+                    in_flight.note_detail(malformation.to_string());
                     return Poll::Ready(Err(LocalError::ResponseMalformed.into()));
                 }
             }
@@ -227,14 +238,34 @@ fn switch<D: Downstream>(
     head: &ResponseHead,
     in_flight: &mut InFlightRequest,
 ) -> Result<Option<ResponseStart>, RequestError> {
-    // A switch before the end of the request would mix its body into the tunnel.
-    if !request.upgrade || !downstream.is_complete() {
+    let fault = if !request.upgrade {
+        Some("it switches protocols, which the request did not ask for")
+    } else if !downstream.is_complete() {
+        // The rest of the request body would be mixed into the tunnel.
+        Some("it switches protocols before the end of the request")
+    } else if !is_requested_protocol(&request.fields, &head.fields) {
+        Some("it switches to a protocol that the request did not ask for")
+    } else {
+        None
+    };
+    if let Some(fault) = fault {
+        in_flight.note_detail(fault.to_owned());
         return Err(LocalError::ResponseMalformed.into());
     }
     in_flight.note_response(head.status);
     in_flight.note_answered();
     let sent = downstream.send_informational(cx, head);
     sent.map(|()| Some(ResponseStart::Switched)).map_err(|_| RequestError::ClientDisconnected)
+}
+
+/// Whether the response switches to protocols that the request names (RFC 9110 section 7.8).
+fn is_requested_protocol(request: &Fields, response: &Fields) -> bool {
+    let mut switched = response.all(FieldKind::Upgrade).flat_map(list_members).peekable();
+    let requested = |protocol: &[u8]| {
+        let mut requested = request.all(FieldKind::Upgrade).flat_map(list_members);
+        requested.any(|name| name.eq_ignore_ascii_case(protocol))
+    };
+    switched.peek().is_some() && switched.all(requested)
 }
 
 fn start_response<D: Downstream>(
@@ -245,7 +276,8 @@ fn start_response<D: Downstream>(
     in_flight: &mut InFlightRequest,
 ) -> Result<Option<ResponseStart>, RequestError> {
     let sent = downstream.start_response(cx, head, frames);
-    if let Err(TransferError::Source(_)) = sent {
+    if let Err(TransferError::Source(error)) = sent {
+        in_flight.note_detail(error.to_string());
         return Err(LocalError::ResponseMalformed.into());
     }
     in_flight.note_response(head.status);

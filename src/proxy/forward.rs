@@ -7,6 +7,7 @@ use crate::http::codec::Downstream;
 use crate::http::message::RequestHead;
 use crate::net::stream::Stream;
 
+use super::access_log::ResponseEnd;
 use super::client::Client;
 use super::endpoints::EndpointLease;
 use super::exchange::{Exchange, ExchangeOutcome, ResponseStart};
@@ -18,8 +19,8 @@ use super::upstream::{self, ConnectError, Connection};
 pub enum Forwarded {
     /// The response is complete.
     Responded,
-    /// The response broke off.
-    Broken,
+    /// The response is not complete.
+    Broken(ResponseEnd),
     Switched(Stream, EndpointLease),
 }
 
@@ -32,11 +33,11 @@ pub async fn forward<D: Downstream>(
     in_flight: &mut InFlightRequest,
     reuse: bool,
 ) -> Result<Forwarded, ForwardError> {
-    let max_body = in_flight.route().config().max_body;
     let upstream = connection(client, request, &lease, in_flight, reuse).await?;
     // The clock is read for the access log only.
     let sent = client.core.access_log.then(Instant::now);
-    let mut exchange = Exchange::new(client, request, upstream, max_body);
+    let route = in_flight.route().clone();
+    let mut exchange = Exchange::new(client, request, &route.route, upstream);
     let started = exchange.start(in_flight).await;
     if let Some(sent) = sent {
         in_flight.add_waiting(sent);
@@ -44,7 +45,7 @@ pub async fn forward<D: Downstream>(
     match started? {
         ResponseStart::Switched => Ok(Forwarded::Switched(exchange.into_stream(), lease)),
         ResponseStart::Final => Ok(match exchange.finish(in_flight).await {
-            ExchangeOutcome::Broken => Forwarded::Broken,
+            ExchangeOutcome::Broken(end) => Forwarded::Broken(end),
             ExchangeOutcome::Complete { reusable } => {
                 if let Some(stream) = reusable {
                     lease.endpoint().keep_idle(stream, Instant::now());

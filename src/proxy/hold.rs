@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use crate::activation::Activation;
 use crate::http::codec::Downstream;
+use crate::http::message::RequestHead;
 
 use super::client::Client;
 use super::core::CoreRoute;
@@ -85,8 +86,9 @@ impl Unanswered {
 /// An endpoint for the request, as soon as there is one and until `hold_timeout` after its arrival.
 pub async fn wait_for_endpoint<D: Downstream>(
     client: &mut Client<D>,
+    request: &RequestHead,
     in_flight: &mut InFlightRequest,
-    unanswered: Option<Unanswered>,
+    unanswered: Option<&Unanswered>,
 ) -> Result<EndpointLease, RequestError> {
     let route = in_flight.route().clone();
     let Some(activation) = &route.route.workload.activation else {
@@ -102,7 +104,7 @@ pub async fn wait_for_endpoint<D: Downstream>(
     let started = Instant::now();
     let _permit = route.route.acquire_hold().ok_or(LocalError::HoldFull)?;
     route.counters.count_hold();
-    let outcome = wait(client, &route, activation, deadline, unanswered).await;
+    let outcome = wait(client, request, &route, activation, deadline, unanswered).await;
     route.counters.count_release();
     in_flight.add_held(started);
     outcome
@@ -110,10 +112,11 @@ pub async fn wait_for_endpoint<D: Downstream>(
 
 async fn wait<D: Downstream>(
     client: &mut Client<D>,
+    request: &RequestHead,
     route: &CoreRoute,
     activation: &Activation,
     deadline: Instant,
-    mut unanswered: Option<Unanswered>,
+    mut unanswered: Option<&Unanswered>,
 ) -> Result<EndpointLease, RequestError> {
     let outcome = loop {
         let mut changed = pin!(activation.endpoints_changed());
@@ -138,7 +141,8 @@ async fn wait<D: Downstream>(
                 break Err(RequestError::WakeFailed(rejection));
             }
             EndpointChoice::Rejected(_) | EndpointChoice::Wait(None) => {
-                activation.request_wake(&route.route.requester);
+                let request = || client.waking_request(request);
+                activation.request_wake(&route.route.requester, request);
                 deadline
             }
             // The endpoints are listed as ready and refuse connections: no event tells when that ends.

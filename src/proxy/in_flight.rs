@@ -1,4 +1,4 @@
-//! Counts a request from its arrival to its end, and notes what happens to it: for the metrics and the access log.
+//! Counts a request from its arrival to its end, and notes what happens to it: for the metrics and the logs.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -6,13 +6,11 @@ use std::time::Duration;
 
 use http::StatusCode;
 use tokio::time::Instant;
-use tracing::info;
 
 use crate::activation::Activation;
 use crate::cause::NotReadyReason;
-use crate::http::message::RequestHead;
 
-use super::client::Client;
+use super::access_log::{Outcome, ResponseEnd};
 use super::core::CoreRoute;
 
 /// One request, counted from its arrival until this is dropped.
@@ -23,7 +21,9 @@ pub struct InFlightRequest {
     connecting: Duration,
     waiting: Duration,
     /// What the last attempt met, and at which endpoint.
-    obstacle: Option<(Obstacle, SocketAddr)>,
+    obstacle: Option<Box<(Obstacle, SocketAddr)>>,
+    /// What is wrong with the response of the application, for people.
+    detail: Option<Box<str>>,
     status: u16,
 }
 
@@ -49,16 +49,13 @@ impl InFlightRequest {
             connecting: none,
             waiting: none,
             obstacle: None,
+            detail: None,
             status: 0,
         }
     }
 
     pub fn route(&self) -> &Rc<CoreRoute> {
         &self.route
-    }
-
-    pub fn arrived(&self) -> Instant {
-        self.arrived
     }
 
     /// Until then the request must have been sent to an endpoint: `hold_timeout` after its arrival.
@@ -86,12 +83,17 @@ impl InFlightRequest {
 
     /// Notes what an attempt has met.
     pub fn note_obstacle(&mut self, obstacle: Obstacle, endpoint: SocketAddr) {
-        self.obstacle = Some((obstacle, endpoint));
+        self.obstacle = Some(Box::new((obstacle, endpoint)));
         if let (Obstacle::Refused, Some(activation)) =
             (obstacle, &self.route.route.workload.activation)
         {
             activation.report_refused(endpoint);
         }
+    }
+
+    /// Notes what is wrong with the response of the application.
+    pub fn note_detail(&mut self, detail: String) {
+        self.detail = Some(detail.into());
     }
 
     /// Notes that the head has been sent to an endpoint.
@@ -130,7 +132,7 @@ impl InFlightRequest {
 
     /// What the last attempt to reach an endpoint has met, for people.
     pub fn obstacle(&self) -> Option<String> {
-        let (obstacle, endpoint) = self.obstacle?;
+        let (obstacle, endpoint) = *self.obstacle.as_deref()?;
         Some(match obstacle {
             Obstacle::Refused => format!("{endpoint} is ready but refuses connections"),
             Obstacle::TimedOut => {
@@ -145,33 +147,27 @@ impl InFlightRequest {
         })
     }
 
-    /// Writes the line of the access log, if there is one.
-    pub fn log<D>(&self, client: &Client<D>, request: &RequestHead) {
-        if client.core.access_log {
-            self.write_log(client.identity.address(), request);
+    /// What is wrong with the response of the application, for people.
+    pub fn take_detail(&mut self) -> Option<String> {
+        self.detail.take().map(String::from)
+    }
+
+    /// What has become of the request by now, for the access log.
+    pub fn outcome(&self, reason: Option<&'static str>, end: ResponseEnd) -> Outcome {
+        Outcome {
+            status: self.status,
+            reason,
+            end,
+            held: self.held,
+            connecting: self.connecting,
+            waiting: self.waiting,
+            total: self.arrived.elapsed(),
         }
     }
 
     /// The activation, if the request was held.
     fn activation_if_held(&self) -> Option<&Activation> {
         if self.held.is_zero() { None } else { self.route.route.workload.activation.as_deref() }
-    }
-
-    fn write_log(&self, client: &str, request: &RequestHead) {
-        info!(
-            target: "access",
-            client,
-            method = request.method.as_str(),
-            host = %String::from_utf8_lossy(request.authority().unwrap_or_default()),
-            uri = %String::from_utf8_lossy(request.path()),
-            service = self.route.config().host,
-            status = self.status,
-            held_ms = millis(self.held),
-            connecting_ms = millis(self.connecting),
-            waiting_ms = millis(self.waiting),
-            total_ms = millis(self.arrived.elapsed()),
-            "request"
-        );
     }
 }
 
@@ -180,8 +176,4 @@ impl Drop for InFlightRequest {
         self.route.counters.count_end();
         self.route.counters.count_duration(self.arrived.elapsed());
     }
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1e3
 }

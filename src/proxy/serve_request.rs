@@ -6,16 +6,20 @@ use tokio::time::Instant;
 
 use crate::demand::Retry;
 use crate::http::codec::Downstream;
+use crate::http::fields::{FieldKind, list_members};
 use crate::http::message::{BodyLength, RequestHead};
 use crate::net::stream::Stream;
 
+use super::access_log::ResponseEnd;
 use super::client::Client;
 use super::endpoints::{EndpointChoice, EndpointLease};
 use super::error_response::{ErrorResponse, LocalError};
 use super::forward::{self, Forwarded};
 use super::hold::{self, Unanswered};
 use super::in_flight::{InFlightRequest, Obstacle};
+use super::max_forwards;
 use super::request_error::{ForwardError, RequestError};
+use super::tunnel::LoggedTunnel;
 
 /// How a request ended.
 pub enum RequestOutcome {
@@ -32,6 +36,8 @@ pub struct SwitchedRequest {
     pub upstream: Stream,
     pub lease: EndpointLease,
     pub in_flight: InFlightRequest,
+    /// Only where the access log is on.
+    pub logged: Option<Box<LoggedTunnel>>,
 }
 
 /// Pause before a request is sent again after a reset. An endpoint that terminates or has ended is withdrawn in that time.
@@ -46,30 +52,39 @@ pub async fn serve_request<D: Downstream>(
     let mut view = client.core.view();
     loop {
         let Some(route) = client.core.route(request) else {
-            client.send_error(request, &LocalError::UnknownHost.into()).await;
+            client.reject(request, LocalError::UnknownHost).await;
             return RequestOutcome::Responded;
         };
         // The view holds every route; only this one is kept while the request lasts.
         let view_number = view.number;
         drop(view);
         let mut in_flight = InFlightRequest::begin(route);
+        if let Some((head, body)) = max_forwards::final_response(request) {
+            in_flight.note_response(head.status);
+            client.log(request, &in_flight, None, ResponseEnd::Complete);
+            client.send_own(request, &head, &body).await;
+            return RequestOutcome::Responded;
+        }
         let error = match forward_until_answered(client, request, &mut in_flight).await {
-            Ok(forwarded) => {
-                in_flight.log(client, request);
-                return match forwarded {
-                    Forwarded::Responded => RequestOutcome::Responded,
-                    Forwarded::Broken => RequestOutcome::Broken,
-                    Forwarded::Switched(upstream, lease) => {
-                        let switched = SwitchedRequest { upstream, lease, in_flight };
-                        RequestOutcome::Switched(Box::new(switched))
-                    }
-                };
+            Ok(Forwarded::Responded) => {
+                client.log(request, &in_flight, None, ResponseEnd::Complete);
+                return RequestOutcome::Responded;
+            }
+            Ok(Forwarded::Broken(end)) => {
+                client.log(request, &in_flight, None, end);
+                return RequestOutcome::Broken;
+            }
+            Ok(Forwarded::Switched(upstream, lease)) => {
+                client.log(request, &in_flight, None, ResponseEnd::Complete);
+                let logged = client.logged_tunnel(request, &in_flight);
+                let switched = SwitchedRequest { upstream, lease, in_flight, logged };
+                return RequestOutcome::Switched(Box::new(switched));
             }
             Err(error) => error,
         };
-        let response = match error {
+        let mut response: ErrorResponse = match error {
             RequestError::ClientDisconnected => {
-                in_flight.log(client, request);
+                client.log(request, &in_flight, None, ResponseEnd::ClientDisconnected);
                 return RequestOutcome::Broken;
             }
             RequestError::RouteRemoved => {
@@ -86,8 +101,9 @@ pub async fn serve_request<D: Downstream>(
             }
             RequestError::Local(error) => error.into(),
         };
+        response.detail = response.detail.or(in_flight.take_detail());
         in_flight.note_response(response.status());
-        in_flight.log(client, request);
+        client.log_error(request, &in_flight, &response);
         drop(in_flight);
         client.send_error(request, &response).await;
         return RequestOutcome::Responded;
@@ -100,19 +116,26 @@ async fn forward_until_answered<D: Downstream>(
     request: &RequestHead,
     in_flight: &mut InFlightRequest,
 ) -> Result<Forwarded, RequestError> {
+    if request.fields.has(FieldKind::Via) && has_passed(request, in_flight) {
+        return Err(LocalError::Loop.into());
+    }
     if let (BodyLength::Known(length), Some(limit)) =
         (request.body, in_flight.route().config().max_body)
         && length > limit
     {
         return Err(LocalError::BodyTooLarge.into());
     }
-    let mut unanswered: Option<Unanswered> = None;
+    // Boxed: few requests need it.
+    let mut unanswered: Option<Box<Unanswered>> = None;
     let mut reuse = true;
     loop {
         let lease = match in_flight.route().choose() {
             EndpointChoice::Ready(lease) if unanswered.is_none() => lease,
             // Boxed: a cold start may cost an allocation, and the future of every other request stays small.
-            _ => Box::pin(hold::wait_for_endpoint(client, in_flight, unanswered)).await?,
+            _ => {
+                Box::pin(hold::wait_for_endpoint(client, request, in_flight, unanswered.as_deref()))
+                    .await?
+            }
         };
         let endpoint = lease.endpoint().address;
         let retry = match forward::forward(client, request, lease, in_flight, reuse).await {
@@ -134,7 +157,7 @@ async fn forward_until_answered<D: Downstream>(
         }
         // One idle connection was closed by the endpoint; the other idle ones are not tried in turn.
         reuse = false;
-        let sent_before = unanswered.replace(Unanswered::new(in_flight.route(), endpoint));
+        let sent_before = unanswered.replace(Unanswered::new(in_flight.route(), endpoint).into());
         if retry == Retry::Reset {
             in_flight.note_obstacle(Obstacle::Closed, endpoint);
             let is_starting = !in_flight.route().has_answered();
@@ -148,4 +171,11 @@ async fn forward_until_answered<D: Downstream>(
             }
         }
     }
+}
+
+/// Whether the request has been on this route of this agimo before.
+fn has_passed(request: &RequestHead, in_flight: &InFlightRequest) -> bool {
+    let own = &*in_flight.route().route.via;
+    let mut hops = request.fields.all(FieldKind::Via).flat_map(list_members);
+    hops.any(|hop| hop.split(|byte| *byte == b' ').nth(1) == Some(own))
 }

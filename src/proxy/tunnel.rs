@@ -4,12 +4,21 @@ use std::future::poll_fn;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use crate::http::codec::Downstream;
 use crate::net::lent_buffers::with_read_buffer;
 use crate::net::stream::ByteStream;
 use crate::net::timer::{Idleness, Timer};
 
+use super::access_log::LoggedRequest;
 use super::serve_request::SwitchedRequest;
+
+/// What is logged of a tunnel at its end.
+pub struct LoggedTunnel {
+    request: LoggedRequest,
+    since: Instant,
+}
 
 /// How far one direction of a tunnel has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -31,7 +40,13 @@ pub fn serve<D: Downstream>(
     async move {
         let mut switched = switched;
         let idle_timeout = switched.in_flight.route().config().idle_timeout;
+        let (sent, received) = (switched.upstream.written(), client.written());
         join(&mut client, &mut switched.upstream, idle_timeout).await;
+        if let Some(LoggedTunnel { request, since }) = switched.logged.as_deref() {
+            let (sent, received) =
+                (switched.upstream.written() - sent, client.written() - received);
+            request.log_tunnel_end(since.elapsed(), sent, received);
+        }
     }
 }
 
@@ -57,6 +72,15 @@ pub async fn join<A: ByteStream, B: ByteStream>(
         idleness.poll(cx, &mut timer, client.written() + upstream.written())
     })
     .await;
+}
+
+// === impl LoggedTunnel ===
+
+impl LoggedTunnel {
+    /// A tunnel that begins now.
+    pub fn new(request: LoggedRequest) -> Self {
+        Self { request, since: Instant::now() }
+    }
 }
 
 // === impl Direction ===

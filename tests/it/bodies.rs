@@ -259,7 +259,7 @@ async fn early_hints_are_forwarded_before_the_final_response() {
 }
 
 #[tokio::test]
-async fn responses_without_a_body_leave_both_connections_usable() {
+async fn responses_without_a_body_leave_the_connection_of_the_client_usable() {
     let server = ScriptedServer::responding(|request| {
         match request.line() {
             "HEAD /sized HTTP/1.1" => "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
@@ -293,7 +293,8 @@ async fn responses_without_a_body_leave_both_connections_usable() {
         );
     }
     assert!(client.has_received_nothing());
-    assert_eq!(server.connections(), 1, "the connection to the application was not reused");
+    // After each of the three heads that announce a body, a body may come nevertheless.
+    assert_eq!(server.connections(), 4);
 }
 
 #[tokio::test]

@@ -256,7 +256,10 @@ async fn heads_that_two_parsers_could_read_differently_are_refused() {
         );
     }
     for (head, status) in [
-        ("GET / x HTTP/1.1\r\nHost: a.test\r\n\r\n", 505),
+        ("GET / x HTTP/1.1\r\nHost: a.test\r\n\r\n", 400),
+        ("GET /#x HTTP/1.1\r\nHost: a.test\r\n\r\n", 400),
+        ("connect a.test:80 HTTP/1.1\r\nHost: a.test\r\n\r\n", 400),
+        ("get / HTTP/1.1\r\nHost: a.test\r\n\r\n", 400),
         ("GET / HTTP/2.0\r\nHost: a.test\r\n\r\n", 505),
         ("CONNECT a.test:80 HTTP/1.1\r\nHost: a.test\r\n\r\n", 501),
     ] {

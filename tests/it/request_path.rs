@@ -173,8 +173,9 @@ async fn data_trailers_and_informational_heads_pass_without_http1() {
     ];
     let mut request = FramedRequest::new(&path, &frames).await;
     let mut in_flight = request.count();
+    let route = in_flight.route().route.clone();
     let (upstream, mut application) = application();
-    let mut exchange = Exchange::new(&mut request.client, &request.head, upstream, None);
+    let mut exchange = Exchange::new(&mut request.client, &request.head, &route, upstream);
     let peers = async {
         let received = read_to(&mut application, END).await;
         let head = received[0].1.as_str();
@@ -204,9 +205,10 @@ async fn an_early_response_reaches_the_client_before_its_body_is_complete() {
     let frames = [(REQUEST, "POST a.test / unknown"), (DATA, "first")];
     let mut request = FramedRequest::new(&path, &frames).await;
     let mut in_flight = request.count();
+    let route = in_flight.route().route.clone();
     let (upstream, mut application) = application();
     write(&mut application, &[(RESPONSE, "413 2\n"), (DATA, "no"), (END, "")]).await;
-    let mut exchange = Exchange::new(&mut request.client, &request.head, upstream, None);
+    let mut exchange = Exchange::new(&mut request.client, &request.head, &route, upstream);
     assert_eq!(exchange.start(&mut in_flight).await, Ok(ResponseStart::Final));
     let outcome = exchange.finish(&in_flight).await;
     assert!(matches!(outcome, ExchangeOutcome::Complete { .. }));
@@ -215,12 +217,13 @@ async fn an_early_response_reaches_the_client_before_its_body_is_complete() {
 
 #[tokio::test]
 async fn a_body_beyond_max_body_is_rejected_while_it_is_forwarded() {
-    let path = RequestPath::cold("");
+    let path = RequestPath::cold("max_body = 7");
     let frames = [(REQUEST, "POST a.test / unknown"), (DATA, "0123"), (DATA, "4567")];
     let mut request = FramedRequest::new(&path, &frames).await;
     let mut in_flight = request.count();
+    let route = in_flight.route().route.clone();
     let (upstream, _application) = application();
-    let mut exchange = Exchange::new(&mut request.client, &request.head, upstream, Some(7));
+    let mut exchange = Exchange::new(&mut request.client, &request.head, &route, upstream);
     let started = exchange.start(&mut in_flight).await;
     assert_eq!(started, Err(LocalError::BodyTooLarge.into()));
 }
@@ -235,9 +238,10 @@ async fn a_request_without_response_may_be_sent_again_with_its_whole_body_if_it_
         let frames = [(REQUEST, head.as_str()), (DATA, "body"), (END, "")];
         let mut request = FramedRequest::new(&path, &frames).await;
         let mut in_flight = request.count();
+        let route = in_flight.route().route.clone();
         for is_last in [false, true] {
             let (upstream, mut application) = application();
-            let mut exchange = Exchange::new(&mut request.client, &request.head, upstream, None);
+            let mut exchange = Exchange::new(&mut request.client, &request.head, &route, upstream);
             let peer = async move {
                 assert_eq!(read_to(&mut application, END).await[1], (DATA, "body".into()));
                 if is_last {
@@ -262,12 +266,13 @@ async fn a_response_that_breaks_off_aborts_the_response_to_the_client() {
     let path = RequestPath::cold("");
     let mut request = FramedRequest::new(&path, &[(REQUEST, "GET a.test / none")]).await;
     let mut in_flight = request.count();
+    let route = in_flight.route().route.clone();
     let (upstream, mut application) = application();
     write(&mut application, &[(RESPONSE, "200 9\n"), (DATA, "half")]).await;
-    let mut exchange = Exchange::new(&mut request.client, &request.head, upstream, None);
+    let mut exchange = Exchange::new(&mut request.client, &request.head, &route, upstream);
     assert_eq!(exchange.start(&mut in_flight).await, Ok(ResponseStart::Final));
     drop(application);
-    assert!(matches!(exchange.finish(&in_flight).await, ExchangeOutcome::Broken));
+    assert!(matches!(exchange.finish(&in_flight).await, ExchangeOutcome::Broken(_)));
     assert!(request.client.downstream.aborted);
     assert_eq!(read_to(&mut request.outside, DATA).await[1], (DATA, "half".into()));
 }

@@ -113,3 +113,12 @@ impl PythonApplication {
         )
     }
 }
+
+/// The configuration of a service with this program; `more` are further keys.
+#[allow(dead_code, reason = "the cluster tests start no process")]
+pub(crate) fn python_service(host: &str, more: &str, program: &str) -> String {
+    format!(
+        "[[services]]\nhost = \"{host}\"\ntype = \"process\"\n{more}\n\
+         command = [\"python3\", \"-S\", \"-c\", '''{program}''']\n\n"
+    )
+}

@@ -6,6 +6,7 @@ use crate::http::body::{BodyError, BodyFrame, BodyFrames, TransferError};
 use crate::net::lent_buffers::{with_read_buffer, with_write_buffer};
 use crate::net::stream::{ByteStream, Stream};
 
+use super::chunk_extension::Grammar;
 use super::decoder::Decoder;
 use super::framing::Framing;
 
@@ -37,8 +38,8 @@ struct Disconnected;
 // === impl BodyReader ===
 
 impl BodyReader {
-    pub(super) fn new(framing: Framing) -> Self {
-        Self { decoder: Decoder::new(framing), complete: framing == Framing::Empty }
+    pub(super) fn new(framing: Framing, grammar: Grammar) -> Self {
+        Self { decoder: Decoder::new(framing, grammar), complete: framing == Framing::Empty }
     }
 
     pub(super) fn is_complete(&self) -> bool {

@@ -8,14 +8,16 @@ use http::{Method, Version};
 use crate::http::body::{BodyFrames, BodySink, BodySource, NoFrames, TransferError};
 use crate::http::codec::{OutgoingRequest, Progress, ResponseError, Upstream};
 use crate::http::fields::FieldKind;
-use crate::http::message::ResponseHead;
+use crate::http::message::{BodyLength, RequestHead, ResponseHead};
 use crate::net::lent_buffers::{with_read_buffer, with_write_buffer};
 use crate::net::stream::{ByteStream, Stream};
 
 use super::body::{BodyReader, BodyWriter};
-use super::framing::Framing;
-use super::head::{keeps_alive, parse_response};
+use super::chunk_extension::Grammar;
+use super::framing::{Framing, ResponseFraming};
+use super::head::keeps_alive;
 use super::head_writer::write_request_head;
+use super::response_head::{malformation, parse_response};
 
 /// A connection to an endpoint, and the state of its one request.
 #[derive(Debug)]
@@ -29,6 +31,8 @@ pub struct ClientConnection {
     response: BodyReader,
     /// The response lets the connection serve another request.
     keep_alive: bool,
+    /// Applications differ in where this request ends, or in what they do after it.
+    is_ambiguous: bool,
     /// A response head that is not complete yet.
     partial: Vec<u8>,
     /// Bytes received and written before this request.
@@ -45,8 +49,9 @@ impl ClientConnection {
             reused,
             request: BodyWriter::new(Framing::Empty),
             to_head: false,
-            response: BodyReader::new(Framing::Empty),
+            response: BodyReader::new(Framing::Empty, Grammar::Liberal),
             keep_alive: false,
+            is_ambiguous: false,
             partial: Vec::new(),
             received_before: stream.received(),
             written_before: stream.written(),
@@ -61,24 +66,26 @@ impl ClientConnection {
         input: &[u8],
         receive: &mut impl for<'a> FnMut(&mut Context<'_>, &ResponseHead, &mut dyn BodyFrames<'a>) -> R,
     ) -> Result<Option<R>, ResponseError> {
-        let Some((mut head, version, length)) =
-            parse_response(input).map_err(|_| ResponseError::Malformed)?
-        else {
+        let malformed = |error| ResponseError::Malformed(malformation(error, input));
+        let Some((mut head, version, length)) = parse_response(input).map_err(malformed)? else {
             self.partial = input.to_vec();
             return Ok(None);
         };
         let rest = &input[length..];
+        let ResponseFraming { framing, declared_length, is_contradictory } =
+            Framing::of_response(head.status, &head.fields, self.to_head).map_err(malformed)?;
         if head.status.is_informational() {
             self.stream.unread(rest);
             return Ok(Some(receive(cx, &head, &mut NoFrames)));
         }
-        let framing = Framing::of_response(head.status, &head.fields, self.to_head)
-            .map_err(|_| ResponseError::Malformed)?;
         head.body = framing.body_length();
+        head.declared_length = declared_length;
         self.keep_alive = keeps_alive(version, &head.fields)
+            && !is_contradictory
+            && !self.is_ambiguous
             && framing != Framing::UntilClose
             && is_framed_once(&head, version);
-        self.response = BodyReader::new(framing);
+        self.response = BodyReader::new(framing, Grammar::Liberal);
         let (received, rest) = self.response.frames_of(rest, |frames| receive(cx, &head, frames));
         self.stream.unread(rest);
         Ok(Some(received))
@@ -132,6 +139,7 @@ impl Upstream for ClientConnection {
     ) -> Result<(), TransferError> {
         let framing = Framing::for_recipient(request.head.body, true);
         self.to_head = request.head.method == Method::HEAD;
+        self.is_ambiguous = is_ambiguous(request.head);
         self.request = BodyWriter::new(framing);
         with_write_buffer(|out| {
             write_request_head(request, framing, out);
@@ -185,6 +193,17 @@ impl Upstream for ClientConnection {
     fn into_stream(self) -> Stream {
         self.stream
     }
+}
+
+/// Whether what follows a response to this request on its connection may be something else. A body has no meaning with
+/// these methods (RFC 9110 section 9.3), so some applications leave it unread and take it for the next request. After a
+/// refused upgrade, some take what follows for the other protocol.
+fn is_ambiguous(request: &RequestHead) -> bool {
+    let ignores_body = matches!(
+        request.method,
+        Method::GET | Method::HEAD | Method::DELETE | Method::OPTIONS | Method::TRACE
+    );
+    request.upgrade || (ignores_body && request.body != BodyLength::None)
 }
 
 /// Whether no other recipient could take the response to end elsewhere (RFC 9112 section 6.3). What follows on a

@@ -3,12 +3,14 @@
 use crate::http::body::{BodyError, BodyFrame};
 use crate::http::fields::{FieldKind, Fields, FieldsBuilder};
 
-use super::framing::Framing;
+use super::chunk_extension::{ChunkExtension, Grammar};
+use super::framing::{Framing, MOST_BODY_BYTES};
 
 /// Turns the bytes of one body into frames, however the bytes are cut.
 #[derive(Debug)]
 pub(super) struct Decoder {
     state: State,
+    grammar: Grammar,
     /// What has arrived of the trailer section.
     section: Vec<u8>,
 }
@@ -26,6 +28,7 @@ enum State {
     Extension {
         value: u64,
         bytes: u16,
+        at: ChunkExtension,
     },
     SizeLineFeed(u64),
     Data(u64),
@@ -42,20 +45,23 @@ const MALFORMED_TRAILERS: BodyError =
 
 /// A trailer section larger than this is rejected.
 const MOST_TRAILER_BYTES: usize = 8 * 1024;
-/// Chunk extensions are ignored (RFC 9112 section 7.1.1) up to this length.
+/// Chunk extensions are ignored (RFC 9112 section 7.1.1) up to this length: a client's, and an application's.
 const MOST_EXTENSION_BYTES: u16 = 1024;
+const MOST_RESPONSE_EXTENSION_BYTES: u16 = 16 * 1024;
+/// Digits of a chunk's size, with leading zeros.
+const MOST_SIZE_DIGITS: u8 = 16;
 
 // === impl Decoder ===
 
 impl Decoder {
-    pub(super) fn new(framing: Framing) -> Self {
+    pub(super) fn new(framing: Framing, grammar: Grammar) -> Self {
         let state = match framing {
             Framing::Empty => State::Done,
             Framing::Sized(length) => State::Sized(length),
             Framing::Chunked => State::Size { value: 0, digits: 0 },
             Framing::UntilClose => State::UntilClose,
         };
-        Self { state, section: Vec::new() }
+        Self { state, grammar, section: Vec::new() }
     }
 
     /// Takes the next frame off the front of `input`; `None` when the input is used up and the body has not ended. What
@@ -90,7 +96,7 @@ impl Decoder {
                 _ => {
                     let byte = input[0];
                     *input = &input[1..];
-                    self.state = self.state.after(byte)?;
+                    self.state = self.state.after(byte, self.grammar)?;
                 }
             }
         }
@@ -129,21 +135,31 @@ impl Decoder {
 
 impl State {
     /// The state after one byte of framing.
-    fn after(self, byte: u8) -> Result<Self, BodyError> {
+    fn after(self, byte: u8, grammar: Grammar) -> Result<Self, BodyError> {
+        let most_bytes = match grammar {
+            Grammar::Strict => MOST_EXTENSION_BYTES,
+            Grammar::Liberal => MOST_RESPONSE_EXTENSION_BYTES,
+        };
         match (self, byte) {
-            (Self::Size { value, digits }, byte) if byte.is_ascii_hexdigit() && digits < 15 => {
+            (Self::Size { value, digits }, byte)
+                if byte.is_ascii_hexdigit()
+                    && digits < MOST_SIZE_DIGITS
+                    && value <= MOST_BODY_BYTES / 16 =>
+            {
                 let digit = (byte as char).to_digit(16).unwrap_or_default();
                 Ok(Self::Size { value: value * 16 + u64::from(digit), digits: digits + 1 })
             }
             (Self::Size { value, digits: 1.. }, b'\r') => Ok(Self::SizeLineFeed(value)),
-            (Self::Size { value, digits: 1.. }, b';' | b' ' | b'\t') => {
-                Ok(Self::Extension { value, bytes: 0 })
+            (Self::Size { value, digits: 1.. }, byte) => {
+                let at = ChunkExtension::begin(byte, grammar).ok_or(MALFORMED_CHUNK)?;
+                Ok(Self::Extension { value, bytes: 0, at })
             }
-            (Self::Extension { value, .. }, b'\r') => Ok(Self::SizeLineFeed(value)),
-            (Self::Extension { value, bytes }, b'\t' | b' '..=b'~' | 0x80..)
-                if bytes < MOST_EXTENSION_BYTES =>
-            {
-                Ok(Self::Extension { value, bytes: bytes + 1 })
+            (Self::Extension { value, at, .. }, b'\r') if at.is_complete() => {
+                Ok(Self::SizeLineFeed(value))
+            }
+            (Self::Extension { value, bytes, at }, byte) if bytes < most_bytes => {
+                let at = at.after(byte).ok_or(MALFORMED_CHUNK)?;
+                Ok(Self::Extension { value, bytes: bytes + 1, at })
             }
             (Self::SizeLineFeed(0), b'\n') => Ok(Self::Trailers),
             (Self::SizeLineFeed(size), b'\n') => Ok(Self::Data(size)),
@@ -187,7 +203,7 @@ mod tests {
 
     /// Decodes `input` given in parts of `step` bytes.
     fn decode(framing: Framing, input: &[u8], step: usize) -> Result<Decoded, BodyError> {
-        let mut decoder = Decoder::new(framing);
+        let mut decoder = Decoder::new(framing, Grammar::Liberal);
         let mut data = Vec::new();
         let mut at = 0;
         while at < input.len() {
@@ -225,6 +241,13 @@ mod tests {
     }
 
     #[test]
+    fn sizes_of_16_digits_and_long_extensions_of_an_application_are_accepted() {
+        let extension = "x".repeat(10_000);
+        let input = format!("0000000000000005;a={extension}\r\nhello\r\n0\r\n\r\n");
+        assert_eq!(decode(Framing::Chunked, input.as_bytes(), 7).unwrap().0, b"hello");
+    }
+
+    #[test]
     fn malformed_chunks_are_rejected() {
         for input in [
             &b"5\nhello\r\n0\r\n\r\n"[..],
@@ -234,6 +257,8 @@ mod tests {
             b"-5\r\nhello\r\n",
             b"5;a\nb\r\nhello\r\n",
             b"fffffffffffffffff\r\n",
+            b"8000000000000000\r\n",
+            b"00000000000000005\r\nhello\r\n0\r\n\r\n",
             b"0\r\nbad trailer\r\n\r\n",
             b"0\r\nX: y\n\r\n\r\n",
             b"5\r\nhel",

@@ -18,6 +18,19 @@ pub enum Framing {
     UntilClose,
 }
 
+/// The framing of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ResponseFraming {
+    pub framing: Framing,
+    /// What `Content-Length` says, where it may be passed on.
+    pub declared_length: Option<u64>,
+    /// The response has no body, and its head speaks of one, which some applications send nevertheless.
+    pub is_contradictory: bool,
+}
+
+/// The largest length that every recipient can count: many use a signed 64-bit number.
+pub(super) const MOST_BODY_BYTES: u64 = i64::MAX as u64;
+
 // === impl Framing ===
 
 impl Framing {
@@ -42,19 +55,29 @@ impl Framing {
         status: StatusCode,
         fields: &Fields,
         to_head: bool,
-    ) -> Result<Self, HeadError> {
-        if to_head
-            || status.is_informational()
-            || status == StatusCode::NO_CONTENT
-            || status == StatusCode::NOT_MODIFIED
-        {
-            return Ok(Self::Empty);
+    ) -> Result<ResponseFraming, HeadError> {
+        let declared_length = repeated_content_length(fields)?;
+        let has_coding = has_transfer_coding(fields);
+        let announces_body = has_coding || declared_length.is_some_and(|length| length > 0);
+        let bodiless = |declared_length| ResponseFraming {
+            framing: Self::Empty,
+            declared_length,
+            is_contradictory: announces_body,
+        };
+        if status.is_informational() || status == StatusCode::NO_CONTENT {
+            // RFC 9110 section 8.6: these have no Content-Length.
+            return Ok(bodiless(None));
         }
-        if fields.has(FieldKind::TransferEncoding) {
+        if to_head || status == StatusCode::NOT_MODIFIED {
+            return Ok(bodiless(declared_length));
+        }
+        let (framing, declared_length) = if has_coding {
             // Section 6.3: it overrides Content-Length, which must then not be passed on.
-            return chunked(fields);
-        }
-        Ok(content_length(fields)?.map_or(Self::UntilClose, Self::sized))
+            (chunked(fields)?, None)
+        } else {
+            (declared_length.map_or(Self::UntilClose, Self::sized), declared_length)
+        };
+        Ok(ResponseFraming { framing, declared_length, is_contradictory: false })
     }
 
     /// The framing in which a body of this length is sent; `chunked` says whether the recipient knows chunks.
@@ -123,6 +146,12 @@ impl Framing {
     }
 }
 
+/// Whether a response is encoded at all: `identity`, which HTTP/1.1 once had, encodes nothing.
+fn has_transfer_coding(fields: &Fields) -> bool {
+    let mut codings = fields.all(FieldKind::TransferEncoding).flat_map(list_members);
+    codings.any(|coding| !coding.eq_ignore_ascii_case(b"identity"))
+}
+
 /// The one transfer coding is `chunked`; others are not implemented.
 fn chunked(fields: &Fields) -> Result<Framing, HeadError> {
     let mut codings = fields.all(FieldKind::TransferEncoding).flat_map(list_members);
@@ -138,13 +167,30 @@ fn content_length(fields: &Fields) -> Result<Option<u64>, HeadError> {
     if values.next().is_some() {
         return Err(HeadError::Malformed("there is more than one Content-Length"));
     }
+    length(value).map(Some)
+}
+
+/// Of a response: equal values count once (RFC 9112 section 6.3).
+fn repeated_content_length(fields: &Fields) -> Result<Option<u64>, HeadError> {
+    let mut all = fields.all(FieldKind::ContentLength).flat_map(|line| line.split(|b| *b == b','));
+    let Some(first) = all.next() else { return Ok(None) };
+    let first = length(first.trim_ascii())?;
+    for other in all {
+        if length(other.trim_ascii())? != first {
+            return Err(HeadError::Malformed("there are two different Content-Length values"));
+        }
+    }
+    Ok(Some(first))
+}
+
+fn length(value: &[u8]) -> Result<u64, HeadError> {
     // Digits only: `parse` alone would take a sign.
     let digits =
         std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
     digits
         .and_then(|digits| digits.parse().ok())
-        .map(Some)
-        .ok_or(HeadError::Malformed("Content-Length is not a number"))
+        .filter(|length| *length <= MOST_BODY_BYTES)
+        .ok_or(HeadError::Malformed("Content-Length is not a number below 2^63"))
 }
 
 fn hex(mut number: usize, digits: &mut [u8; 16]) -> &[u8] {
@@ -162,8 +208,10 @@ fn hex(mut number: usize, digits: &mut [u8; 16]) -> &[u8] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::http::http1::chunk_extension::Grammar;
     use crate::http::http1::decoder::Decoder;
-    use crate::http::http1::head::{parse_request, parse_response};
+    use crate::http::http1::head::parse_request;
+    use crate::http::http1::response_head::parse_response;
     use crate::http::message::HeadLimits;
     use proptest::prelude::*;
 
@@ -247,7 +295,7 @@ mod tests {
         let mut out = Vec::new();
         Framing::Chunked.encode_data(&[b'x'; 300], &mut out);
         Framing::Chunked.encode_end(&trailers.build(), &mut out);
-        let mut decoder = Decoder::new(Framing::Chunked);
+        let mut decoder = Decoder::new(Framing::Chunked, Grammar::Strict);
         let mut input = &out[..];
         let Ok(Some(BodyFrame::Data(data))) = decoder.decode(&mut input) else { panic!() };
         assert_eq!(data, [b'x'; 300]);

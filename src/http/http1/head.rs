@@ -1,9 +1,9 @@
-//! Parses request and response heads strictly, so that no two recipients can read them differently (RFC 9112).
+//! Parses request heads strictly, so that no two recipients can read them differently (RFC 9112).
 
-use http::{Method, StatusCode, Version};
+use http::{Method, Version};
 
 use crate::http::fields::{FieldKind, Fields, Span, list_members};
-use crate::http::message::{BodyLength, HeadError, HeadLimits, RequestHead, ResponseHead};
+use crate::http::message::{HeadError, HeadLimits, RequestHead};
 
 use super::framing::Framing;
 
@@ -15,11 +15,21 @@ struct Target<'a> {
     path: &'a [u8],
 }
 
-/// The most field lines of any head, whatever `max_headers` says: they are parsed on the stack.
-pub const MOST_LINES: usize = 256;
+/// The most field lines of any request head, whatever `max_headers` says: they are parsed on the stack.
+const MOST_LINES: usize = 256;
 
-/// Bytes of the head of a response; an application is trusted further than a client.
-const MOST_RESPONSE_BYTES: usize = 256 * 1024;
+/// RFC 9110 section 9, and PATCH (RFC 5789).
+const STANDARD_METHODS: [Method; 9] = [
+    Method::GET,
+    Method::HEAD,
+    Method::POST,
+    Method::PUT,
+    Method::DELETE,
+    Method::CONNECT,
+    Method::OPTIONS,
+    Method::TRACE,
+    Method::PATCH,
+];
 
 /// Parses the request head at the start of `bytes`; `None` when its end has not arrived yet.
 ///
@@ -30,9 +40,11 @@ pub fn parse_request(
 ) -> Result<Option<(RequestHead, usize)>, HeadError> {
     let mut lines = [httparse::EMPTY_HEADER; MOST_LINES];
     let mut request = httparse::Request::new(&mut lines[..limits.lines.min(MOST_LINES)]);
-    let length = match request.parse(bytes).map_err(parse_error)? {
-        httparse::Status::Complete(length) => length,
-        httparse::Status::Partial => return check_unfinished(bytes, limits).map(|()| None),
+    let length = match request.parse(bytes) {
+        Err(httparse::Error::Version) => return parse_other_version(bytes, limits),
+        Err(error) => return Err(parse_error(error)),
+        Ok(httparse::Status::Complete(length)) => length,
+        Ok(httparse::Status::Partial) => return check_unfinished(bytes, limits).map(|()| None),
     };
     if length > limits.head {
         return Err(HeadError::TooLarge);
@@ -50,6 +62,9 @@ pub fn parse_request(
     let method = Method::from_bytes(method.as_bytes())
         .map_err(|_| HeadError::Malformed("the method is not a token"))?;
     let target = Target::parse(raw_target.as_bytes());
+    if let (Some(_), [b'?', ..]) = (target.authority, target.path) {
+        return parse_with_path(head, target.path, limits);
+    }
     let version = version(minor);
     let fields = Fields::index(head, request.headers);
     check_request(&method, version, &target, &fields)?;
@@ -66,37 +81,41 @@ pub fn parse_request(
     Ok(Some((parsed, length)))
 }
 
-/// Parses the response head at the start of `bytes`; `None` when its end has not arrived yet.
-///
-/// Returns the head, without the length of its body, with its version and its own length in bytes.
-pub fn parse_response(bytes: &[u8]) -> Result<Option<(ResponseHead, Version, usize)>, HeadError> {
-    let mut lines = [httparse::EMPTY_HEADER; MOST_LINES];
-    let mut response = httparse::Response::new(&mut lines);
-    let length = match response.parse(bytes).map_err(parse_error)? {
-        httparse::Status::Complete(length) => length,
-        httparse::Status::Partial if bytes.len() > MOST_RESPONSE_BYTES => {
-            return Err(HeadError::TooLarge);
-        }
-        httparse::Status::Partial => return Ok(None),
-    };
-    let head = &bytes[..length];
-    let (Some(code), Some(minor)) = (response.code, response.version) else {
-        return Err(HeadError::Malformed("the status line is not complete"));
-    };
-    let parsed = ResponseHead {
-        status: StatusCode::from_u16(code)
-            .map_err(|_| HeadError::Malformed("the status code is out of range"))?,
-        body: BodyLength::None,
-        reason: Span::of(response.reason.unwrap_or_default().as_bytes(), head),
-        fields: Fields::index(head, response.headers),
-    };
-    Ok(Some((parsed, version(minor), length)))
-}
-
 /// Whether the connection may serve another request (RFC 9112 section 9.3).
 pub fn keeps_alive(version: Version, fields: &Fields) -> bool {
     let connection = fields.connection();
     !connection.close && (version == Version::HTTP_11 || connection.keep_alive)
+}
+
+/// RFC 9110 section 2.5: a message of a higher minor version is read as one of the highest that is known.
+fn parse_other_version(
+    bytes: &[u8],
+    limits: &HeadLimits,
+) -> Result<Option<(RequestHead, usize)>, HeadError> {
+    let line_end = bytes.iter().position(|byte| *byte == b'\r').unwrap_or(bytes.len());
+    let words: Vec<&[u8]> = bytes[..line_end].split(|byte| *byte == b' ').collect();
+    match words.as_slice() {
+        [_, _, version] => match version.strip_prefix(b"HTTP/1.") {
+            Some([b'2'..=b'9']) => {
+                let mut known = bytes.to_vec();
+                known[line_end - 1] = b'1';
+                parse_request(&known, limits)
+            }
+            _ => Err(HeadError::Version),
+        },
+        _ => Err(HeadError::Malformed("the request line is not a method, a target and a version")),
+    }
+}
+
+/// RFC 9112 section 3.2.1: a target without a path is sent on with the path `/`. `query` is the rest of the target.
+fn parse_with_path(
+    head: &[u8],
+    query: &[u8],
+    limits: &HeadLimits,
+) -> Result<Option<(RequestHead, usize)>, HeadError> {
+    let (before, after) = head.split_at(query.as_ptr() as usize - head.as_ptr() as usize);
+    let parsed = parse_request(&[before, b"/", after].concat(), limits)?;
+    Ok(parsed.map(|(parsed, _)| (parsed, head.len())))
 }
 
 // === impl Target ===
@@ -132,11 +151,16 @@ fn check_request(
     if *method == Method::CONNECT {
         return Err(HeadError::NotImplemented);
     }
+    // What is decided by the method must not depend on whether the application ignores its case.
+    let is_folded =
+        |known: &Method| known.as_str().eq_ignore_ascii_case(method.as_str()) && known != method;
+    if STANDARD_METHODS.iter().any(is_folded) {
+        return Err(HeadError::Malformed("the method is not written in capital letters"));
+    }
     match (target.authority, target.path) {
         (Some(b""), _) => Err(HeadError::Malformed("the request target names no host")),
-        // A target without a path has no origin-form in which its query could be passed on.
-        (Some(_), [b'?', ..]) => {
-            Err(HeadError::Malformed("the request target has a query and no path"))
+        (_, path) if path.contains(&b'#') => {
+            Err(HeadError::Malformed("the request target has a fragment"))
         }
         (None, b"*") if *method != Method::OPTIONS => {
             Err(HeadError::Malformed("only OPTIONS may ask for *"))
@@ -160,7 +184,7 @@ fn asks_for_upgrade(version: Version, fields: &Fields) -> bool {
             .any(|name| name.eq_ignore_ascii_case(b"h2c"))
 }
 
-fn parse_error(error: httparse::Error) -> HeadError {
+pub(super) fn parse_error(error: httparse::Error) -> HeadError {
     match error {
         httparse::Error::TooManyHeaders => HeadError::TooLarge,
         httparse::Error::Version => HeadError::Version,
@@ -226,7 +250,7 @@ fn after_scheme(target: &[u8]) -> Option<&[u8]> {
     })
 }
 
-fn version(minor: u8) -> Version {
+pub(super) fn version(minor: u8) -> Version {
     if minor == 0 { Version::HTTP_10 } else { Version::HTTP_11 }
 }
 
@@ -280,6 +304,12 @@ mod tests {
             "GET / HTTP/1.1\r\nHost: [::1\r\n\r\n",
             "GET / HTTP/1.1\r\nHost: a:b\r\n\r\n",
             "GET http://u@a/ HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /a b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET /a#b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET http://a/#b HTTP/1.1\r\nHost: a\r\n\r\n",
+            "connect a:80 HTTP/1.1\r\nHost: a\r\n\r\n",
+            "Head / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9223372036854775808\r\n\r\n",
         ] {
             let error = parse(text).expect_err(text);
             assert!(matches!(error, HeadError::Malformed(_)), "{text:?}: {error:?}");
@@ -289,6 +319,22 @@ mod tests {
             HeadError::NotImplemented
         );
         assert_eq!(parse("GET / HTTP/2.0\r\nHost: a\r\n\r\n").unwrap_err(), HeadError::Version);
+    }
+
+    #[test]
+    fn a_higher_minor_version_is_read_as_1_1() {
+        let head = parse("GET / HTTP/1.2\r\nHost: a\r\n\r\n").unwrap();
+        assert_eq!(head.version, Version::HTTP_11);
+        assert_eq!(parse("GET / HTTP/3.0\r\nHost: a\r\n\r\n").unwrap_err(), HeadError::Version);
+        assert!(parse("GET / HTTP/1.10\r\nHost: a\r\n\r\n").is_err());
+    }
+
+    #[test]
+    fn an_absolute_target_with_a_query_and_no_path_gets_the_path() {
+        let text = "GET http://a.example?q=/ HTTP/1.1\r\nHost: b\r\n\r\nrest";
+        let (head, length) = parse_request(text.as_bytes(), &LIMITS).unwrap().unwrap();
+        assert_eq!((head.path(), head.authority()), (&b"/?q=/"[..], Some(&b"a.example"[..])));
+        assert_eq!(&text[length..], "rest");
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(super) fn write_request_head(
     framing: Framing,
     out: &mut Vec<u8>,
 ) {
-    let OutgoingRequest { head, client } = request;
+    let OutgoingRequest { head, client, via } = request;
     let fields = &head.fields;
     let options = fields.connection();
     let authority = head.authority();
@@ -36,12 +36,20 @@ pub(super) fn write_request_head(
                 trailers |= list_members(field.value)
                     .any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
             }
+            FieldKind::MaxForwards if head.max_forwards().is_some() => {
+                let left = head.max_forwards().unwrap_or_default().saturating_sub(1);
+                out.line(field.name, left.to_string().as_bytes());
+            }
             kind if !client.passes_on(kind) => {}
             _ if is_hop_by_hop(&field, fields, options) => {}
             _ => out.line(field.name, field.value),
         }
     }
     client.write_fields(fields, authority.unwrap_or_default(), out);
+    out.start_line(b"Via");
+    out.value(if head.version == Version::HTTP_10 { b"1.0 " } else { b"1.1 " });
+    out.value(via);
+    out.end_line();
     if framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -65,15 +73,21 @@ pub(super) fn write_response_head(
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
     // A switch, or the demand for one, names its protocols (RFC 9110 sections 7.8 and 15.5.22).
     let names_protocols = switches || head.status == StatusCode::UPGRADE_REQUIRED;
-    let has_coding = head.fields.has(FieldKind::TransferEncoding);
+    let mut declared_length = head.declared_length;
     for part in [b"HTTP/1.1 ", head.status.as_str().as_bytes(), b" ", head.reason(), b"\r\n"] {
         out.extend_from_slice(part);
     }
     for field in head.fields.iter() {
         match field.kind {
             FieldKind::Upgrade if names_protocols => out.line(field.name, field.value),
-            // RFC 9112 section 6.3: Transfer-Encoding overrides it.
-            FieldKind::ContentLength if has_coding => {}
+            // Once, in one form, and only where it may be.
+            FieldKind::ContentLength => {
+                if let Some(length) = declared_length.take() {
+                    out.line(field.name, length.to_string().as_bytes());
+                }
+            }
+            // Only agimo's own responses say so.
+            FieldKind::AgimoOwn if !head.is_own => {}
             _ if is_hop_by_hop(&field, &head.fields, options) => {}
             _ => out.line(field.name, field.value),
         }
@@ -113,7 +127,8 @@ mod tests {
     use http::Method;
     use ipnet::IpNet;
 
-    use super::super::head::{parse_request, parse_response};
+    use super::super::head::parse_request;
+    use super::super::response_head::parse_response;
     use super::*;
     use crate::http::fields::FieldsBuilder;
     use crate::http::forwarded::ClientIdentity;
@@ -128,12 +143,16 @@ mod tests {
         let client = ClientIdentity::new("10.0.0.1".parse().unwrap(), &networks);
         let mut out = Vec::new();
         let framing = Framing::for_recipient(head.body, true);
-        write_request_head(&OutgoingRequest { head: &head, client: &client }, framing, &mut out);
+        write_request_head(
+            &OutgoingRequest { head: &head, client: &client, via: b"agimo-0" },
+            framing,
+            &mut out,
+        );
         String::from_utf8(out).unwrap()
     }
 
     const ADDED: &str = "X-Forwarded-For: 10.0.0.1\r\nX-Forwarded-Proto: http\r\nX-Forwarded-Host: a\r\n\
-        Forwarded: for=10.0.0.1;host=a;proto=http\r\n";
+        Forwarded: for=10.0.0.1;host=a;proto=http\r\nVia: 1.1 agimo-0\r\n";
 
     #[test]
     fn lines_keep_their_order_and_case_without_hop_by_hop_lines() {
@@ -159,9 +178,9 @@ mod tests {
         let text = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4\r\nX-Forwarded-Proto: https\r\n\
             X-Forwarded-Host: c\r\nForwarded: for=1.2.3.4\r\n\r\n";
         assert_eq!(request(text, ""), format!("GET / HTTP/1.1\r\nHost: a\r\n{ADDED}\r\n"));
-        let trusted = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-Proto: https\r\nX-Forwarded-Host: c\r\n\
-            X-Forwarded-For: 1.2.3.4, 10.0.0.1\r\n\
-            Forwarded: for=1.2.3.4, for=10.0.0.1;host=a;proto=http\r\n\r\n";
+        let trusted = "GET / HTTP/1.1\r\nHost: a\r\nX-Forwarded-For: 1.2.3.4, 10.0.0.1\r\n\
+            X-Forwarded-Proto: https\r\nX-Forwarded-Host: c\r\n\
+            Forwarded: for=1.2.3.4, for=10.0.0.1;host=c;proto=https\r\nVia: 1.1 agimo-0\r\n\r\n";
         assert_eq!(request(text, "10.0.0.0/8"), trusted);
     }
 
@@ -196,7 +215,7 @@ mod tests {
             RequestHead::new(method, version, Some(b"a"), b"/x", BodyLength::Unknown, fields);
         let client = ClientIdentity::new("10.0.0.1".parse().unwrap(), &[]);
         let mut out = Vec::new();
-        let request = OutgoingRequest { head: &head, client: &client };
+        let request = OutgoingRequest { head: &head, client: &client, via: b"agimo-0" };
         write_request_head(&request, Framing::Chunked, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
@@ -209,7 +228,8 @@ mod tests {
     #[test]
     fn a_response_is_passed_on_as_received_without_hop_by_hop_lines() {
         let text = b"HTTP/1.1 200 Fine by me\r\nserver: x\r\nX-B: 2\r\nConnection: close\r\nContent-Length: 3\r\n\r\n";
-        let (head, _, _) = parse_response(text).unwrap().unwrap();
+        let (mut head, _, _) = parse_response(text).unwrap().unwrap();
+        head.declared_length = Some(3);
         let mut out = Vec::new();
         write_response_head(&head, Framing::Sized(3), Version::HTTP_11, true, &mut out);
         let expected =

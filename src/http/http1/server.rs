@@ -9,13 +9,14 @@ use http::Version;
 use tokio::time::Instant;
 
 use crate::http::body::{BodyFrames, BodySink, BodySource, NoFrames, TransferError};
-use crate::http::codec::Downstream;
+use crate::http::codec::{Downstream, Malformation};
 use crate::http::message::{HeadError, HeadLimits, RequestHead, ResponseHead};
 use crate::net::lent_buffers::{with_read_buffer, with_write_buffer};
 use crate::net::stream::{ByteStream, Stream};
 use crate::net::timer::Timer;
 
 use super::body::{BodyReader, BodyWriter};
+use super::chunk_extension::Grammar;
 use super::framing::Framing;
 use super::head::{keeps_alive, parse_request};
 use super::head_writer::write_response_head;
@@ -41,7 +42,15 @@ pub struct ServerConnection {
 pub enum NoRequest {
     /// The client has closed the connection, or it failed.
     Closed,
-    Rejected(HeadError),
+    Rejected(RejectedHead),
+}
+
+/// A request head that is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RejectedHead {
+    pub malformation: Malformation,
+    /// It begins as a HEAD request, to which a response has no body.
+    pub to_head: bool,
 }
 
 /// Bytes that are read at once while a head is expected. What follows the head is kept while the request is held, so it
@@ -61,7 +70,7 @@ impl ServerConnection {
             version: Version::HTTP_11,
             keep_alive: false,
             framing: Framing::Empty,
-            request: BodyReader::new(Framing::Empty),
+            request: BodyReader::new(Framing::Empty, Grammar::Strict),
             received: 0,
             passed_on: Vec::new(),
             response: BodyWriter::new(Framing::Empty),
@@ -82,14 +91,18 @@ impl ServerConnection {
                 let Ok(length @ 1..) = ready!(self.stream.poll_read(cx, buffer)) else {
                     return Poll::Ready(Err(NoRequest::Closed));
                 };
-                let head = parse_part(&buffer[..length], limits, partial);
+                let had_begun = !partial.is_empty();
+                let head = parse_part(&buffer[..length], limits, &mut *partial);
                 Poll::Ready(match head {
                     Ok(Some((head, rest))) => {
                         self.stream.unread(rest);
                         Ok(Some(head))
                     }
                     Ok(None) => Ok(None),
-                    Err(error) => Err(NoRequest::Rejected(error)),
+                    Err(error) => {
+                        let head = if had_begun { &**partial } else { &buffer[..length] };
+                        Err(NoRequest::Rejected(RejectedHead::new(error, head, limits)))
+                    }
                 })
             }))?;
             if let Some(head) = head {
@@ -136,7 +149,7 @@ impl ServerConnection {
         self.version = head.version;
         self.keep_alive = keeps_alive(head.version, &head.fields);
         self.framing = Framing::for_recipient(head.body, true);
-        self.request = BodyReader::new(self.framing);
+        self.request = BodyReader::new(self.framing, Grammar::Strict);
         self.received = self.stream.received();
         self.passed_on = Vec::new();
     }
@@ -200,7 +213,7 @@ impl Downstream for ServerConnection {
         }
         self.stream.unread(&self.passed_on);
         self.passed_on = Vec::new();
-        self.request = BodyReader::new(self.framing);
+        self.request = BodyReader::new(self.framing, Grammar::Strict);
         true
     }
 
@@ -267,6 +280,17 @@ impl Downstream for ServerConnection {
 
     fn into_stream(self) -> Stream {
         self.stream
+    }
+}
+
+// === impl RejectedHead ===
+
+impl RejectedHead {
+    /// `head` is what has arrived of it.
+    pub fn new(error: HeadError, head: &[u8], limits: &HeadLimits) -> Self {
+        let is_rejected = |lines: &[u8]| parse_request(lines, limits).is_err();
+        let malformation = Malformation::find(error, head, is_rejected);
+        Self { malformation, to_head: head.trim_ascii_start().starts_with(b"HEAD ") }
     }
 }
 

@@ -6,9 +6,11 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use agimo::http::body::{BodyError, BodyFrame, BodyFrames, BodySink, BodySource, TransferError};
-use agimo::http::codec::{Downstream, OutgoingRequest, Progress, ResponseError, Upstream};
+use agimo::http::codec::{
+    Downstream, Malformation, OutgoingRequest, Progress, ResponseError, Upstream,
+};
 use agimo::http::forwarded::{FieldSink, is_hop_by_hop};
-use agimo::http::message::{BodyLength, RequestHead, ResponseHead};
+use agimo::http::message::{BodyLength, HeadError, RequestHead, ResponseHead};
 use agimo::net::stream::ByteStream;
 use http::{Method, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
@@ -279,7 +281,7 @@ impl Upstream for FrameConnection {
         let text = std::str::from_utf8(&frame[FRAME_HEAD..]).unwrap();
         let mut lines = text.lines();
         let Some((status, body)) = lines.next().and_then(|line| line.split_once(' ')) else {
-            return Poll::Ready(Err(ResponseError::Malformed));
+            return Poll::Ready(Err(ResponseError::Malformed(malformed())));
         };
         let status = StatusCode::from_bytes(status.as_bytes()).unwrap();
         let head = ResponseHead::new(status, body_length(body), fields(lines));
@@ -360,4 +362,8 @@ impl<'a> BodyFrames<'a> for Disconnected {
     fn next(&mut self) -> Result<Option<BodyFrame<'a>>, BodyError> {
         Err(BodyError::Disconnected)
     }
+}
+
+fn malformed() -> Malformation {
+    Malformation { rule: HeadError::Malformed("a head without a length"), line: None }
 }

@@ -1,0 +1,94 @@
+//! Which connections to an application serve another request: only those on which nothing of the last one can follow.
+
+use std::time::Duration;
+
+use crate::support::agimo::Agimo;
+use crate::support::application::ScriptedServer;
+use crate::support::python::python_service;
+
+const HI: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
+
+/// A common slip: HEAD is answered as GET is, with a body, which takes a moment.
+const BODY_AFTER_HEAD: &str = r#"
+import os, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        body = b"for " + self.headers.get("X-User", "?").encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        time.sleep(0.02)
+        self.wfile.write(body)
+    do_HEAD = do_GET
+    def log_message(self, *a): pass
+ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+#[tokio::test]
+async fn a_body_after_the_response_to_head_is_not_given_to_the_next_client() {
+    let agimo = Agimo::with(python_service("a.test", "", BODY_AFTER_HEAD))
+        .arguments(&["--threads", "1"])
+        .start()
+        .await;
+    for round in 0..8 {
+        let mut one = agimo.connect().await;
+        one.send("HEAD / HTTP/1.1\r\nHost: a.test\r\nX-User: one\r\n\r\n").await;
+        assert_eq!(one.response_to("HEAD").await.status, 200);
+        let mut other = agimo.connect().await;
+        other.send("GET / HTTP/1.1\r\nHost: a.test\r\nX-User: other\r\n\r\n").await;
+        let response = other.response().await;
+        assert_eq!(
+            (response.status, response.text().as_str()),
+            (200, "for other"),
+            "round {round}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_applications_read_differently_ends_its_connection() {
+    let server = ScriptedServer::responding(|_| HI.to_owned()).await;
+    let agimo =
+        Agimo::with(server.service("a.test", "")).arguments(&["--threads", "1"]).start().await;
+    let mut client = agimo.connect().await;
+    let mut expected = 0;
+    for (request, is_reused) in [
+        ("POST / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\n\r\nx", true),
+        ("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n", true),
+        ("GET / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\n\r\nx", false),
+        ("DELETE / HTTP/1.1\r\nHost: a.test\r\nContent-Length: 1\r\n\r\nx", false),
+        (
+            "OPTIONS / HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+            false,
+        ),
+        ("GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: x\r\n\r\n", false),
+    ] {
+        let before = server.connections();
+        client.send(request).await;
+        assert_eq!(client.response().await.status, 200, "{request}");
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+        assert_eq!(client.response().await.status, 200);
+        expected += usize::from(!is_reused || before == 0);
+        assert_eq!(server.connections(), expected, "after {request}");
+    }
+}
+
+#[tokio::test]
+async fn what_an_application_sends_on_an_idle_connection_is_no_response() {
+    let server = ScriptedServer::serve(|mut client, _| async move {
+        while client.request().await.is_some() {
+            client.send(HI).await;
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            client.send("HTTP/1.1 200 OK\r\nContent-Length: 7\r\n\r\nsurplus").await;
+        }
+    })
+    .await;
+    let agimo =
+        Agimo::with(server.service("a.test", "")).arguments(&["--threads", "1"]).start().await;
+    for _ in 0..5 {
+        assert_eq!(agimo.get("a.test", "/").await.text(), "hi");
+        tokio::time::sleep(Duration::from_millis(40)).await;
+    }
+}
