@@ -15,14 +15,17 @@ use crate::cause::{Cause, NotReadyReason};
 use crate::ownership::{Owner, SleepBlocker};
 
 use self::cold_start::ColdStartMetrics;
+use self::endpoint::ReadyEndpoint;
 use self::events::{EventKind, EventPublisher, LifecycleEvent};
 use self::state::State;
 
 pub mod cold_start;
+pub mod endpoint;
 pub mod event_log;
 pub mod events;
 pub mod hold_quota;
 pub mod idleness;
+pub mod ramp;
 pub mod runner;
 pub mod state;
 #[cfg(test)]
@@ -51,7 +54,7 @@ pub struct Activation {
 #[derive(Clone, Debug, Default)]
 pub struct Published {
     /// The ready endpoints of each source that has any.
-    pub endpoints: Arc<BTreeMap<EndpointSource, Arc<[SocketAddr]>>>,
+    pub endpoints: Arc<BTreeMap<EndpointSource, Arc<[ReadyEndpoint]>>>,
     /// Endpoints of replicas that were told to end.
     pub terminating: Arc<BTreeSet<SocketAddr>>,
     pub rejection: Option<Rejection>,
@@ -222,11 +225,20 @@ impl Activation {
 // === impl Published ===
 
 impl Published {
-    /// The ready endpoints of a backend.
-    fn ready(status: &BackendStatus) -> Self {
+    /// The ready endpoints of a backend; those that were ready before keep their state.
+    fn ready(status: &BackendStatus, before: &Self) -> Self {
         let with_endpoints = status.sources.iter().filter(|(_, source)| !source.ready.is_empty());
+        let endpoint = |address: &SocketAddr, known: Option<&Arc<[ReadyEndpoint]>>| {
+            let known =
+                known.and_then(|known| known.iter().find(|known| known.address == *address));
+            known.cloned().unwrap_or_else(|| ReadyEndpoint::new(*address))
+        };
         let endpoints = with_endpoints
-            .map(|(source, status)| (source.clone(), status.ready.as_slice().into()))
+            .map(|(source, status)| {
+                let known = before.endpoints.get(source);
+                let ready = status.ready.iter().map(|address| endpoint(address, known));
+                (source.clone(), ready.collect())
+            })
             .collect();
         Self {
             endpoints: Arc::new(endpoints),

@@ -158,7 +158,7 @@ pub async fn serve(
         });
     }
 
-    let proxy = Proxy { snapshots, shutdown: shutdown.clone(), access_log: settings.access_log };
+    let proxy = Proxy::new(snapshots, cores, settings.access_log, shutdown.clone());
     let threads = start_cores(&proxy, listeners.proxy)?;
     info!(%address, metrics = %admin_address, cores, version = env!("CARGO_PKG_VERSION"), "serving");
     let running = Running { shutdown, end_requests, tasks, threads, workloads };

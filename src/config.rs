@@ -23,6 +23,8 @@ pub struct Config {
     pub max_held_total: u32,
     /// Client addresses whose `X-Forwarded-*` and `Forwarded` fields are trusted (`trusted_proxies`).
     pub trusted_proxies: Vec<IpNet>,
+    /// Maximum number of idle connections to applications (`max_idle_upstream`).
+    pub max_idle_upstream: usize,
     /// Limits that apply before the route of a request is known.
     pub client: ClientLimits,
     /// In the order of the file.
@@ -42,6 +44,12 @@ pub struct ClientLimits {
     pub head_timeout: Duration,
     /// How long an idle connection is kept open between requests (`keep_alive_timeout`).
     pub keep_alive_timeout: Duration,
+    /// Maximum memory for incomplete heads in bytes (`max_head_memory`).
+    pub max_head_memory: usize,
+    /// Maximum number of open connections (`max_connections`).
+    pub max_connections: Option<usize>,
+    /// Maximum number of open connections of one address and core (`max_connections_per_address`).
+    pub max_connections_per_address: Option<u32>,
 }
 
 /// One service: a host (and path prefix) and the workload behind it.
@@ -64,9 +72,31 @@ pub struct ServiceConfig {
     pub response_timeout: Option<Duration>,
     /// Maximum time without a byte in either direction on a tunnel or a body (`idle_timeout`).
     pub idle_timeout: Option<Duration>,
+    /// Maximum time without a byte in a tunnel of which one direction has ended (`half_closed_timeout`).
+    pub half_closed_timeout: Option<Duration>,
+    /// Maximum time without a byte of the request body before the response (`body_timeout`); beyond it 408.
+    pub body_timeout: Option<Duration>,
+    /// Which connections to endpoints are kept for further requests (`keep_alive`).
+    pub keep_alive: KeepAlive,
+    /// Maximum number of requests of one client address held at once by a core (`max_held_per_address`).
+    pub max_held_per_address: Option<u32>,
     /// Maximum size of a request body in bytes (`max_body`); beyond it 413.
     pub max_body: Option<u64>,
 }
+
+/// Which idle connections to an endpoint are kept (`keep_alive`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeepAlive {
+    /// How long a connection may be idle; absent where none is kept.
+    pub idle_for: Option<Duration>,
+    /// How many may be idle for each endpoint over all cores; absent where `max_idle_upstream` is the only limit.
+    pub most_idle: Option<u32>,
+}
+
+/// The largest number that `keep_alive` may name.
+pub const MOST_IDLE: u64 = 100_000;
+/// How long connections are kept where `keep_alive` names their number only.
+const DEFAULT_IDLE_FOR: Duration = Duration::from_secs(60);
 
 /// The workload behind a service.
 #[derive(Clone, Debug, PartialEq)]
@@ -180,6 +210,21 @@ impl ServiceConfig {
                 name: process.name.clone(),
             },
         }
+    }
+}
+
+// === impl KeepAlive ===
+
+impl KeepAlive {
+    /// No connection is used for a second request.
+    pub const OFF: Self = Self { idle_for: None, most_idle: None };
+
+    pub const fn lasting(idle_for: Duration) -> Self {
+        Self { idle_for: Some(idle_for), most_idle: None }
+    }
+
+    pub const fn at_most(most_idle: u32) -> Self {
+        Self { idle_for: Some(DEFAULT_IDLE_FOR), most_idle: Some(most_idle) }
     }
 }
 

@@ -209,7 +209,7 @@ impl Runner {
     }
 
     fn publish_endpoints(&self, before: Machine) {
-        let published = Published::ready(&self.status.borrow());
+        let published = Published::ready(&self.status.borrow(), &self.activation.published());
         let endpoints = published.endpoint_count();
         // The event goes first: once the endpoints are published, a core may publish the answer.
         match before.state {

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ClientLimits, Config, KubernetesConfig, ProcessConfig, ReadinessCheck, ServiceConfig,
-    ServicePort, WorkloadConfig,
+    ClientLimits, Config, KeepAlive, KubernetesConfig, ProcessConfig, ReadinessCheck,
+    ServiceConfig, ServicePort, WorkloadConfig,
 };
 
 // === impl Config ===
@@ -16,9 +16,17 @@ impl Config {
     /// Every value under the key that sets it: sizes in bytes, durations as in the file, the values of environment
     /// variables as `***`.
     pub fn effective(&self) -> Value {
-        let Self { max_held_total, trusted_proxies, client, services } = self;
-        let ClientLimits { max_head, max_uri, max_headers, head_timeout, keep_alive_timeout } =
-            client;
+        let Self { max_held_total, trusted_proxies, max_idle_upstream, client, services } = self;
+        let ClientLimits {
+            max_head,
+            max_uri,
+            max_headers,
+            head_timeout,
+            keep_alive_timeout,
+            max_head_memory,
+            max_connections,
+            max_connections_per_address,
+        } = client;
         json!({
             "max_held_total": max_held_total,
             "trusted_proxies": trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
@@ -27,6 +35,10 @@ impl Config {
             "max_headers": max_headers,
             "head_timeout": duration(*head_timeout),
             "keep_alive_timeout": duration(*keep_alive_timeout),
+            "max_head_memory": max_head_memory,
+            "max_connections": max_connections.map_or(off(), |most| json!(most)),
+            "max_connections_per_address": max_connections_per_address.map_or(off(), |most| json!(most)),
+            "max_idle_upstream": max_idle_upstream,
             "services": services.iter().map(service).collect::<Vec<_>>(),
         })
     }
@@ -43,12 +55,23 @@ fn service(service: &ServiceConfig) -> Value {
     put("connect_timeout", duration(service.connect_timeout));
     put("response_timeout", service.response_timeout.map_or(off(), duration));
     put("idle_timeout", service.idle_timeout.map_or(off(), duration));
+    put("half_closed_timeout", service.half_closed_timeout.map_or(off(), duration));
+    put("body_timeout", service.body_timeout.map_or(off(), duration));
+    put("keep_alive", keep_alive(service.keep_alive));
+    put("max_held_per_address", service.max_held_per_address.map_or(off(), |most| json!(most)));
     put("max_body", service.max_body.map_or(off(), |bytes| json!(bytes)));
     shown.extend(match &service.workload {
         WorkloadConfig::Kubernetes(config) => kubernetes(config),
         WorkloadConfig::Process(config) => process(config),
     });
     Value::Object(shown)
+}
+
+fn keep_alive(keep_alive: KeepAlive) -> Value {
+    match keep_alive {
+        KeepAlive { most_idle: Some(most), .. } => json!(most),
+        KeepAlive { idle_for, .. } => idle_for.map_or(off(), duration),
+    }
 }
 
 fn kubernetes(config: &KubernetesConfig) -> Map<String, Value> {
@@ -151,7 +174,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_output_parses_to_the_same_configuration(
-            top in "((hold_)?timeout = '[1-9][0-9]{0,2}(ms|s|m)'\n)?(max_body = '[1-9]MB'\n)?(idle_timeout = '1h 5s'\n)?",
+            top in "((hold_)?timeout = '[1-9][0-9]{0,2}(ms|s|m)'\n)?(max_body = '[1-9]MB'\n)?(idle_timeout = '1h 5s'\n)?(keep_alive = ('off'|'9s'|[1-9])\n)?(max_connections = ([1-9]00|'off')\n)?",
             networks in prop::collection::vec(any::<[u8; 4]>().prop_map(|[a, b, c, d]| format!("{a}.{b}.{c}.{d}/{}", a % 33)), 0..3),
             labels in prop::collection::vec("[a-z][a-z0-9]{0,5}", 1..4),
             prefix in "/[a-z/]{0,6}",

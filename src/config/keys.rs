@@ -63,6 +63,12 @@ pub enum ValueKind {
         least: u64,
         most: u64,
     },
+    /// A number from 1, or `"off"` for no limit.
+    Count {
+        most: u64,
+    },
+    /// `"off"`, a duration, or a number from 1.
+    KeepAlive,
     /// An array of networks in CIDR notation and of single addresses.
     Networks,
     Host,
@@ -240,6 +246,10 @@ impl ValueKind {
             }
             Self::Size { off, .. } => or_off("a size such as 65536, \"64KiB\" or \"10MB\"", off),
             Self::Number { least, most } => format!("a number from {least} to {most}"),
+            Self::Count { most } => format!("a number from 1 to {most} or \"off\""),
+            Self::KeepAlive => {
+                "a duration such as \"30s\", a number of connections, or \"off\"".to_owned()
+            }
             Self::Networks => "an array of networks and addresses".to_owned(),
             Self::Host => {
                 "a host name, a wildcard such as \"*.example.com\", or an address".to_owned()

@@ -45,6 +45,7 @@ fn config(text: &str, document: &DeTable<'_>, problems: &mut Vec<Problem>) -> Op
     Some(Config {
         max_held_total: layers.number("max_held_total")?,
         trusted_proxies: layers.networks("trusted_proxies")?,
+        max_idle_upstream: layers.number("max_idle_upstream")?,
         client: client?,
         services: services?,
     })
@@ -57,6 +58,9 @@ fn client_limits(layers: &Layers<'_>, problems: &mut Vec<Problem>) -> Option<Cli
         max_headers: layers.number("max_headers")?,
         head_timeout: layers.duration("head_timeout")??,
         keep_alive_timeout: layers.duration("keep_alive_timeout")??,
+        max_head_memory: usize::try_from(layers.size("max_head_memory")??).ok()?,
+        max_connections: layers.count("max_connections")?,
+        max_connections_per_address: layers.count("max_connections_per_address")?,
     };
     if limits.max_uri >= limits.max_head {
         let (head, uri) = (layers.own.span_of("max_head"), layers.own.span_of("max_uri"));

@@ -3,6 +3,7 @@
 
 use serde_json::{Map, Value, json};
 
+use super::MOST_IDLE;
 use super::keys::table::TABLE;
 use super::keys::{Key, KeyDefault, Place, ServiceType, TYPES, TableScope, ValueKind};
 
@@ -110,6 +111,12 @@ fn value_rules(kind: ValueKind) -> Map<String, Value> {
         ValueKind::Number { least, most } => {
             json!({ "type": "integer", "minimum": least, "maximum": most })
         }
+        ValueKind::Count { most } => json!({
+            "type": ["integer", "string"], "minimum": 1, "maximum": most, "pattern": "^off$",
+        }),
+        ValueKind::KeepAlive => json!({
+            "type": ["integer", "string"], "minimum": 1, "maximum": MOST_IDLE, "pattern": or_off(DURATION),
+        }),
         ValueKind::Networks => json!({ "type": "array", "items": { "type": "string" } }),
         ValueKind::Host => json!({ "type": "string", "minLength": 1 }),
         ValueKind::PathPrefix => text("^/[^?#]*$"),

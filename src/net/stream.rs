@@ -86,9 +86,14 @@ impl Stream {
         self.transport.poll_closed(cx)
     }
 
-    /// Whether the peer has closed or reset the connection, as the kernel knows it now.
-    pub fn is_closed(&self) -> bool {
-        self.transport.is_closed()
+    /// Has `is_quiet` ask the kernel, and not only what the runtime has been told by now.
+    pub fn refresh_events(&mut self) {
+        self.transport.refresh_events();
+    }
+
+    /// Whether the connection was reset, or closed in both directions, as the kernel knows it now.
+    pub fn is_dead(&self) -> bool {
+        self.transport.is_dead()
     }
 
     /// Whether an idle connection can still be used: open, with nothing unexpected to read.

@@ -75,8 +75,16 @@ impl TcpTransport {
         }
     }
 
+    /// Has `is_quiet` ask the kernel.
+    pub(super) fn refresh_events(&mut self) {
+        self.readiness_cleared = true;
+    }
+
     /// Whether the connection is open with nothing to read.
     pub(super) fn is_quiet(&self) -> bool {
+        if self.readiness_cleared {
+            return !self.has_events(PollFlags::IN | PollFlags::RDHUP);
+        }
         // Without an event since the last read this costs no system call.
         let unread = self.socket.try_read(&mut [0]);
         matches!(unread, Err(error) if error.kind() == io::ErrorKind::WouldBlock)
@@ -88,13 +96,20 @@ impl TcpTransport {
         let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
-    /// Whether the peer has closed or reset the connection, as the kernel knows it now.
-    pub(super) fn is_closed(&self) -> bool {
-        let mut fds = [PollFd::new(&self.socket, PollFlags::RDHUP)];
+    /// Whether the connection was reset, or closed in both directions.
+    pub(super) fn is_dead(&self) -> bool {
+        self.has_events(PollFlags::empty())
+    }
+
+    fn is_closed(&self) -> bool {
+        self.has_events(PollFlags::RDHUP)
+    }
+
+    /// Whether any of these events, an error or a hang-up is there now (poll(2)).
+    fn has_events(&self, events: PollFlags) -> bool {
+        let mut fds = [PollFd::new(&self.socket, events)];
         match rustix::event::poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })) {
-            Ok(_) => {
-                fds[0].revents().intersects(PollFlags::RDHUP | PollFlags::HUP | PollFlags::ERR)
-            }
+            Ok(_) => fds[0].revents().intersects(events | PollFlags::HUP | PollFlags::ERR),
             Err(_) => false,
         }
     }

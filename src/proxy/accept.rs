@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 use tokio::runtime::LocalOptions;
-use tokio::sync::watch;
+use tokio::sync::{broadcast, watch};
 use tokio::time::MissedTickBehavior;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
@@ -27,6 +27,9 @@ pub struct Proxy {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     pub shutdown: Shutdown,
     pub access_log: bool,
+    pub cores: usize,
+    /// Endpoints to which all cores are to close their idle connections.
+    pub close_idle: broadcast::Sender<SocketAddr>,
 }
 
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
@@ -62,9 +65,23 @@ fn listen_one(address: SocketAddr) -> io::Result<TcpListener> {
     Ok(socket.into())
 }
 
+/// Endpoints that a slow core may fall behind; those that it misses keep their connections for a while.
+const CLOSE_IDLE_CAPACITY: usize = 64;
+
 // === impl Proxy ===
 
 impl Proxy {
+    /// A proxy for this many cores.
+    pub fn new(
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        cores: usize,
+        access_log: bool,
+        shutdown: Shutdown,
+    ) -> Self {
+        let close_idle = broadcast::Sender::new(CLOSE_IDLE_CAPACITY);
+        Self { snapshots, shutdown, access_log, cores, close_idle }
+    }
+
     /// Starts the thread of a core. It ends when the core is drained, or immediately when aborted.
     pub fn start(
         self,
@@ -81,8 +98,9 @@ impl Proxy {
 
     async fn run(mut self, index: usize, listener: TcpListener) -> io::Result<()> {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let snapshot = self.snapshots.borrow_and_update().clone();
-        let core = Rc::new(Core::new(index, self.access_log, snapshot));
+        self.snapshots.mark_unchanged();
+        let core = Rc::new(Core::new(index, &self));
+        let mut close_idle = self.close_idle.subscribe();
         let connections = TaskTracker::new();
         let mut sweep = tokio::time::interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -100,6 +118,7 @@ impl Proxy {
                 Ok(()) = self.snapshots.changed() => {
                     core.update(self.snapshots.borrow_and_update().clone());
                 }
+                Ok(endpoint) = close_idle.recv() => core.close_idle(endpoint),
                 now = sweep.tick() => core.sweep(now),
                 () = self.shutdown.draining() => break,
             }

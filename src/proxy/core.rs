@@ -8,19 +8,22 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, broadcast};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::EndpointSource;
 use crate::catalog::{Route, Snapshot, Workload};
-use crate::config::ServiceConfig;
+use crate::config::{KeepAlive, ServiceConfig};
 use crate::demand::CoreCounters;
 use crate::http::message::RequestHead;
+use crate::net::stream::Stream;
 
-use super::endpoints::{EndpointChoice, Endpoints};
+use super::accept::Proxy;
+use super::endpoints::{Endpoint, EndpointChoice, Endpoints};
 use super::error_log::ErrorLog;
+use super::idle_connections::IdleBudget;
 
 /// The state of one core.
 pub struct Core {
@@ -32,6 +35,10 @@ pub struct Core {
     /// Upgraded connections; they outlive the task that accepted them.
     pub tunnels: TaskTracker,
     pub errors: ErrorLog,
+    /// Has every core close its idle connections to an endpoint.
+    close_idle: broadcast::Sender<SocketAddr>,
+    idle_budget: Rc<IdleBudget>,
+    cores: usize,
     view: RefCell<Rc<View>>,
     updated: Notify,
     /// The routes that requests of this core have used, indexed by slot.
@@ -60,19 +67,25 @@ type EndpointsKey = (*const Workload, EndpointSource);
 // === impl Core ===
 
 impl Core {
-    pub fn new(index: usize, access_log: bool, snapshot: Arc<Snapshot>) -> Self {
-        Self {
+    pub fn new(index: usize, proxy: &Proxy) -> Self {
+        let snapshot = proxy.snapshots.borrow().clone();
+        let core = Self {
             index,
-            access_log,
+            access_log: proxy.access_log,
             drain: CancellationToken::new(),
             draining: Cell::new(false),
             tunnels: TaskTracker::new(),
             errors: ErrorLog::default(),
+            close_idle: proxy.close_idle.clone(),
+            idle_budget: Rc::default(),
+            cores: proxy.cores,
             view: RefCell::new(Rc::new(View { snapshot, number: 0 })),
             updated: Notify::new(),
             routes: RefCell::default(),
             endpoints: RefCell::default(),
-        }
+        };
+        core.apply_limits();
+        core
     }
 
     /// The route of a request. For a route that this core has used, this allocates nothing.
@@ -137,6 +150,7 @@ impl Core {
     pub fn update(&self, snapshot: Arc<Snapshot>) {
         let number = self.view().number + 1;
         self.view.replace(Rc::new(View { snapshot, number }));
+        self.apply_limits();
         self.forget_routes();
         self.updated.notify_waiters();
     }
@@ -150,6 +164,36 @@ impl Core {
             route.refresh();
             route.endpoints.sweep(now);
         }
+    }
+
+    /// Keeps a connection to the endpoint for another request.
+    pub fn keep_idle(
+        &self,
+        endpoint: &Endpoint,
+        stream: Stream,
+        keep_alive: KeepAlive,
+        now: Instant,
+    ) {
+        endpoint.idle.keep(stream, keep_alive, &endpoint.shared, &self.idle_budget, now);
+    }
+
+    /// Has every core close its idle connections to an endpoint.
+    pub fn close_idle_on_all_cores(&self, endpoint: SocketAddr) {
+        // This core receives it too.
+        let _ = self.close_idle.send(endpoint);
+    }
+
+    /// Closes the idle connections of this core to an endpoint.
+    pub fn close_idle(&self, endpoint: SocketAddr) {
+        for route in self.routes.borrow().iter().flatten() {
+            route.endpoints.close_idle(endpoint);
+        }
+    }
+
+    /// Takes this core's share of the limits of the configuration.
+    fn apply_limits(&self) {
+        let most_idle = self.view().snapshot.config.max_idle_upstream;
+        self.idle_budget.set_limit(most_idle.div_ceil(self.cores));
     }
 
     fn forget_routes(&self) {

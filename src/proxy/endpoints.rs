@@ -3,14 +3,18 @@
 use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::activation::endpoint::{ReadyEndpoint, SharedEndpoint};
+use crate::activation::ramp::RampPermit;
 use crate::activation::{Activation, Rejection};
 use crate::backend::EndpointSource;
 use crate::backoff::Backoff;
-use crate::net::stream::Stream;
+
+use super::idle_connections::IdleConnections;
 
 /// The endpoints of one source of a workload, read again only when they have changed.
 #[derive(Default)]
@@ -25,9 +29,14 @@ pub struct Endpoints {
 /// An endpoint, with this core's load on it and idle connections to it.
 pub struct Endpoint {
     pub address: SocketAddr,
+    pub shared: Arc<SharedEndpoint>,
+    /// Requests are released to it step by step; false for ever once it takes any number.
+    is_ramping: Cell<bool>,
     in_flight: Cell<u32>,
+    /// How long requests take, as a moving average.
+    usual_duration: Cell<Option<Duration>>,
     unreachable: Cell<Option<Unreachable>>,
-    idle: RefCell<Vec<IdleConnection>>,
+    pub idle: IdleConnections,
 }
 
 /// No connection to an endpoint could be made.
@@ -42,20 +51,21 @@ struct Unreachable {
 }
 
 /// Counts a request as load of an endpoint until it is dropped.
-pub struct EndpointLease(Rc<Endpoint>);
+pub struct EndpointLease {
+    endpoint: Rc<Endpoint>,
+    /// To be the one of the few that may wait for a first answer of a fresh endpoint.
+    permit: Option<Box<RampPermit>>,
+}
 
 /// Where a request may go now.
 pub enum EndpointChoice {
     Ready(EndpointLease),
     /// There is no endpoint; if there are only unreachable ones, until the first may be tried again.
     Wait(Option<Instant>),
+    /// The endpoint is fresh and has as many requests as it may have now.
+    Full(Rc<Endpoint>),
     /// The last wake failed; the next may begin when the rejection ends.
     Rejected(Rejection),
-}
-
-struct IdleConnection {
-    stream: Stream,
-    since: Instant,
 }
 
 /// An endpoint that refused a connection gets no request for this long.
@@ -63,14 +73,6 @@ const AFTER_REFUSAL: Duration = Duration::from_millis(100);
 /// An endpoint that does not respond at all is left alone for longer each time: each attempt costs a `connect_timeout`.
 const AFTER_TIMEOUT: Backoff =
     Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
-/// How long the last event of a connection is trusted. After that the kernel is asked whether the endpoint has closed it:
-/// a request that is sent on a closed connection cannot be told from one that broke it.
-const LATEST_EVENTS: Duration = Duration::from_millis(1);
-/// Idle connections kept per endpoint and core.
-const MOST_IDLE: usize = 1024;
-/// An idle connection is closed after this, which is less than the keep-alive timeout of common servers.
-const IDLE_FOR: Duration = Duration::from_secs(60);
-
 // === impl Endpoints ===
 
 impl Endpoints {
@@ -82,13 +84,16 @@ impl Endpoints {
             return;
         }
         let published = activation.published();
-        let addresses = published.endpoints.get(source);
+        let endpoints = published.endpoints.get(source);
         let mut ready = self.ready.borrow_mut();
         let old = std::mem::take(&mut *ready);
-        ready.extend(addresses.into_iter().flat_map(|addresses| addresses.iter()).map(|address| {
-            let known = old.iter().find(|endpoint| endpoint.address == *address);
-            known.cloned().unwrap_or_else(|| Rc::new(Endpoint::new(*address)))
-        }));
+        ready.extend(endpoints.into_iter().flat_map(|endpoints| endpoints.iter()).map(
+            |endpoint| {
+                let is_known = |known: &&Rc<Endpoint>| Arc::ptr_eq(&known.shared, &endpoint.shared);
+                let known = old.iter().find(is_known);
+                known.cloned().unwrap_or_else(|| Rc::new(Endpoint::new(endpoint)))
+            },
+        ));
         self.rejection.set(published.rejection);
     }
 
@@ -123,7 +128,19 @@ impl Endpoints {
             return EndpointChoice::Wait(Some(retry_at));
         }
         chosen.begin_attempt();
-        EndpointChoice::Ready(EndpointLease::new(chosen.clone()))
+        if !chosen.is_ramping() {
+            return EndpointChoice::Ready(EndpointLease::new(chosen.clone(), None));
+        }
+        let others = ready.iter().filter(|endpoint| !endpoint.is_avoided());
+        for endpoint in std::iter::once(chosen).chain(others) {
+            if !endpoint.is_ramping() {
+                return EndpointChoice::Ready(EndpointLease::new(endpoint.clone(), None));
+            }
+            if let Some(permit) = endpoint.shared.ramp.try_enter() {
+                return EndpointChoice::Ready(EndpointLease::new(endpoint.clone(), Some(permit)));
+            }
+        }
+        EndpointChoice::Full(chosen.clone())
     }
 
     /// Keeps requests away from this endpoint for a moment.
@@ -134,10 +151,17 @@ impl Endpoints {
         }
     }
 
+    /// Closes all idle connections to this endpoint.
+    pub fn close_idle(&self, address: SocketAddr) {
+        for endpoint in self.ready.borrow().iter().filter(|known| known.address == address) {
+            endpoint.idle.clear();
+        }
+    }
+
     /// Closes connections that have been idle for too long or cannot be used any more.
     pub fn sweep(&self, now: Instant) {
         for endpoint in self.ready.borrow().iter() {
-            endpoint.sweep(now);
+            endpoint.idle.sweep(now);
         }
     }
 
@@ -157,12 +181,15 @@ impl Endpoints {
 // === impl Endpoint ===
 
 impl Endpoint {
-    fn new(address: SocketAddr) -> Self {
+    fn new(ready: &ReadyEndpoint) -> Self {
         Self {
-            address,
+            address: ready.address,
+            shared: ready.shared.clone(),
+            is_ramping: Cell::new(true),
             in_flight: Cell::new(0),
+            usual_duration: Cell::new(None),
             unreachable: Cell::new(None),
-            idle: RefCell::default(),
+            idle: IdleConnections::default(),
         }
     }
 
@@ -188,7 +215,7 @@ impl Endpoint {
 
     fn set_unreachable(&self, unreachable: Unreachable) {
         self.unreachable.set(Some(unreachable));
-        self.idle.borrow_mut().clear();
+        self.idle.clear();
     }
 
     /// One request tries an endpoint that has timed out; the others go elsewhere until that one knows more.
@@ -201,29 +228,21 @@ impl Endpoint {
         }
     }
 
-    /// An open connection, of those that were used less than `within` ago.
-    pub fn take_idle(&self, within: Option<Duration>) -> Option<Stream> {
-        let mut idle = self.idle.borrow_mut();
-        while let Some(latest) = idle.pop() {
-            let idle_for = latest.since.elapsed();
-            if within.is_some_and(|within| idle_for > within) {
-                idle.push(latest);
-                return None;
-            }
-            let is_open = idle_for < LATEST_EVENTS || !latest.stream.is_closed();
-            if is_open && latest.stream.is_quiet() {
-                return Some(latest.stream);
-            }
-        }
-        None
+    /// How long requests usually take, as far as this core knows.
+    pub fn usual_duration(&self) -> Option<Duration> {
+        self.usual_duration.get()
     }
 
-    /// Keeps a connection for another request.
-    pub fn keep_idle(&self, stream: Stream, now: Instant) {
-        let mut idle = self.idle.borrow_mut();
-        if idle.len() < MOST_IDLE {
-            idle.push(IdleConnection { stream, since: now });
+    pub fn note_duration(&self, duration: Duration) {
+        let average = |before: Duration| before - before / 8 + duration / 8;
+        self.usual_duration.set(Some(self.usual_duration.get().map_or(duration, average)));
+    }
+
+    fn is_ramping(&self) -> bool {
+        if self.is_ramping.get() && self.shared.ramp.is_open() {
+            self.is_ramping.set(false);
         }
+        self.is_ramping.get()
     }
 
     fn is_avoided(&self) -> bool {
@@ -233,29 +252,33 @@ impl Endpoint {
     fn retry_at(&self) -> Option<Instant> {
         self.unreachable.get().map(|unreachable| unreachable.retry_at)
     }
-
-    fn sweep(&self, now: Instant) {
-        self.idle.borrow_mut().retain(|idle| {
-            now.saturating_duration_since(idle.since) < IDLE_FOR && idle.stream.is_quiet()
-        });
-    }
 }
 
 // === impl EndpointLease ===
 
 impl EndpointLease {
-    fn new(endpoint: Rc<Endpoint>) -> Self {
+    pub fn new(endpoint: Rc<Endpoint>, permit: Option<RampPermit>) -> Self {
         endpoint.in_flight.set(endpoint.in_flight.get() + 1);
-        Self(endpoint)
+        Self { endpoint, permit: permit.map(Box::new) }
     }
 
-    pub fn endpoint(&self) -> &Endpoint {
-        &self.0
+    pub fn endpoint(&self) -> &Rc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// Gives the place among the few to another request.
+    pub fn release_permit(&mut self) {
+        self.permit = None;
+    }
+
+    /// Takes the permit, if the endpoint is fresh.
+    pub fn take_permit(&mut self) -> Option<RampPermit> {
+        self.permit.take().map(|permit| *permit)
     }
 }
 
 impl Drop for EndpointLease {
     fn drop(&mut self) {
-        self.0.in_flight.set(self.0.in_flight.get() - 1);
+        self.endpoint.in_flight.set(self.endpoint.in_flight.get() - 1);
     }
 }

@@ -60,6 +60,11 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
         Self { client, request, via, upstream, upload_limit, upload_refused: false }
     }
 
+    /// Whether the connection has served a request before.
+    pub fn is_reused(&self) -> bool {
+        self.upstream.is_reused()
+    }
+
     /// Sends the request and waits for the head of its final response, which is passed on.
     pub async fn start(
         &mut self,

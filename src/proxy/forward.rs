@@ -12,6 +12,7 @@ use super::client::Client;
 use super::endpoints::EndpointLease;
 use super::exchange::{Exchange, ExchangeOutcome, ResponseStart};
 use super::in_flight::{InFlightRequest, Obstacle};
+use super::new_connection::observe_start;
 use super::request_error::{ForwardError, RequestError};
 use super::upstream::{self, ConnectError, Connection};
 
@@ -29,16 +30,22 @@ pub enum Forwarded {
 pub async fn forward<D: Downstream>(
     client: &mut Client<D>,
     request: &RequestHead,
-    lease: EndpointLease,
+    mut lease: EndpointLease,
     in_flight: &mut InFlightRequest,
     reuse: bool,
 ) -> Result<Forwarded, ForwardError> {
-    let upstream = connection(client, request, &lease, in_flight, reuse).await?;
+    let (route, core) = (in_flight.route().clone(), client.core.clone());
+    let upstream = connection(client, request, &mut lease, in_flight, reuse).await?;
     // The clock is read for the access log only.
-    let sent = client.core.access_log.then(Instant::now);
-    let route = in_flight.route().clone();
+    let sent = core.access_log.then(Instant::now);
     let mut exchange = Exchange::new(client, request, &route.route, upstream);
-    let started = exchange.start(in_flight).await;
+    let started = if exchange.is_reused() {
+        lease.release_permit();
+        exchange.start(in_flight).await
+    } else {
+        // Boxed: most requests find an idle connection.
+        Box::pin(observe_start(&core, &mut lease, &mut exchange, in_flight)).await
+    };
     if let Some(sent) = sent {
         in_flight.add_waiting(sent);
     }
@@ -48,7 +55,9 @@ pub async fn forward<D: Downstream>(
             ExchangeOutcome::Broken(end) => Forwarded::Broken(end),
             ExchangeOutcome::Complete { reusable } => {
                 if let Some(stream) = reusable {
-                    lease.endpoint().keep_idle(stream, Instant::now());
+                    let (keep_alive, now) = (route.route.config.keep_alive, Instant::now());
+                    lease.endpoint().note_duration(in_flight.duration_since_sent(now));
+                    core.keep_idle(lease.endpoint(), stream, keep_alive, now);
                 }
                 Forwarded::Responded
             }
@@ -60,12 +69,13 @@ pub async fn forward<D: Downstream>(
 async fn connection<D: Downstream>(
     client: &mut Client<D>,
     request: &RequestHead,
-    lease: &EndpointLease,
+    lease: &mut EndpointLease,
     in_flight: &mut InFlightRequest,
     reuse: bool,
 ) -> Result<Connection, ForwardError> {
-    let endpoint = lease.endpoint();
-    let idle = reuse.then(|| upstream::idle(endpoint, request.is_repeatable())).flatten();
+    let endpoint = lease.endpoint().clone();
+    let reuse = reuse && in_flight.route().config().keep_alive.idle_for.is_some();
+    let idle = reuse.then(|| upstream::idle(&endpoint, request.is_repeatable())).flatten();
     if let Some(connection) = idle {
         return Ok(connection);
     }
@@ -73,7 +83,7 @@ async fn connection<D: Downstream>(
     let left = in_flight.deadline().saturating_duration_since(started);
     let timeout = in_flight.route().config().connect_timeout.min(left);
     // Boxed: most requests find an idle connection.
-    let connected = Box::pin(upstream::connect(client, endpoint, timeout)).await;
+    let connected = Box::pin(upstream::connect(client, &endpoint, timeout)).await;
     let error = match connected {
         Ok(connection) => {
             in_flight.note_connected(started);
@@ -83,6 +93,11 @@ async fn connection<D: Downstream>(
         Err(error) => error,
     };
     in_flight.add_connecting(started);
+    if error != ConnectError::ClientDisconnected
+        && let Some(permit) = lease.take_permit()
+    {
+        permit.failed();
+    }
     match error {
         ConnectError::ClientDisconnected => {
             return Err(ForwardError::Failed(RequestError::ClientDisconnected));

@@ -76,6 +76,7 @@ impl Unanswered {
             EndpointChoice::Ready(lease) if self.accepts(lease) => false,
             EndpointChoice::Rejected(_) | EndpointChoice::Wait(None) => true,
             // Before its first answer an application that refuses connections is still starting.
+            EndpointChoice::Full(_) => false,
             EndpointChoice::Ready(_) | EndpointChoice::Wait(Some(_)) => {
                 route.has_answered() && Instant::now() >= self.known_by
             }
@@ -132,6 +133,7 @@ async fn wait<D: Downstream>(
         {
             break Err(LocalError::ConnectionBroken.into());
         }
+        let mut permit = pin!(None);
         let retry_at = match choice {
             EndpointChoice::Ready(lease) => match unanswered {
                 Some(unanswered) if !unanswered.accepts(&lease) => unanswered.known_by,
@@ -147,22 +149,37 @@ async fn wait<D: Downstream>(
             }
             // The endpoints are listed as ready and refuse connections: no event tells when that ends.
             EndpointChoice::Wait(Some(until)) => until.min(deadline),
+            EndpointChoice::Full(endpoint) => {
+                let ramp = endpoint.shared.ramp.clone();
+                permit.set(Some(
+                    async move { EndpointLease::new(endpoint, Some(ramp.enter().await)) },
+                ));
+                deadline
+            }
         };
         client.timer.set(retry_at.max(Instant::now() + SHORTEST_WAIT).min(deadline));
         let waited = poll_fn(|cx| {
+            // In the order of arrival: the permit is asked for before the endpoints are looked at again.
+            if let Some(permit) = permit.as_mut().as_pin_mut()
+                && let Poll::Ready(lease) = permit.poll(cx)
+            {
+                return Poll::Ready(Ok(Some(lease)));
+            }
             if changed.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(Ok(()));
+                return Poll::Ready(Ok(None));
             }
             if client.downstream.poll_closed(cx).is_ready() {
                 return Poll::Ready(Err(RequestError::ClientDisconnected));
             }
             client.timer.poll(cx).map(|()| {
-                if Instant::now() < deadline { Ok(()) } else { Err(RequestError::HoldTimeout) }
+                if Instant::now() < deadline { Ok(None) } else { Err(RequestError::HoldTimeout) }
             })
         })
         .await;
-        if let Err(error) = waited {
-            break Err(error);
+        match waited {
+            Ok(None) => {}
+            Ok(Some(lease)) => break Ok(lease),
+            Err(error) => break Err(error),
         }
     };
     client.timer.clear();

@@ -20,11 +20,18 @@ pub struct InFlightRequest {
     held: Duration,
     connecting: Duration,
     waiting: Duration,
-    /// What the last attempt met, and at which endpoint.
-    obstacle: Option<Box<(Obstacle, SocketAddr)>>,
-    /// What is wrong with the response of the application, for people.
-    detail: Option<Box<str>>,
+    /// Boxed: few requests need it.
+    trouble: Option<Box<Trouble>>,
     status: u16,
+}
+
+/// What went wrong with a request.
+#[derive(Debug, Default)]
+struct Trouble {
+    /// What the last attempt met, and at which endpoint.
+    obstacle: Option<(Obstacle, SocketAddr)>,
+    /// What is wrong with the response of the application, for people.
+    detail: Option<String>,
 }
 
 /// Why an attempt to reach an endpoint that is reported as ready was in vain.
@@ -48,8 +55,7 @@ impl InFlightRequest {
             held: none,
             connecting: none,
             waiting: none,
-            obstacle: None,
-            detail: None,
+            trouble: None,
             status: 0,
         }
     }
@@ -83,7 +89,7 @@ impl InFlightRequest {
 
     /// Notes what an attempt has met.
     pub fn note_obstacle(&mut self, obstacle: Obstacle, endpoint: SocketAddr) {
-        self.obstacle = Some(Box::new((obstacle, endpoint)));
+        self.trouble.get_or_insert_default().obstacle = Some((obstacle, endpoint));
         if let (Obstacle::Refused, Some(activation)) =
             (obstacle, &self.route.route.workload.activation)
         {
@@ -93,7 +99,7 @@ impl InFlightRequest {
 
     /// Notes what is wrong with the response of the application.
     pub fn note_detail(&mut self, detail: String) {
-        self.detail = Some(detail.into());
+        self.trouble.get_or_insert_default().detail = Some(detail);
     }
 
     /// Notes that the head has been sent to an endpoint.
@@ -132,7 +138,7 @@ impl InFlightRequest {
 
     /// What the last attempt to reach an endpoint has met, for people.
     pub fn obstacle(&self) -> Option<String> {
-        let (obstacle, endpoint) = *self.obstacle.as_deref()?;
+        let (obstacle, endpoint) = self.trouble.as_ref()?.obstacle?;
         Some(match obstacle {
             Obstacle::Refused => format!("{endpoint} is ready but refuses connections"),
             Obstacle::TimedOut => {
@@ -149,7 +155,13 @@ impl InFlightRequest {
 
     /// What is wrong with the response of the application, for people.
     pub fn take_detail(&mut self) -> Option<String> {
-        self.detail.take().map(String::from)
+        self.trouble.as_mut()?.detail.take()
+    }
+
+    /// From its arrival, without the time that it was held or waited for a connection.
+    pub fn duration_since_sent(&self, now: Instant) -> Duration {
+        let all = now.saturating_duration_since(self.arrived);
+        all.saturating_sub(self.held + self.connecting)
     }
 
     /// What has become of the request by now, for the access log.

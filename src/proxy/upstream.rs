@@ -39,7 +39,7 @@ const FRESH_FOR: Duration = Duration::from_millis(500);
 /// An idle connection, if there is a suitable one; `repeatable` says whether the request could be sent again.
 pub fn idle(endpoint: &Endpoint, repeatable: bool) -> Option<Connection> {
     let within = if repeatable { None } else { Some(FRESH_FOR) };
-    endpoint.take_idle(within).map(|stream| ClientConnection::new(stream, true))
+    endpoint.idle.take(within).map(|stream| ClientConnection::new(stream, true))
 }
 
 /// A new connection, made within `timeout`.

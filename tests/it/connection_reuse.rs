@@ -1,6 +1,6 @@
 //! Which connections to an application serve another request: only those on which nothing of the last one can follow.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::support::agimo::Agimo;
 use crate::support::application::ScriptedServer;
@@ -25,6 +25,70 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *a): pass
 ThreadingHTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
 "#;
+
+/// One thread with keep-alive: it looks at no other connection before the one that it serves is closed.
+const ONE_CONNECTION: &str = r#"
+import os
+from http.server import BaseHTTPRequestHandler, HTTPServer
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def do_GET(self):
+        self.send_response(200)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"hi")
+    def log_message(self, *a): pass
+HTTPServer(("127.0.0.1", int(os.environ["PORT"])), Handler).serve_forever()
+"#;
+
+#[tokio::test]
+async fn a_server_of_one_connection_is_not_blocked_by_idle_connections() {
+    for keep_alive in ["", "keep_alive = 'off'", "keep_alive = 1"] {
+        let agimo = Agimo::with(python_service("a.test", keep_alive, ONE_CONNECTION)).start().await;
+        assert_eq!(agimo.get("a.test", "/").await.status, 200);
+        let began = Instant::now();
+        // New connections, so that both cores serve some.
+        for _ in 0..60 {
+            assert_eq!(agimo.get("a.test", "/").await.text(), "hi");
+        }
+        // A single idle connection would block the server for a minute.
+        assert!(began.elapsed() < Duration::from_secs(10), "{keep_alive}: {:?}", began.elapsed());
+    }
+}
+
+#[tokio::test]
+async fn keep_alive_bounds_the_idle_connections_of_an_endpoint() {
+    // Of two rounds of eight requests at once.
+    for (keep_alive, connections) in [("'off'", 16), ("2", 12), ("'1m'", 0)] {
+        let server = ScriptedServer::serve(|mut client, _| async move {
+            while client.request().await.is_some() {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                client.send(HI).await;
+            }
+        })
+        .await;
+        let service = server.service("a.test", &format!("keep_alive = {keep_alive}"));
+        let agimo = Agimo::with(service).start().await;
+        // The same connections to agimo in each round, and with them the same cores.
+        let mut clients = Vec::new();
+        for _ in 0..8 {
+            clients.push(agimo.connect().await);
+        }
+        let mut before = 0;
+        for round in 0..4 {
+            if round == 2 {
+                before = server.connections();
+            }
+            for client in &mut clients {
+                client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+            }
+            for client in &mut clients {
+                assert_eq!(client.response().await.text(), "hi");
+            }
+        }
+        assert_eq!(server.connections() - before, connections, "keep_alive = {keep_alive}");
+    }
+}
 
 #[tokio::test]
 async fn a_body_after_the_response_to_head_is_not_given_to_the_next_client() {

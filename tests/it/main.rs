@@ -16,6 +16,7 @@ mod metrics;
 mod misbehaving_applications;
 mod process;
 mod readiness_source;
+mod release;
 mod reload;
 mod request_heads;
 mod request_path;

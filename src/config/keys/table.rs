@@ -3,6 +3,8 @@
 use super::{Key, KeyDefault, Place, ValueKind};
 use crate::config::{Scaler, Via};
 
+mod process;
+
 /// Every key of a configuration file.
 pub const TABLE: &[Key] = &[
     // Top of the file only.
@@ -73,6 +75,46 @@ pub const TABLE: &[Key] = &[
         description: "How long a client connection is kept open between requests.",
         example: "keep_alive_timeout = \"2m\"",
     },
+    Key {
+        name: "max_head_memory",
+        aliases: &[],
+        place: Place::Top,
+        kind: ValueKind::Size { least: 64 * 1024, most: 1 << 40, off: false },
+        default: KeyDefault::Value("\"16MiB\""),
+        description: "Maximum memory for request heads that have not arrived completely, over all connections. Beyond it \
+                      the oldest of these requests are answered with 431.",
+        example: "max_head_memory = \"64MiB\"",
+    },
+    Key {
+        name: "max_connections",
+        aliases: &[],
+        place: Place::Top,
+        kind: ValueKind::Count { most: 10_000_000 },
+        default: KeyDefault::Value("\"off\""),
+        description: "Maximum number of open client connections. Beyond it the connection that has been idle for longest is \
+                      closed, and where none is idle, the new one. Without a limit, three quarters of the files that \
+                      agimo may open are for client connections.",
+        example: "max_connections = 20000",
+    },
+    Key {
+        name: "max_connections_per_address",
+        aliases: &[],
+        place: Place::Top,
+        kind: ValueKind::Count { most: 10_000_000 },
+        default: KeyDefault::Value("\"off\""),
+        description: "Maximum number of open connections of one client address on each core. Beyond it new ones are closed. \
+                      Addresses in `trusted_proxies` have no limit.",
+        example: "max_connections_per_address = 500",
+    },
+    Key {
+        name: "max_idle_upstream",
+        aliases: &[],
+        place: Place::Top,
+        kind: ValueKind::Number { least: 1, most: 1_000_000 },
+        default: KeyDefault::Value("4096"),
+        description: "Maximum number of idle connections to applications over all services.",
+        example: "max_idle_upstream = 1000",
+    },
     // Every service, and the top of the file as default.
     Key {
         name: "hold_timeout",
@@ -94,6 +136,16 @@ pub const TABLE: &[Key] = &[
         description: "Maximum number of requests of one service held at once. Beyond it the answer is 503 with \
                       `Retry-After`.",
         example: "max_held = 200",
+    },
+    Key {
+        name: "max_held_per_address",
+        aliases: &[],
+        place: Place::TopAndServices,
+        kind: ValueKind::Count { most: 1_000_000 },
+        default: KeyDefault::Value("\"off\""),
+        description: "Maximum number of requests of one client address held at once by a service, on each core. Beyond it \
+                      the answer is 503 with `Retry-After`. Addresses in `trusted_proxies` have no limit.",
+        example: "max_held_per_address = 50",
     },
     Key {
         name: "sleep_after",
@@ -134,6 +186,37 @@ pub const TABLE: &[Key] = &[
         description: "Time without a byte in either direction after which a tunnel (WebSocket) or a stream is \
                       closed.",
         example: "idle_timeout = \"1h\"",
+    },
+    Key {
+        name: "half_closed_timeout",
+        aliases: &[],
+        place: Place::TopAndServices,
+        kind: ValueKind::Duration { off: true, zero: false },
+        default: KeyDefault::Value("\"1m\""),
+        description: "After one side of a tunnel has closed its direction: time without a byte in the other direction \
+                      after which the tunnel is closed. It does not apply to a tunnel that is open in both directions.",
+        example: "half_closed_timeout = \"10s\"",
+    },
+    Key {
+        name: "body_timeout",
+        aliases: &[],
+        place: Place::TopAndServices,
+        kind: ValueKind::Duration { off: true, zero: false },
+        default: KeyDefault::Value("\"1m\""),
+        description: "Time without a byte of a request body from the client, before the response has begun. Beyond it the \
+                      answer is 408. It applies neither to tunnels nor to a response that lets the client wait.",
+        example: "body_timeout = \"5m\"",
+    },
+    Key {
+        name: "keep_alive",
+        aliases: &[],
+        place: Place::TopAndServices,
+        kind: ValueKind::KeepAlive,
+        default: KeyDefault::Value("\"1m\""),
+        description: "Which connections to the application are kept for further requests: for how long each may be idle, or \
+                      as a number, how many may be idle for each endpoint (for one minute), or `off` for none. agimo notices \
+                      an application that serves one connection at a time and then keeps none.",
+        example: "keep_alive = \"10s\"",
     },
     Key {
         name: "max_body",
@@ -240,94 +323,13 @@ pub const TABLE: &[Key] = &[
         example: "via = \"service\"",
     },
     // Local processes.
-    Key {
-        name: "name",
-        aliases: &[],
-        place: Place::Processes,
-        kind: ValueKind::Text,
-        default: KeyDefault::Described("the host, followed by the path prefix"),
-        description: "The name of the processes, in the log and in the status. Services with the same `name` lead to the \
-                      same processes, which then run as long as any of them needs them.",
-        example: "name = \"shop\"",
-    },
-    Key {
-        name: "command",
-        aliases: &[],
-        place: Place::Processes,
-        kind: ValueKind::Command,
-        default: KeyDefault::Required,
-        description: "The program and its arguments. No shell is involved unless the command names one. `{port}` stands \
-                      for the port that the process must listen on, `{host}` for 127.0.0.1. The program must stay in \
-                      the foreground. All that it starts is stopped with it.",
-        example: "command = [\"python3\", \"-m\", \"http.server\", \"{port}\"]",
-    },
-    Key {
-        name: "env",
-        aliases: &[],
-        place: Place::Processes,
-        kind: ValueKind::Environment,
-        default: KeyDefault::Value("{}"),
-        description: "Environment variables in addition to agimo's own. Their values are never logged or shown. \
-                      `{port}` and `{host}` are replaced as in `command`. agimo sets `PORT` itself.",
-        example: "env = { DATABASE_URL = \"postgres://localhost/shop\" }",
-    },
-    Key {
-        name: "workdir",
-        aliases: &[],
-        place: Place::Processes,
-        kind: ValueKind::Directory,
-        default: KeyDefault::Described("the working directory of agimo"),
-        description: "The working directory of the processes.",
-        example: "workdir = \"/srv/shop\"",
-    },
-    Key {
-        name: "port",
-        aliases: &[],
-        place: Place::Processes,
-        kind: ValueKind::Number { least: 1, most: 65535 },
-        default: KeyDefault::Described("agimo chooses a free port"),
-        description: "The port that a process listens on, at 127.0.0.1 or ::1. agimo always passes the port in the \
-                      variable `PORT`. A fixed port serves one process: leave it out when `replicas` is above 1.",
-        example: "port = 3000",
-    },
-    Key {
-        name: "readiness",
-        aliases: &[],
-        place: Place::TopAndProcesses,
-        kind: ValueKind::ReadinessCheck,
-        default: KeyDefault::Value("\"tcp\""),
-        description: "When a process counts as ready: with `tcp`, when its port accepts a connection; with a path, \
-                      when `GET` of that path is answered with a status from 200 to 399. The request names the host \
-                      of the service. When the process refuses connections later, it is checked again, and restarted \
-                      if it does not recover within 5 seconds.",
-        example: "readiness = \"/healthz\"",
-    },
-    Key {
-        name: "start_timeout",
-        aliases: &[],
-        place: Place::TopAndProcesses,
-        kind: ValueKind::Duration { off: false, zero: false },
-        default: KeyDefault::Value("\"60s\""),
-        description: "Maximum time from the start of a process until it is ready. Beyond it the wake fails.",
-        example: "start_timeout = \"2m\"",
-    },
-    Key {
-        name: "stop_grace",
-        aliases: &[],
-        place: Place::TopAndProcesses,
-        kind: ValueKind::Duration { off: false, zero: true },
-        default: KeyDefault::Value("\"10s\""),
-        description: "Time a process has to end after SIGTERM. After that it is killed, with all that it has started. A \
-                      new process is started only when the old one has ended.",
-        example: "stop_grace = \"30s\"",
-    },
-    Key {
-        name: "replicas",
-        aliases: &[],
-        place: Place::TopAndProcesses,
-        kind: ValueKind::Number { least: 1, most: 1000 },
-        default: KeyDefault::Value("1"),
-        description: "How many processes run while the service is awake.",
-        example: "replicas = 2",
-    },
+    process::NAME,
+    process::COMMAND,
+    process::ENV,
+    process::WORKDIR,
+    process::PORT,
+    process::READINESS,
+    process::START_TIMEOUT,
+    process::STOP_GRACE,
+    process::REPLICAS,
 ];

@@ -12,7 +12,7 @@ use super::value::{self, Value};
 use crate::config::keys::table::TABLE;
 use crate::config::keys::{self, Key, KeyDefault, TableScope};
 use crate::config::report::{Problem, line_column};
-use crate::config::{Masked, ReadinessCheck, ServicePort};
+use crate::config::{KeepAlive, Masked, ReadinessCheck, ServicePort};
 
 /// The keys of one table of the file.
 pub(super) struct Section {
@@ -151,6 +151,22 @@ impl Layers<'_> {
     pub(super) fn number<T: TryFrom<u64>>(&self, name: &str) -> Option<T> {
         match self.value(name)? {
             Value::Number(number) => T::try_from(*number).ok(),
+            _ => None,
+        }
+    }
+
+    /// The inner `None` means "off".
+    pub(super) fn count<T: TryFrom<u64>>(&self, name: &str) -> Option<Option<T>> {
+        match self.value(name)? {
+            Value::Count(None) => Some(None),
+            Value::Count(Some(count)) => T::try_from(*count).ok().map(Some),
+            _ => None,
+        }
+    }
+
+    pub(super) fn keep_alive(&self, name: &str) -> Option<KeepAlive> {
+        match self.value(name)? {
+            Value::KeepAlive(keep_alive) => Some(*keep_alive),
             _ => None,
         }
     }

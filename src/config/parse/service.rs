@@ -80,6 +80,10 @@ fn service(layers: &Layers<'_>, service_type: ServiceType) -> Option<ServiceConf
         connect_timeout: layers.duration("connect_timeout")??,
         response_timeout: layers.duration("response_timeout")?,
         idle_timeout: layers.duration("idle_timeout")?,
+        half_closed_timeout: layers.duration("half_closed_timeout")?,
+        body_timeout: layers.duration("body_timeout")?,
+        keep_alive: layers.keep_alive("keep_alive")?,
+        max_held_per_address: layers.count("max_held_per_address")?,
         max_body: layers.size("max_body")?,
     })
 }

@@ -12,7 +12,7 @@ use toml::de::DeValue;
 use super::names::{self, InvalidValue};
 use crate::config::keys::{self, Key, TYPES, ValueKind};
 use crate::config::report::Problem;
-use crate::config::{Masked, ReadinessCheck, ServicePort};
+use crate::config::{KeepAlive, MOST_IDLE, Masked, ReadinessCheck, ServicePort};
 
 mod quantity;
 
@@ -23,6 +23,9 @@ pub(super) enum Value {
     /// In bytes; `None` means "off".
     Size(Option<u64>),
     Number(u64),
+    /// `None` means "off".
+    Count(Option<u64>),
+    KeepAlive(KeepAlive),
     Text(String),
     Texts(Vec<String>),
     Environment(BTreeMap<String, Masked>),
@@ -48,6 +51,25 @@ pub(super) fn read(key: &Key, written: &Spanned<DeValue<'_>>) -> Result<Value, V
         (ValueKind::Number { least, most }, value) => {
             quantity::number(key, value, span, least..=most).map(Value::Number).map_err(one)
         }
+        (ValueKind::Count { .. } | ValueKind::KeepAlive, DeValue::String(text))
+            if text == "off" =>
+        {
+            Ok(match key.kind {
+                ValueKind::KeepAlive => Value::KeepAlive(KeepAlive::OFF),
+                _ => Value::Count(None),
+            })
+        }
+        (ValueKind::Count { most }, value @ DeValue::Integer(_)) => {
+            let number = quantity::number(key, value, span, 1..=most);
+            number.map(|number| Value::Count(Some(number))).map_err(one)
+        }
+        (ValueKind::KeepAlive, value @ DeValue::Integer(_)) => {
+            let number = quantity::number(key, value, span, 1..=MOST_IDLE);
+            number.map(|most| Value::KeepAlive(KeepAlive::at_most(most as u32))).map_err(one)
+        }
+        (ValueKind::KeepAlive, value) => quantity::duration(key, value, span, true, false)
+            .map(|idle| Value::KeepAlive(idle.map_or(KeepAlive::OFF, KeepAlive::lasting)))
+            .map_err(one),
         (ValueKind::ServicePort, value @ DeValue::Integer(_)) => {
             let number = quantity::number(key, value, span, 1..=u64::from(u16::MAX));
             let number = number.map(|number| ServicePort::Number(number as u16));

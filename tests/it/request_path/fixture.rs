@@ -73,20 +73,19 @@ impl RequestPath {
 
     /// A core for requests that the test brings itself.
     pub(super) fn core(&self) -> Rc<Core> {
-        Rc::new(Core::new(0, false, self.snapshots.borrow().clone()))
+        Rc::new(Core::new(0, &self.proxy()))
     }
 
     /// Serves connections on a thread of its own, as long as the fixture lives.
     pub(super) fn serve(&self) -> SocketAddr {
         let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap().remove(0);
         let address = listener.local_addr().unwrap();
-        let proxy = Proxy {
-            snapshots: self.snapshots.clone(),
-            shutdown: self.shutdown.clone(),
-            access_log: false,
-        };
-        proxy.start(0, listener).unwrap();
+        self.proxy().start(0, listener).unwrap();
         address
+    }
+
+    fn proxy(&self) -> Proxy {
+        Proxy::new(self.snapshots.clone(), 1, false, self.shutdown.clone())
     }
 
     /// A client of a thread that serves connections.
