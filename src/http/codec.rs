@@ -51,6 +51,10 @@ pub trait Downstream: BodySource + BodySink {
     /// Ready when the client has disconnected, even if parts of the request body have not been read. It reads nothing.
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()>;
 
+    /// Called now and then while the request is held. Where the end of the connection cannot arrive behind a body that
+    /// fills all buffers, this makes the network tell whether the client is still there.
+    fn probe_client(&mut self, cx: &mut Context<'_>) -> io::Result<()>;
+
     /// The connection as the protocol that was switched to uses it.
     fn into_stream(self) -> Self::Stream;
 }

@@ -39,6 +39,9 @@ pub trait ByteStream {
 
     /// Bytes that the connection has accepted so far.
     fn written(&self) -> u64;
+
+    /// Whether the connection was reset, or closed in both directions, as is known now.
+    fn is_dead(&self) -> bool;
 }
 
 // === impl Stream ===
@@ -75,6 +78,11 @@ impl Stream {
         self.received
     }
 
+    /// Bytes that have arrived and nobody has read.
+    pub fn unread_bytes(&self) -> u64 {
+        self.transport.unread_bytes()
+    }
+
     /// Whether something that was sent waits for room.
     pub fn is_blocked(&self) -> bool {
         !self.unsent.is_empty()
@@ -89,11 +97,6 @@ impl Stream {
     /// Has `is_quiet` ask the kernel, and not only what the runtime has been told by now.
     pub fn refresh_events(&mut self) {
         self.transport.refresh_events();
-    }
-
-    /// Whether the connection was reset, or closed in both directions, as the kernel knows it now.
-    pub fn is_dead(&self) -> bool {
-        self.transport.is_dead()
     }
 
     /// Whether an idle connection can still be used: open, with nothing unexpected to read.
@@ -170,5 +173,9 @@ impl ByteStream for Stream {
 
     fn written(&self) -> u64 {
         self.written
+    }
+
+    fn is_dead(&self) -> bool {
+        self.transport.is_dead()
     }
 }

@@ -96,6 +96,11 @@ impl TcpTransport {
         let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
+    /// Bytes that have arrived and nobody has read.
+    pub(super) fn unread_bytes(&self) -> u64 {
+        rustix::io::ioctl_fionread(&self.socket).unwrap_or(0)
+    }
+
     /// Whether the connection was reset, or closed in both directions.
     pub(super) fn is_dead(&self) -> bool {
         self.has_events(PollFlags::empty())

@@ -86,6 +86,11 @@ impl Idleness {
         Self { limit, moved: None }
     }
 
+    /// Begins anew, as if something had moved.
+    pub fn restart(&mut self) {
+        self.moved = None;
+    }
+
     /// Ready when `moved`, a count that only grows, has not changed for the limit. `timer` is used for nothing else
     /// meanwhile.
     pub fn poll(&mut self, cx: &mut Context<'_>, timer: &mut Timer, moved: u64) -> Poll<()> {

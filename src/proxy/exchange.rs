@@ -29,6 +29,8 @@ pub struct Exchange<'a, D, U> {
     upload_limit: BodyLimit,
     /// The endpoint does not take the rest of the request body; it may still respond.
     upload_refused: bool,
+    /// The response has a status from 200 to 299.
+    is_success: bool,
 }
 
 /// The response has started: its head has been passed on, with the first part of its body.
@@ -57,7 +59,15 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
     ) -> Self {
         let upload_limit = BodyLimit::new(route.config.max_body);
         let via = &route.via;
-        Self { client, request, via, upstream, upload_limit, upload_refused: false }
+        Self {
+            client,
+            request,
+            via,
+            upstream,
+            upload_limit,
+            upload_refused: false,
+            is_success: false,
+        }
     }
 
     /// Whether the connection has served a request before.
@@ -72,7 +82,8 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
     ) -> Result<ResponseStart, ForwardError> {
         let config = in_flight.route().config();
         let response_timeout = config.response_timeout;
-        let mut idleness = Idleness::new(config.idle_timeout);
+        let limit = config.idle_timeout.into_iter().chain(config.body_timeout).min();
+        let mut idleness = Idleness::new(limit);
         let mut uploading = true;
         let sent = poll_fn(|cx| Poll::Ready(self.send_request(cx))).await;
         sent.map_err(|error| self.prepare_retry(error))?;
@@ -89,8 +100,16 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
             self.poll_client_disconnected(cx)?;
             let timer = &mut self.client.timer;
             if uploading {
-                let idle = idleness.poll(cx, timer, self.upstream.written());
-                idle.map(|()| Err(LocalError::IdleTimeout.into()))
+                let moved = self.upstream.written();
+                if idleness.poll(cx, timer, moved).is_pending() {
+                    return Poll::Pending;
+                }
+                if !self.upstream.is_blocked() {
+                    return Poll::Ready(Err(LocalError::IdleTimeout.into()));
+                }
+                // The application does not read, which is not the fault of the client.
+                idleness.restart();
+                idleness.poll(cx, timer, moved).map(|()| Err(LocalError::IdleTimeout.into()))
             } else {
                 timer.poll(cx).map(|()| Err(LocalError::ResponseTimeout.into()))
             }
@@ -122,6 +141,11 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
             idleness.poll(cx, &mut self.client.timer, moved).map(|()| ResponseEnd::IdleTimeout)
         })
         .await;
+        if end == ResponseEnd::Complete && self.is_success && !self.client.downstream.is_complete()
+        {
+            // Boxed: few requests are answered before they are complete.
+            Box::pin(self.finish_upload(in_flight)).await;
+        }
         self.client.timer.clear();
         if end != ResponseEnd::Complete {
             self.client.downstream.abort();
@@ -129,6 +153,22 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
         }
         let is_reusable = !self.upload_refused && self.upstream.is_reusable();
         ExchangeOutcome::Complete { reusable: is_reusable.then(|| self.upstream.into_stream()) }
+    }
+
+    /// The response is complete and successful, and the client is still sending: goes on as long as both sides want.
+    async fn finish_upload(&mut self, in_flight: &InFlightRequest) {
+        let config = in_flight.route().config();
+        let limit = config.idle_timeout.into_iter().chain(config.body_timeout).min();
+        let mut idleness = Idleness::new(limit);
+        poll_fn(|cx| {
+            let has_failed = self.poll_upload(cx).is_err() || self.upload_refused;
+            let is_sent = self.client.downstream.is_complete() && !self.upstream.is_blocked();
+            if has_failed || is_sent || self.poll_client_disconnected(cx).is_err() {
+                return Poll::Ready(());
+            }
+            idleness.poll(cx, &mut self.client.timer, self.upstream.written())
+        })
+        .await;
     }
 
     /// The endpoint's side of a connection that has switched protocols.
@@ -182,6 +222,7 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
         in_flight: &mut InFlightRequest,
     ) -> Poll<Result<ResponseStart, ForwardError>> {
         let Client { downstream, core, .. } = &mut *self.client;
+        let is_success = &mut self.is_success;
         loop {
             // The client first takes what was sent to it; otherwise informational responses would pile up.
             ready!(downstream.poll_flush(cx)).map_err(|_| RequestError::ClientDisconnected)?;
@@ -195,6 +236,7 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
                     if core.draining.get() {
                         downstream.close_after_response();
                     }
+                    *is_success = head.status.is_success();
                     start_response(cx, downstream, head, frames, in_flight)
                 }
             }));

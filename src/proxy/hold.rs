@@ -34,6 +34,8 @@ pub struct Unanswered {
 
 /// A pod that terminates is reported as such within this time.
 const TERMINATION_REPORT: Duration = Duration::from_secs(1);
+/// A held request whose body has not arrived completely: how often to look whether its client is still there.
+const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// Unreachable endpoints are not tried more often than this.
 const SHORTEST_WAIT: Duration = Duration::from_millis(5);
 
@@ -157,7 +159,10 @@ async fn wait<D: Downstream>(
                 deadline
             }
         };
-        client.timer.set(retry_at.max(Instant::now() + SHORTEST_WAIT).min(deadline));
+        let now = Instant::now();
+        let is_uploading = !client.downstream.is_complete();
+        let probe_at = if is_uploading { now + PROBE_INTERVAL } else { deadline };
+        client.timer.set(retry_at.max(now + SHORTEST_WAIT).min(probe_at).min(deadline));
         let waited = poll_fn(|cx| {
             // In the order of arrival: the permit is asked for before the endpoints are looked at again.
             if let Some(permit) = permit.as_mut().as_pin_mut()
@@ -172,6 +177,9 @@ async fn wait<D: Downstream>(
                 return Poll::Ready(Err(RequestError::ClientDisconnected));
             }
             client.timer.poll(cx).map(|()| {
+                if is_uploading && client.downstream.probe_client(cx).is_err() {
+                    return Err(RequestError::ClientDisconnected);
+                }
                 if Instant::now() < deadline { Ok(None) } else { Err(RequestError::HoldTimeout) }
             })
         })

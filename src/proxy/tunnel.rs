@@ -20,6 +20,23 @@ pub struct LoggedTunnel {
     since: Instant,
 }
 
+/// How long nothing may move in a tunnel.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct TunnelLimits {
+    pub idle: Option<Duration>,
+    /// After one direction has ended.
+    pub half_closed: Option<Duration>,
+}
+
+/// The two directions of a tunnel.
+struct Directions {
+    up: Direction,
+    down: Direction,
+}
+
+/// How often a tunnel of which one direction has ended is checked for a reset of that side.
+const DEAD_CHECK_INTERVAL: Duration = Duration::from_secs(1);
+
 /// How far one direction of a tunnel has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Direction {
@@ -39,9 +56,11 @@ pub fn serve<D: Downstream>(
     let mut client = downstream.into_stream();
     async move {
         let mut switched = switched;
-        let idle_timeout = switched.in_flight.route().config().idle_timeout;
+        let config = switched.in_flight.route().config();
+        let limits =
+            TunnelLimits { idle: config.idle_timeout, half_closed: config.half_closed_timeout };
         let (sent, received) = (switched.upstream.written(), client.written());
-        join(&mut client, &mut switched.upstream, idle_timeout).await;
+        join(&mut client, &mut switched.upstream, limits).await;
         if let Some(LoggedTunnel { request, since }) = switched.logged.as_deref() {
             let (sent, received) =
                 (switched.upstream.written() - sent, client.written() - received);
@@ -51,23 +70,52 @@ pub fn serve<D: Downstream>(
 }
 
 /// Copies both ways and passes on the end of each side, until both have ended, one has failed, or nothing has moved for
-/// `idle_timeout`. An idle tunnel holds no buffer.
+/// as long as the limits say. An idle tunnel holds no buffer.
 pub async fn join<A: ByteStream, B: ByteStream>(
     client: &mut A,
     upstream: &mut B,
-    idle_timeout: Option<Duration>,
+    limits: TunnelLimits,
 ) {
-    let mut up = Direction::Open;
-    let mut down = Direction::Open;
+    let mut directions = Directions { up: Direction::Open, down: Direction::Open };
     let mut timer = Timer::default();
-    let mut idleness = Idleness::new(idle_timeout);
+    let mut idleness = Idleness::new(limits.idle);
+    let is_half_closed = poll_fn(|cx| {
+        if directions.poll(cx, client, upstream).is_ready() {
+            return Poll::Ready(false);
+        }
+        if directions.is_half_closed() {
+            return Poll::Ready(true);
+        }
+        idleness.poll(cx, &mut timer, client.written() + upstream.written()).map(|()| false)
+    })
+    .await;
+    if is_half_closed {
+        // Boxed: few tunnels come to this state and stay in it.
+        Box::pin(join_half_closed(client, upstream, directions, limits)).await;
+    }
+}
+
+/// Copies in the direction that is left. Some applications never close their side, and nothing tells when such a
+/// connection is reset.
+async fn join_half_closed<A: ByteStream, B: ByteStream>(
+    client: &mut A,
+    upstream: &mut B,
+    mut directions: Directions,
+    limits: TunnelLimits,
+) {
+    let (mut timer, mut check) = (Timer::default(), Timer::default());
+    let limit = limits.idle.into_iter().chain(limits.half_closed).min();
+    let mut idleness = Idleness::new(limit);
+    check.set_after(Some(DEAD_CHECK_INTERVAL));
     poll_fn(|cx| {
-        let one = up.poll(cx, client, upstream);
-        let other = down.poll(cx, upstream, client);
-        match (one, other) {
-            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => return Poll::Ready(()),
-            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => return Poll::Ready(()),
-            _ => {}
+        if directions.poll(cx, client, upstream).is_ready() {
+            return Poll::Ready(());
+        }
+        while check.poll(cx).is_ready() {
+            if client.is_dead() || upstream.is_dead() {
+                return Poll::Ready(());
+            }
+            check.set_after(Some(DEAD_CHECK_INTERVAL));
         }
         idleness.poll(cx, &mut timer, client.written() + upstream.written())
     })
@@ -80,6 +128,30 @@ impl LoggedTunnel {
     /// A tunnel that begins now.
     pub fn new(request: LoggedRequest) -> Self {
         Self { request, since: Instant::now() }
+    }
+}
+
+// === impl Directions ===
+
+impl Directions {
+    /// Moves what can be moved; ready when both directions have ended or one has failed.
+    fn poll<A: ByteStream, B: ByteStream>(
+        &mut self,
+        cx: &mut Context<'_>,
+        client: &mut A,
+        upstream: &mut B,
+    ) -> Poll<()> {
+        let one = self.up.poll(cx, client, upstream);
+        let other = self.down.poll(cx, upstream, client);
+        match (one, other) {
+            (Poll::Ready(Err(_)), _) | (_, Poll::Ready(Err(_))) => Poll::Ready(()),
+            (Poll::Ready(Ok(())), Poll::Ready(Ok(()))) => Poll::Ready(()),
+            _ => Poll::Pending,
+        }
+    }
+
+    fn is_half_closed(&self) -> bool {
+        self.up == Direction::Closed || self.down == Direction::Closed
     }
 }
 

@@ -13,7 +13,7 @@ use agimo::proxy::exchange::{Exchange, ExchangeOutcome, ResponseStart};
 use agimo::proxy::in_flight::InFlightRequest;
 use agimo::proxy::request_error::ForwardError;
 use agimo::proxy::serve_request::{RequestOutcome, serve_request};
-use agimo::proxy::tunnel;
+use agimo::proxy::tunnel::{self, TunnelLimits};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 use tokio::net::{TcpListener, TcpStream};
 
@@ -343,7 +343,7 @@ async fn a_tunnel_joins_any_two_streams_and_passes_on_the_end_of_each() {
         assert_eq!(received, b"updown");
     };
     within("both sides to close", async {
-        tokio::join!(tunnel::join(&mut client, &mut upstream, None), peers);
+        tokio::join!(tunnel::join(&mut client, &mut upstream, TunnelLimits::default()), peers);
     })
     .await;
 }

@@ -239,6 +239,19 @@ async fn a_refused_upgrade_is_forwarded_as_an_ordinary_response() {
 }
 
 #[tokio::test]
+async fn frames_behind_a_refused_upgrade_are_not_answered_as_a_request() {
+    let server = ScriptedServer::answering(HI).await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
+    let mut client = agimo.connect().await;
+    client
+        .send([UPGRADE.as_bytes(), b"\x81\x85frame of a client that does not wait"].concat())
+        .await;
+    assert_eq!(client.response().await.status, 200);
+    client.shutdown_write().await;
+    assert_eq!(client.read_to_end().await, b"");
+}
+
+#[tokio::test]
 async fn a_101_response_without_an_upgrade_request_is_refused() {
     let server = ScriptedServer::answering(SWITCHING).await;
     let agimo = Agimo::with(server.service("a.test", "")).start().await;

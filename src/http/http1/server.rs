@@ -5,12 +5,13 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::Version;
+use http::{StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::http::body::{BodyFrames, BodySink, BodySource, NoFrames, TransferError};
 use crate::http::codec::{Downstream, Malformation};
-use crate::http::message::{HeadError, HeadLimits, RequestHead, ResponseHead};
+use crate::http::fields::FieldsBuilder;
+use crate::http::message::{BodyLength, HeadError, HeadLimits, RequestHead, ResponseHead};
 use crate::net::lent_buffers::{with_read_buffer, with_write_buffer};
 use crate::net::stream::{ByteStream, Stream};
 use crate::net::timer::Timer;
@@ -30,6 +31,10 @@ pub struct ServerConnection {
     keep_alive: bool,
     framing: Framing,
     request: BodyReader,
+    /// The request asks to switch protocols.
+    is_upgrade: bool,
+    /// Bytes of the request body that waited to be read when the client was last probed.
+    unread_before: u64,
     /// Bytes received from the client up to the end of the head.
     received: u64,
     /// What was passed on of the body that came with the head.
@@ -56,9 +61,10 @@ pub struct RejectedHead {
 /// Bytes that are read at once while a head is expected. What follows the head is kept while the request is held, so it
 /// must not be much.
 const HEAD_READ: usize = 8 * 1024;
-/// How long, and for how many bytes, a client may go on sending after the response that ends the connection. To close at
-/// once would reset the connection, and the response could be lost.
-const LINGER: Duration = Duration::from_secs(5);
+/// How long a client may be silent after the response that ends the connection, and for how long and how many bytes it may
+/// go on sending. To close at once would reset the connection, and the response could be lost.
+const LINGER_SILENCE: Duration = Duration::from_secs(5);
+const LINGER: Duration = Duration::from_secs(60);
 const LINGER_BYTES: usize = 64 * 1024 * 1024;
 
 // === impl ServerConnection ===
@@ -71,6 +77,8 @@ impl ServerConnection {
             keep_alive: false,
             framing: Framing::Empty,
             request: BodyReader::new(Framing::Empty, Grammar::Strict),
+            is_upgrade: false,
+            unread_before: 0,
             received: 0,
             passed_on: Vec::new(),
             response: BodyWriter::new(Framing::Empty),
@@ -119,7 +127,8 @@ impl ServerConnection {
 
     /// Writes what is left, closes agimo's side, and gives the client time to read it (RFC 9112 section 9.6).
     pub async fn linger(&mut self, timer: &mut Timer) {
-        timer.set(Instant::now() + LINGER);
+        let end = Instant::now() + LINGER;
+        timer.set(Instant::now() + LINGER_SILENCE);
         let mut left = LINGER_BYTES;
         let mut closed = false;
         poll_fn(|cx| {
@@ -134,13 +143,20 @@ impl ServerConnection {
                 }
                 closed = true;
             }
-            while left > 0 {
-                match ready!(with_read_buffer(|buffer| self.stream.poll_read(cx, buffer))) {
-                    Ok(length @ 1..) => left = left.saturating_sub(length),
-                    _ => break,
+            loop {
+                let read = with_read_buffer(|buffer| self.stream.poll_read(cx, buffer));
+                if read.is_pending() {
+                    // Registers the later deadline.
+                    return timer.poll(cx);
                 }
+                let Poll::Ready(Ok(length @ 1..)) = read else { return Poll::Ready(()) };
+                left = left.saturating_sub(length);
+                let now = Instant::now();
+                if left == 0 || now >= end {
+                    return Poll::Ready(());
+                }
+                timer.set((now + LINGER_SILENCE).min(end));
             }
-            Poll::Ready(())
         })
         .await;
     }
@@ -151,6 +167,8 @@ impl ServerConnection {
         self.framing = Framing::for_recipient(head.body, true);
         self.request = BodyReader::new(self.framing, Grammar::Strict);
         self.received = self.stream.received();
+        self.is_upgrade = head.upgrade;
+        self.unread_before = 0;
         self.passed_on = Vec::new();
     }
 }
@@ -239,8 +257,12 @@ impl Downstream for ServerConnection {
         frames: &mut dyn BodyFrames<'_>,
     ) -> Result<(), TransferError> {
         let framing = Framing::for_recipient(head.body, self.version == Version::HTTP_11);
-        let keep_alive =
-            self.keep_alive && framing != Framing::UntilClose && self.request.is_complete();
+        // What follows a refused request to switch protocols may be meant for the other protocol.
+        let is_ambiguous = self.is_upgrade && !self.stream.is_quiet();
+        let keep_alive = self.keep_alive
+            && !is_ambiguous
+            && framing != Framing::UntilClose
+            && self.request.is_complete();
         self.response = BodyWriter::new(framing);
         with_write_buffer(|out| {
             write_response_head(head, framing, self.version, keep_alive, out);
@@ -276,6 +298,21 @@ impl Downstream for ServerConnection {
 
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         self.stream.poll_closed(cx)
+    }
+
+    fn probe_client(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        // A client of HTTP/1.0 knows no informational response.
+        if self.version == Version::HTTP_10 || self.request.is_complete() || self.is_blocked() {
+            return Ok(());
+        }
+        // Silence behind bytes that nobody reads: the buffers are full, or the client pauses.
+        let unread = self.stream.unread_bytes();
+        if unread == 0 || unread != std::mem::replace(&mut self.unread_before, unread) {
+            return Ok(());
+        }
+        let proceed =
+            ResponseHead::new(StatusCode::CONTINUE, BodyLength::None, FieldsBuilder::default());
+        self.send_informational(cx, &proceed)
     }
 
     fn into_stream(self) -> Stream {

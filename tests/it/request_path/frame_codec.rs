@@ -237,6 +237,10 @@ impl Downstream for FrameConnection {
     fn into_stream(self) -> Self {
         self
     }
+
+    fn probe_client(&mut self, _: &mut Context<'_>) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 impl Upstream for FrameConnection {
@@ -333,6 +337,10 @@ impl ByteStream for FrameConnection {
 
     fn written(&self) -> u64 {
         self.written
+    }
+
+    fn is_dead(&self) -> bool {
+        false
     }
 }
 
