@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, Ordering};
 
@@ -104,8 +105,9 @@ enum RouteState {
 
 impl Route {
     /// Takes a permit to hold a request, unless the route or agimo as a whole holds as many as it may.
-    pub fn acquire_hold(&self) -> Option<HoldPermit> {
-        self.hold_quota.acquire(self.config.max_held)
+    /// `share` is the client's address, and how many it may have.
+    pub fn acquire_hold(&self, share: Option<(IpAddr, u32)>) -> Option<HoldPermit> {
+        self.hold_quota.acquire(self.config.max_held, share)
     }
 
     /// Requests of the route that are held now.

@@ -48,7 +48,7 @@ pub struct ClientLimits {
     pub max_head_memory: usize,
     /// Maximum number of open connections (`max_connections`).
     pub max_connections: Option<usize>,
-    /// Maximum number of open connections of one address and core (`max_connections_per_address`).
+    /// Maximum number of open connections of one address (`max_connections_per_address`).
     pub max_connections_per_address: Option<u32>,
 }
 
@@ -78,7 +78,7 @@ pub struct ServiceConfig {
     pub body_timeout: Option<Duration>,
     /// Which connections to endpoints are kept for further requests (`keep_alive`).
     pub keep_alive: KeepAlive,
-    /// Maximum number of requests of one client address held at once by a core (`max_held_per_address`).
+    /// Maximum number of requests of one client address held at once (`max_held_per_address`).
     pub max_held_per_address: Option<u32>,
     /// Maximum size of a request body in bytes (`max_body`); beyond it 413.
     pub max_body: Option<u64>,

@@ -4,7 +4,9 @@
 pub mod accept;
 pub mod access_log;
 pub mod client;
+pub mod client_connections;
 pub mod connection;
+pub mod connection_quota;
 pub mod core;
 pub mod endpoints;
 pub mod error_log;

@@ -1,7 +1,9 @@
 //! Bounds how many requests are held at once: for each route, and for agimo as a whole.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// The held requests of all routes, and how many there may be (`max_held_total`).
 #[derive(Debug, Default)]
@@ -14,12 +16,17 @@ pub struct TotalHoldQuota {
 #[derive(Clone, Debug)]
 pub struct HoldQuota {
     held: Arc<AtomicU32>,
+    /// Counted only where `max_held_per_address` is set.
+    by_address: Arc<Mutex<HashMap<IpAddr, u32>>>,
     total: Arc<TotalHoldQuota>,
 }
 
 /// One held request; it is counted until this is dropped.
 #[derive(Debug)]
-pub struct HoldPermit(HoldQuota);
+pub struct HoldPermit {
+    quota: HoldQuota,
+    address: Option<IpAddr>,
+}
 
 // === impl TotalHoldQuota ===
 
@@ -33,16 +40,29 @@ impl TotalHoldQuota {
 
 impl HoldQuota {
     pub fn new(total: Arc<TotalHoldQuota>) -> Self {
-        Self { held: Arc::default(), total }
+        Self { held: Arc::default(), by_address: Arc::default(), total }
     }
 
-    /// A permit to hold one request, unless the route has `limit` held already or agimo has its total.
-    pub fn acquire(&self, limit: u32) -> Option<HoldPermit> {
+    /// A permit to hold one request, unless the route has `limit` held already or agimo has its total; `of_address` bounds
+    /// those of the client's own address.
+    pub fn acquire(&self, limit: u32, of_address: Option<(IpAddr, u32)>) -> Option<HoldPermit> {
         // Both counts are raised before either is checked: dropping the permit lowers both.
-        let permit = HoldPermit(self.clone());
+        let mut permit = HoldPermit { quota: self.clone(), address: None };
         let held = self.held.fetch_add(1, Ordering::Relaxed);
         let total = self.total.held.fetch_add(1, Ordering::Relaxed);
-        (held < limit && total < self.total.limit.load(Ordering::Relaxed)).then_some(permit)
+        if held >= limit || total >= self.total.limit.load(Ordering::Relaxed) {
+            return None;
+        }
+        if let Some((address, most)) = of_address {
+            let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = by_address.entry(address).or_default();
+            if *count >= most {
+                return None;
+            }
+            *count += 1;
+            permit.address = Some(address);
+        }
+        Some(permit)
     }
 
     /// Requests of the route that are held now.
@@ -55,8 +75,17 @@ impl HoldQuota {
 
 impl Drop for HoldPermit {
     fn drop(&mut self) {
-        self.0.held.fetch_sub(1, Ordering::Relaxed);
-        self.0.total.held.fetch_sub(1, Ordering::Relaxed);
+        self.quota.held.fetch_sub(1, Ordering::Relaxed);
+        self.quota.total.held.fetch_sub(1, Ordering::Relaxed);
+        let Some(address) = self.address else { return };
+        let by_address = &self.quota.by_address;
+        let mut by_address = by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&address);
+            }
+        }
     }
 }
 
@@ -65,15 +94,29 @@ mod tests {
     use super::*;
 
     #[test]
+    fn one_address_has_its_share_only() {
+        let total = Arc::new(TotalHoldQuota::default());
+        total.set_limit(9);
+        let quota = HoldQuota::new(total);
+        let [one, other]: [IpAddr; 2] = [[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
+        let acquire = |address| quota.acquire(9, Some((address, 2)));
+        let permits: Vec<_> = (0..2).map(|_| acquire(one).unwrap()).collect();
+        assert!(acquire(one).is_none());
+        assert!(acquire(other).is_some() && quota.acquire(9, None).is_some());
+        drop(permits);
+        assert_eq!((quota.held(), quota.by_address.lock().unwrap().len()), (0, 0));
+    }
+
+    #[test]
     fn a_refused_request_is_not_counted() {
         let total = Arc::new(TotalHoldQuota::default());
         total.set_limit(3);
         let (one, other) = (HoldQuota::new(total.clone()), HoldQuota::new(total));
-        let permits: Vec<_> = (0..2).filter_map(|_| one.acquire(2)).collect();
+        let permits: Vec<_> = (0..2).filter_map(|_| one.acquire(2, None)).collect();
         assert_eq!(permits.len(), 2);
-        assert!(one.acquire(2).is_none(), "the route is full");
-        let last = other.acquire(2).expect("the third of all");
-        assert!(other.acquire(2).is_none(), "the total is reached");
+        assert!(one.acquire(2, None).is_none(), "the route is full");
+        let last = other.acquire(2, None).expect("the third of all");
+        assert!(other.acquire(2, None).is_none(), "the total is reached");
         assert_eq!((one.held(), other.held()), (2, 1));
         drop((permits, last));
         assert_eq!((one.held(), other.held()), (0, 0));

@@ -12,6 +12,7 @@ mod elements;
 /// What the next hop is told about the client (RFC 7239, and the older `X-Forwarded-*` fields).
 #[derive(Clone, Debug)]
 pub struct ClientIdentity {
+    ip: IpAddr,
     address: Box<str>,
     /// The peer is a trusted proxy: what it says about earlier hops is passed on.
     trusted: bool,
@@ -40,11 +41,20 @@ impl ClientIdentity {
     pub fn new(address: IpAddr, trusted_proxies: &[IpNet]) -> Self {
         let address = address.to_canonical();
         let trusted = trusted_proxies.iter().any(|network| network.contains(&address));
-        Self { address: address.to_string().into(), trusted }
+        Self { ip: address, address: address.to_string().into(), trusted }
+    }
+
+    pub fn ip(&self) -> IpAddr {
+        self.ip
     }
 
     pub fn address(&self) -> &str {
         &self.address
+    }
+
+    /// The address of a client that is no trusted proxy, which speaks for many clients.
+    pub fn untrusted_address(&self) -> Option<IpAddr> {
+        (!self.trusted).then_some(self.ip)
     }
 
     /// Whether a line of the request that tells about the client is passed on as received. The others are written anew

@@ -68,6 +68,8 @@ pub enum HeadError {
     NotImplemented,
     #[error("the request head did not arrive within head_timeout")]
     Slow,
+    #[error("too many request heads are incomplete (max_head_memory)")]
+    NoMemory,
 }
 
 // === impl RequestHead ===
@@ -142,7 +144,7 @@ impl HeadError {
     pub fn status(self) -> StatusCode {
         match self {
             Self::Malformed(_) => StatusCode::BAD_REQUEST,
-            Self::TooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::TooLarge | Self::NoMemory => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::UriTooLong => StatusCode::URI_TOO_LONG,
             Self::Version => StatusCode::HTTP_VERSION_NOT_SUPPORTED,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,

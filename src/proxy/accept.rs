@@ -8,9 +8,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+use tokio::net::TcpStream;
 use tokio::runtime::LocalOptions;
 use tokio::sync::{broadcast, watch};
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
@@ -18,6 +19,7 @@ use crate::catalog::Snapshot;
 use crate::shutdown::Shutdown;
 
 use super::connection;
+use super::connection_quota::{ConnectionQuota, NoPermit};
 use super::core::Core;
 use super::upstream::KEEPALIVE;
 
@@ -30,6 +32,9 @@ pub struct Proxy {
     pub cores: usize,
     /// Endpoints to which all cores are to close their idle connections.
     pub close_idle: broadcast::Sender<SocketAddr>,
+    connections: Arc<ConnectionQuota>,
+    /// Connections of clients where the configuration names no limit.
+    most_connections: usize,
 }
 
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
@@ -79,7 +84,41 @@ impl Proxy {
         shutdown: Shutdown,
     ) -> Self {
         let close_idle = broadcast::Sender::new(CLOSE_IDLE_CAPACITY);
-        Self { snapshots, shutdown, access_log, cores, close_idle }
+        // The other half is for connections to applications, for the admin port and for wakes.
+        let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
+        let most_connections = files.map_or(usize::MAX, |files| (files / 2) as usize);
+        let connections = Arc::default();
+        Self { snapshots, shutdown, access_log, cores, close_idle, connections, most_connections }
+    }
+
+    /// Serves a connection, unless there are too many; one that is idle makes room for it.
+    fn serve(&self, stream: TcpStream, peer: SocketAddr, core: &Rc<Core>, tasks: &TaskTracker) {
+        let view = core.view();
+        let config = &view.snapshot.config;
+        let most = config.client.max_connections.unwrap_or(self.most_connections);
+        let is_trusted = || config.trusted_proxies.iter().any(|net| net.contains(&peer.ip()));
+        let of_address = config.client.max_connections_per_address;
+        let of_address = of_address.filter(|_| !is_trusted()).map(|most| (peer.ip(), most));
+        let permit = self.connections.acquire(most, of_address).or_else(|refused| match refused {
+            NoPermit::Total if core.connections.shed_idle() => {
+                self.connections.acquire(usize::MAX, of_address)
+            }
+            refused => Err(refused),
+        });
+        match permit {
+            Ok(permit) => {
+                tasks.spawn_local(connection::serve(stream, peer, core.clone(), permit));
+            }
+            Err(refused) => {
+                let key = match refused {
+                    NoPermit::Total => "max_connections",
+                    NoPermit::Address => "max_connections_per_address",
+                };
+                if let Some(suppressed) = core.errors.admit(None, key, Instant::now()) {
+                    warn!(client = %peer.ip(), limit = key, suppressed, "too many connections, closing the new one");
+                }
+            }
+        }
     }
 
     /// Starts the thread of a core. It ends when the core is drained, or immediately when aborted.
@@ -107,11 +146,12 @@ impl Proxy {
         loop {
             tokio::select! {
                 accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => {
-                        connections.spawn_local(connection::serve(stream, peer, core.clone()));
-                    }
+                    Ok((stream, peer)) => self.serve(stream, peer, &core, &connections),
                     Err(error) => {
-                        warn!(%error, "cannot accept a connection");
+                        if let Some(suppressed) = core.errors.admit(None, "accept", Instant::now()) {
+                            warn!(%error, suppressed, "cannot accept a connection");
+                        }
+                        core.connections.shed_idle();
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
@@ -123,29 +163,30 @@ impl Proxy {
                 () = self.shutdown.draining() => break,
             }
         }
-        drain(&core, listener, &connections, &self.shutdown).await;
+        self.drain(&core, listener, &connections).await;
         Ok(())
     }
-}
 
-/// Serves the connections that were made before the drain, and waits until all have ended.
-async fn drain(
-    core: &Rc<Core>,
-    listener: tokio::net::TcpListener,
-    connections: &TaskTracker,
-    shutdown: &Shutdown,
-) {
-    // Closing the listener resets the connections in its queue, so they are accepted first.
-    while let Ok(Ok((stream, peer))) = tokio::time::timeout(Duration::ZERO, listener.accept()).await
-    {
-        connections.spawn_local(connection::serve(stream, peer, core.clone()));
-    }
-    drop(listener);
-    core.begin_drain();
-    connections.close();
-    core.tunnels.close();
-    tokio::select! {
-        () = async { connections.wait().await; core.tunnels.wait().await } => {}
-        () = shutdown.aborted() => {}
+    /// Serves the connections that were made before the drain, and waits until all have ended.
+    async fn drain(
+        &self,
+        core: &Rc<Core>,
+        listener: tokio::net::TcpListener,
+        connections: &TaskTracker,
+    ) {
+        // Closing the listener resets the connections in its queue, so they are accepted first.
+        while let Ok(Ok((stream, peer))) =
+            tokio::time::timeout(Duration::ZERO, listener.accept()).await
+        {
+            self.serve(stream, peer, core, connections);
+        }
+        drop(listener);
+        core.begin_drain();
+        connections.close();
+        core.tunnels.close();
+        tokio::select! {
+            () = async { connections.wait().await; core.tunnels.wait().await } => {}
+            () = self.shutdown.aborted() => {}
+        }
     }
 }

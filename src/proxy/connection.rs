@@ -1,7 +1,7 @@
 //! Serves one accepted connection: chooses its codec, and with HTTP/1 serves its requests one after the other.
 
 use std::future::{Future, poll_fn};
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -18,6 +18,8 @@ use crate::net::stream::Stream;
 use crate::net::timer::Timer;
 
 use super::client::Client;
+use super::client_connections::ClientConnection;
+use super::connection_quota::ConnectionPermit;
 use super::core::Core;
 use super::error_response::{ErrorResponse, LocalError};
 use super::serve_request::{RequestOutcome, serve_request};
@@ -31,45 +33,63 @@ struct DrainSignal<'a, F> {
 }
 
 /// Serves a connection until it ends.
-pub async fn serve(socket: TcpStream, peer: SocketAddr, core: Rc<Core>) {
-    let identity = |core: &Core| {
-        let view = core.view();
-        (ClientIdentity::new(peer.ip(), &view.snapshot.config.trusted_proxies), view.number)
-    };
-    let (first_identity, mut view_number) = identity(&core);
+pub fn serve(
+    socket: TcpStream,
+    peer: SocketAddr,
+    core: Rc<Core>,
+    permit: ConnectionPermit,
+) -> impl Future<Output = ()> {
+    // Outside of the future, which then has no room for what is not needed any more.
+    let connection = core.connections.add(Some(permit));
     let downstream = ServerConnection::new(Stream::new(socket));
-    let mut client = Client { downstream, timer: Timer::default(), identity: first_identity, core };
-    let core = client.core.clone();
-    let signal = pin!(core.drain.cancelled());
-    let mut drain = DrainSignal { signal, registered: false, core: &core };
-    loop {
-        let outcome = match next_request(&mut client, &mut drain).await {
-            Ok(head) => {
-                // The proxies that are trusted may have changed while the connection was idle.
-                if core.view().number != view_number {
-                    (client.identity, view_number) = identity(&core);
+    let (identity, mut view_number) = identity(&core, peer.ip());
+    let mut client = Client { downstream, timer: Timer::default(), identity, core };
+    async move {
+        let core = client.core.clone();
+        let signal = pin!(core.drain.cancelled());
+        let mut drain = DrainSignal { signal, registered: false, core: &core };
+        loop {
+            let outcome = match next_request(&mut client, &connection, &mut drain).await {
+                Ok(head) => {
+                    // The proxies that are trusted may have changed while the connection was idle.
+                    if core.view().number != view_number {
+                        (client.identity, view_number) =
+                            self::identity(&core, client.identity.ip());
+                    }
+                    // Boxed: an idle connection, of which there are most, keeps no room for a request.
+                    Box::pin(serve_request(&mut client, head)).await
                 }
-                // Boxed: an idle connection, of which there are most, keeps no room for a request.
-                Box::pin(serve_request(&mut client, head)).await
-            }
-            Err(NoRequest::Closed) => return,
-            Err(NoRequest::Rejected(error)) => {
-                // Boxed, as it is rare.
-                Box::pin(reject(&mut client, error)).await;
-                RequestOutcome::Responded
-            }
-        };
-        match outcome {
-            RequestOutcome::Responded if client.downstream.is_kept_alive() => {}
-            RequestOutcome::Responded => return client.downstream.linger(&mut client.timer).await,
-            RequestOutcome::Broken => return,
-            RequestOutcome::Switched(switched) => {
-                // A task of its own: a tunnel needs far less memory than a request.
-                core.tunnels.spawn_local(tunnel::serve(client.downstream, switched));
-                return;
+                Err(NoRequest::Closed) => return,
+                Err(NoRequest::Rejected(error)) => {
+                    // Boxed, as it is rare.
+                    Box::pin(reject(&mut client, error)).await;
+                    RequestOutcome::Responded
+                }
+            };
+            match outcome {
+                RequestOutcome::Responded if client.downstream.is_kept_alive() => {}
+                RequestOutcome::Responded => {
+                    return client.downstream.linger(&mut client.timer).await;
+                }
+                RequestOutcome::Broken => return,
+                RequestOutcome::Switched(switched) => {
+                    // A task of its own: a tunnel needs far less memory than a request.
+                    core.tunnels.spawn_local(tunnel::serve(
+                        client.downstream,
+                        switched,
+                        connection,
+                    ));
+                    return;
+                }
             }
         }
     }
+}
+
+/// What endpoints are told about a client, and the number of the view that says whether it is trusted.
+fn identity(core: &Core, address: IpAddr) -> (ClientIdentity, u64) {
+    let view = core.view();
+    (ClientIdentity::new(address, &view.snapshot.config.trusted_proxies), view.number)
 }
 
 /// Responds to a request whose head was rejected.
@@ -91,19 +111,29 @@ async fn reject(client: &mut Client<ServerConnection>, rejected: RejectedHead) {
 /// The head of the next request, once the last response has been written.
 async fn next_request<F: Future<Output = ()>>(
     client: &mut Client<ServerConnection>,
+    connection: &ClientConnection,
     drain: &mut DrainSignal<'_, F>,
 ) -> Result<RequestHead, NoRequest> {
     let config = client.core.view().snapshot.config.client.clone();
     let limits =
         HeadLimits { head: config.max_head, uri: config.max_uri, lines: config.max_headers };
-    let Client { downstream, timer, .. } = client;
-    timer.set(Instant::now() + config.keep_alive_timeout);
+    let Client { downstream, timer, core, .. } = client;
+    let now = Instant::now();
+    connection.begin_idle(now);
+    timer.set(now + config.keep_alive_timeout);
     let mut partial = Vec::new();
     let head = poll_fn(|cx| {
         if downstream.poll_flush(cx).map_err(|_| NoRequest::Closed)?.is_pending() {
             return timer.poll(cx).map(|()| Err(NoRequest::Closed));
         }
-        let had_begun = !partial.is_empty();
+        let length_before = partial.len();
+        if connection.is_shed(cx) {
+            return Poll::Ready(Err(if partial.is_empty() {
+                NoRequest::Closed
+            } else {
+                NoRequest::Rejected(RejectedHead::new(HeadError::NoMemory, &partial, &limits))
+            }));
+        }
         if let Poll::Ready(head) = downstream.poll_request(cx, &limits, &mut partial) {
             return Poll::Ready(head);
         }
@@ -112,8 +142,13 @@ async fn next_request<F: Future<Output = ()>>(
             if drain.poll(cx).is_ready() {
                 return Poll::Ready(Err(NoRequest::Closed));
             }
-        } else if !had_begun {
-            timer.set(Instant::now() + config.head_timeout);
+        } else if partial.len() != length_before {
+            if length_before == 0 {
+                let now = Instant::now();
+                connection.begin_head(now);
+                timer.set(now + config.head_timeout);
+            }
+            core.connections.set_partial(connection, partial.len());
         }
         timer.poll(cx).map(|()| {
             Err(if partial.is_empty() {
@@ -125,6 +160,10 @@ async fn next_request<F: Future<Output = ()>>(
     })
     .await;
     timer.clear();
+    connection.begin_request();
+    if !partial.is_empty() {
+        core.connections.set_partial(connection, 0);
+    }
     head
 }
 

@@ -21,6 +21,7 @@ use crate::http::message::RequestHead;
 use crate::net::stream::Stream;
 
 use super::accept::Proxy;
+use super::client_connections::ClientConnections;
 use super::endpoints::{Endpoint, EndpointChoice, Endpoints};
 use super::error_log::ErrorLog;
 use super::idle_connections::IdleBudget;
@@ -35,6 +36,7 @@ pub struct Core {
     /// Upgraded connections; they outlive the task that accepted them.
     pub tunnels: TaskTracker,
     pub errors: ErrorLog,
+    pub connections: ClientConnections,
     /// Has every core close its idle connections to an endpoint.
     close_idle: broadcast::Sender<SocketAddr>,
     idle_budget: Rc<IdleBudget>,
@@ -76,6 +78,7 @@ impl Core {
             draining: Cell::new(false),
             tunnels: TaskTracker::new(),
             errors: ErrorLog::default(),
+            connections: ClientConnections::default(),
             close_idle: proxy.close_idle.clone(),
             idle_budget: Rc::default(),
             cores: proxy.cores,
@@ -183,6 +186,13 @@ impl Core {
         let _ = self.close_idle.send(endpoint);
     }
 
+    /// Closes all idle connections of this core to endpoints: no file descriptor is left for a new one.
+    pub fn close_all_idle(&self) {
+        for route in self.routes.borrow().iter().flatten() {
+            route.endpoints.close_all_idle();
+        }
+    }
+
     /// Closes the idle connections of this core to an endpoint.
     pub fn close_idle(&self, endpoint: SocketAddr) {
         for route in self.routes.borrow().iter().flatten() {
@@ -192,8 +202,10 @@ impl Core {
 
     /// Takes this core's share of the limits of the configuration.
     fn apply_limits(&self) {
-        let most_idle = self.view().snapshot.config.max_idle_upstream;
-        self.idle_budget.set_limit(most_idle.div_ceil(self.cores));
+        let view = self.view();
+        let config = &view.snapshot.config;
+        self.idle_budget.set_limit(config.max_idle_upstream.div_ceil(self.cores));
+        self.connections.set_most_partial(config.client.max_head_memory / self.cores);
     }
 
     fn forget_routes(&self) {

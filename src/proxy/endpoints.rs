@@ -151,6 +151,13 @@ impl Endpoints {
         }
     }
 
+    /// Closes all idle connections.
+    pub fn close_all_idle(&self) {
+        for endpoint in self.ready.borrow().iter() {
+            endpoint.idle.clear();
+        }
+    }
+
     /// Closes all idle connections to this endpoint.
     pub fn close_idle(&self, address: SocketAddr) {
         for endpoint in self.ready.borrow().iter().filter(|known| known.address == address) {

@@ -199,6 +199,9 @@ impl LocalError {
             HeadError::NotImplemented => {
                 ("not-implemented", "this method or transfer coding is not implemented")
             }
+            HeadError::NoMemory => {
+                ("head-memory", "too many request heads are incomplete (max_head_memory)")
+            }
             HeadError::Slow => {
                 ("head-timeout", "the request head did not arrive within head_timeout")
             }

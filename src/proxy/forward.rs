@@ -1,5 +1,7 @@
 //! Forwards a request to one endpoint, on an idle connection or a new one, and its response to the client.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use crate::demand::Retry;
@@ -24,6 +26,9 @@ pub enum Forwarded {
     Broken(ResponseEnd),
     Switched(Stream, EndpointLease),
 }
+
+/// Pause before a connection is tried again when no file descriptor was left.
+const NO_FILES_PAUSE: Duration = Duration::from_millis(10);
 
 /// Sends the request to the endpoint of the lease and the response to the client. An idle connection is used only if
 /// `reuse` allows it.
@@ -93,7 +98,7 @@ async fn connection<D: Downstream>(
         Err(error) => error,
     };
     in_flight.add_connecting(started);
-    if error != ConnectError::ClientDisconnected
+    if matches!(error, ConnectError::Refused | ConnectError::TimedOut)
         && let Some(permit) = lease.take_permit()
     {
         permit.failed();
@@ -101,6 +106,12 @@ async fn connection<D: Downstream>(
     match error {
         ConnectError::ClientDisconnected => {
             return Err(ForwardError::Failed(RequestError::ClientDisconnected));
+        }
+        ConnectError::NoFiles => {
+            client.core.close_all_idle();
+            client.core.connections.shed_idle();
+            in_flight.note_obstacle(Obstacle::NoFiles, endpoint.address);
+            Box::pin(tokio::time::sleep(NO_FILES_PAUSE)).await;
         }
         ConnectError::Refused => {
             endpoint.mark_refused();

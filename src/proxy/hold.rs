@@ -105,7 +105,9 @@ pub async fn wait_for_endpoint<D: Downstream>(
     }
     let deadline = in_flight.deadline();
     let started = Instant::now();
-    let _permit = route.route.acquire_hold().ok_or(LocalError::HoldFull)?;
+    let limit = route.config().max_held_per_address;
+    let share = client.identity.untrusted_address().zip(limit);
+    let _permit = route.route.acquire_hold(share).ok_or(LocalError::HoldFull)?;
     route.counters.count_hold();
     let outcome = wait(client, request, &route, activation, deadline, unanswered).await;
     route.counters.count_release();

@@ -39,6 +39,8 @@ struct Trouble {
 pub enum Obstacle {
     Refused,
     TimedOut,
+    /// agimo has no file descriptor left.
+    NoFiles,
     /// It accepted a connection and closed it without a response.
     Closed,
 }
@@ -141,6 +143,7 @@ impl InFlightRequest {
         let (obstacle, endpoint) = self.trouble.as_ref()?.obstacle?;
         Some(match obstacle {
             Obstacle::Refused => format!("{endpoint} is ready but refuses connections"),
+            Obstacle::NoFiles => "agimo has no file descriptor left: raise its limit of open files, or lower max_connections".to_owned(),
             Obstacle::TimedOut => {
                 format!(
                     "{endpoint} is ready but did not accept a connection within connect_timeout"

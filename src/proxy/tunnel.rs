@@ -1,6 +1,7 @@
 //! A connection that has switched protocols: bytes both ways until both sides have closed.
 
 use std::future::poll_fn;
+use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use crate::net::stream::ByteStream;
 use crate::net::timer::{Idleness, Timer};
 
 use super::access_log::LoggedRequest;
+use super::client_connections::ClientConnection;
 use super::serve_request::SwitchedRequest;
 
 /// What is logged of a tunnel at its end.
@@ -51,10 +53,13 @@ enum Direction {
 pub fn serve<D: Downstream>(
     downstream: D,
     switched: Box<SwitchedRequest>,
+    connection: Rc<ClientConnection>,
 ) -> impl Future<Output = ()> {
     // Outside of the future, which then has no room for what is not needed any more.
     let mut client = downstream.into_stream();
     async move {
+        // It counts among the open connections until the tunnel ends.
+        let _connection = connection;
         let mut switched = switched;
         let config = switched.in_flight.route().config();
         let limits =

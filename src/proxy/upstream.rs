@@ -1,6 +1,7 @@
 //! Connections to endpoints, idle or new, and the codec that is spoken on them.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -24,10 +25,24 @@ pub type Connection = ClientConnection;
 pub enum ConnectError {
     /// The endpoint refused it.
     Refused,
+    /// agimo has no file descriptor left.
+    NoFiles,
     /// The endpoint did not accept it in time.
     TimedOut,
     /// The client disconnected first.
     ClientDisconnected,
+}
+
+// === impl ConnectError ===
+
+impl ConnectError {
+    fn from_io(error: &io::Error) -> Self {
+        use rustix::io::Errno;
+        match Errno::from_io_error(error) {
+            Some(Errno::MFILE | Errno::NFILE) => Self::NoFiles,
+            _ => Self::Refused,
+        }
+    }
 }
 
 /// When probes start on a silent connection; a host that vanished is noticed after a few of them.
@@ -53,7 +68,7 @@ pub async fn connect<D: Downstream>(
     let mut connecting = pin!(TcpStream::connect(endpoint.address));
     let connected = poll_fn(|cx| {
         if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-            return Poll::Ready(connected.map_err(|_| ConnectError::Refused));
+            return Poll::Ready(connected.map_err(|error| ConnectError::from_io(&error)));
         }
         if downstream.poll_closed(cx).is_ready() {
             return Poll::Ready(Err(ConnectError::ClientDisconnected));

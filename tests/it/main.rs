@@ -11,6 +11,7 @@ mod demo;
 mod half_closed_tunnels;
 mod headers;
 mod hold;
+mod limits;
 mod load_balancing;
 mod logs;
 mod metrics;

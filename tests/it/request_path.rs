@@ -1,5 +1,7 @@
 //! The request path in this process: HTTP/1 on a listener of the test, and a second codec through the same code.
 
+use std::sync::Arc;
+
 use agimo::demand::Retry;
 use agimo::http::forwarded::ClientIdentity;
 use agimo::http::http1::server::ServerConnection;
@@ -8,6 +10,7 @@ use agimo::net::stream::Stream;
 use agimo::net::timer::Timer;
 use agimo::proxy::client::Client as ProxyClient;
 use agimo::proxy::connection;
+use agimo::proxy::connection_quota::ConnectionQuota;
 use agimo::proxy::error_response::LocalError;
 use agimo::proxy::exchange::{Exchange, ExchangeOutcome, ResponseStart};
 use agimo::proxy::in_flight::InFlightRequest;
@@ -356,7 +359,8 @@ async fn the_futures_of_a_connection_and_of_a_request_are_small() {
     let address = listener.local_addr().unwrap();
     let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
     let (socket, peer) = accepted.unwrap();
-    let connection = size_of_val(&connection::serve(socket, peer, path.core()));
+    let permit = Arc::<ConnectionQuota>::default().acquire(1, None).unwrap();
+    let connection = size_of_val(&connection::serve(socket, peer, path.core(), permit));
     assert!(connection <= 960, "{connection} bytes for a connection");
 
     let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());

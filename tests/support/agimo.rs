@@ -35,6 +35,7 @@ pub(crate) struct AgimoBuilder {
     arguments: Vec<String>,
     environment: Vec<(&'static str, PathBuf)>,
     without_env: Vec<&'static str>,
+    open_files: Option<u32>,
 }
 
 // === impl Agimo ===
@@ -47,6 +48,7 @@ impl Agimo {
             arguments: Vec::new(),
             environment: Vec::new(),
             without_env: Vec::new(),
+            open_files: None,
         }
     }
 
@@ -194,6 +196,13 @@ impl AgimoBuilder {
         self
     }
 
+    /// The hard limit of files that agimo may open.
+    #[allow(dead_code, reason = "the cluster tests have no use for it")]
+    pub(crate) fn open_files(mut self, limit: u32) -> Self {
+        self.open_files = Some(limit);
+        self
+    }
+
     /// Uses this configuration file instead of a new one.
     pub(crate) fn with_config_file(mut self, file: &Path) -> Self {
         self.file = Some(file.to_owned());
@@ -218,7 +227,15 @@ impl AgimoBuilder {
             std::fs::write(&new, self.config).unwrap();
             new
         });
-        let mut command = Command::new(env!("CARGO_BIN_EXE_agimo"));
+        let program = env!("CARGO_BIN_EXE_agimo");
+        let mut command = match self.open_files {
+            None => Command::new(program),
+            Some(limit) => {
+                let mut shell = Command::new("sh");
+                shell.args(["-c", &format!("ulimit -n {limit}; exec \"$0\" \"$@\""), program]);
+                shell
+            }
+        };
         // Tests never reach a cluster of the user; inside the test bed, KUBECONFIG names its own cluster.
         command.env("HOME", folder.path());
         if std::env::var_os("AGIMO_TESTBED").is_none() {

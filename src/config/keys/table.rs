@@ -92,8 +92,8 @@ pub const TABLE: &[Key] = &[
         kind: ValueKind::Count { most: 10_000_000 },
         default: KeyDefault::Value("\"off\""),
         description: "Maximum number of open client connections. Beyond it the connection that has been idle for longest is \
-                      closed, and where none is idle, the new one. Without a limit, three quarters of the files that \
-                      agimo may open are for client connections.",
+                      closed, and where none is idle, the new one. With \"off\" the limit is half of the files that \
+                      agimo may open, so that connections to applications and the admin port always find one.",
         example: "max_connections = 20000",
     },
     Key {
@@ -102,7 +102,7 @@ pub const TABLE: &[Key] = &[
         place: Place::Top,
         kind: ValueKind::Count { most: 10_000_000 },
         default: KeyDefault::Value("\"off\""),
-        description: "Maximum number of open connections of one client address on each core. Beyond it new ones are closed. \
+        description: "Maximum number of open connections of one client address. Beyond it new ones are closed. \
                       Addresses in `trusted_proxies` have no limit.",
         example: "max_connections_per_address = 500",
     },
@@ -143,7 +143,7 @@ pub const TABLE: &[Key] = &[
         place: Place::TopAndServices,
         kind: ValueKind::Count { most: 1_000_000 },
         default: KeyDefault::Value("\"off\""),
-        description: "Maximum number of requests of one client address held at once by a service, on each core. Beyond it \
+        description: "Maximum number of requests of one client address held at once by a service. Beyond it \
                       the answer is 503 with `Retry-After`. Addresses in `trusted_proxies` have no limit.",
         example: "max_held_per_address = 50",
     },

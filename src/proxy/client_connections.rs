@@ -1,0 +1,172 @@
+//! The client connections of one core: which of them can be closed to make room, and what their incomplete heads hold.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+use std::task::{Context, Waker};
+
+use tokio::time::Instant;
+
+use super::connection_quota::ConnectionPermit;
+
+/// All client connections of a core.
+#[derive(Default)]
+pub struct ClientConnections {
+    all: RefCell<Vec<Weak<ClientConnection>>>,
+    /// Bytes of incomplete heads.
+    partial: Cell<usize>,
+    most_partial: Cell<usize>,
+}
+
+/// One connection, as others may close it.
+#[derive(Default)]
+pub struct ClientConnection {
+    waits: Cell<Option<Waits>>,
+    /// Counts it as long as it exists.
+    _permit: Option<ConnectionPermit>,
+    /// Bytes of its incomplete head.
+    partial: Cell<usize>,
+    is_shed: Cell<bool>,
+    waker: RefCell<Option<Waker>>,
+}
+
+/// What a connection waits for, and since when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Waits {
+    since: Instant,
+    /// A part of a head has arrived.
+    has_begun: bool,
+}
+
+/// Connections that have ended are forgotten when so many more have begun.
+const FORGET_EACH: usize = 64;
+
+// === impl ClientConnections ===
+
+impl ClientConnections {
+    pub fn set_most_partial(&self, bytes: usize) {
+        self.most_partial.set(bytes);
+    }
+
+    /// Adds a connection, which is forgotten when its owner drops it.
+    pub fn add(&self, permit: Option<ConnectionPermit>) -> Rc<ClientConnection> {
+        let connection =
+            Rc::new(ClientConnection { _permit: permit, ..ClientConnection::default() });
+        let mut all = self.all.borrow_mut();
+        if all.len() == all.capacity() || all.len().is_multiple_of(FORGET_EACH) {
+            all.retain(|known| known.strong_count() > 0);
+        }
+        all.push(Rc::downgrade(&connection));
+        connection
+    }
+
+    /// Closes the connection that has been idle for longest; false where none is idle.
+    pub fn shed_idle(&self) -> bool {
+        self.shed(|waits| !waits.has_begun)
+    }
+
+    /// Counts the bytes of a head that is not complete yet, and closes connections with older ones while there are too
+    /// many.
+    pub fn set_partial(&self, connection: &ClientConnection, bytes: usize) {
+        let before = connection.partial.replace(bytes);
+        self.partial.set(self.partial.get() - before + bytes);
+        // A connection that is closed gives its bytes back at once, although its task runs later.
+        while self.partial.get() > self.most_partial.get() && self.shed(|waits| waits.has_begun) {}
+    }
+
+    fn shed(&self, is_candidate: impl Fn(Waits) -> bool) -> bool {
+        let all = self.all.borrow();
+        let candidates = all.iter().filter_map(Weak::upgrade).filter(|known| !known.is_shed.get());
+        let waiting = candidates.filter_map(|known| {
+            let waits = known.waits.get().filter(|waits| is_candidate(*waits))?;
+            Some((waits.since, known))
+        });
+        let Some((_, oldest)) = waiting.min_by_key(|(since, _)| *since) else { return false };
+        oldest.is_shed.set(true);
+        self.partial.set(self.partial.get() - oldest.partial.take());
+        if let Some(waker) = oldest.waker.take() {
+            waker.wake();
+        }
+        true
+    }
+}
+
+// === impl ClientConnection ===
+
+impl ClientConnection {
+    /// The connection is idle from now on.
+    pub fn begin_idle(&self, now: Instant) {
+        self.waits.set(Some(Waits { since: now, has_begun: false }));
+    }
+
+    /// A part of a head has arrived.
+    pub fn begin_head(&self, now: Instant) {
+        self.waits.set(Some(Waits { since: now, has_begun: true }));
+    }
+
+    /// The connection serves a request.
+    pub fn begin_request(&self) {
+        self.waits.set(None);
+    }
+
+    /// Whether it is to end, to make room. The task is woken when that changes.
+    pub fn is_shed(&self, cx: &Context<'_>) -> bool {
+        if !self.is_shed.get() {
+            let mut waker = self.waker.borrow_mut();
+            match &mut *waker {
+                Some(known) => known.clone_from(cx.waker()),
+                None => *waker = Some(cx.waker().clone()),
+            }
+        }
+        self.is_shed.get()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::time::Duration;
+
+    #[test]
+    fn the_connection_that_has_been_idle_for_longest_is_closed_first() {
+        let connections = ClientConnections::default();
+        let now = Instant::now();
+        let made: Vec<_> = (0..3).map(|_| connections.add(None)).collect();
+        let cx = Context::from_waker(Waker::noop());
+        made[0].begin_request();
+        made[1].begin_idle(now);
+        made[2].begin_idle(now - Duration::from_secs(1));
+        let shed = || made.iter().map(|one| one.is_shed(&cx)).collect::<Vec<_>>();
+        assert!(connections.shed_idle());
+        assert_eq!(shed(), [false, false, true]);
+        assert!(connections.shed_idle());
+        assert_eq!(shed(), [false, true, true]);
+        assert!(!connections.shed_idle(), "a request is not cut");
+    }
+
+    #[test]
+    fn incomplete_heads_are_bounded_by_closing_the_oldest() {
+        let connections = ClientConnections::default();
+        connections.set_most_partial(100);
+        let now = Instant::now();
+        let cx = Context::from_waker(Waker::noop());
+        let made: Vec<_> = (0..4).map(|_| connections.add(None)).collect();
+        for (age, one) in made.iter().enumerate() {
+            one.begin_head(now + Duration::from_millis(age as u64));
+            connections.set_partial(one, 40);
+        }
+        let shed: Vec<bool> = made.iter().map(|one| one.is_shed(&cx)).collect();
+        assert_eq!(shed, [true, true, false, false]);
+        assert_eq!(connections.partial.get(), 80);
+        connections.set_partial(&made[2], 0);
+        assert_eq!(connections.partial.get(), 40);
+    }
+
+    #[test]
+    fn connections_that_ended_are_forgotten() {
+        let connections = ClientConnections::default();
+        for _ in 0..10_000 {
+            drop(connections.add(None));
+        }
+        assert!(connections.all.borrow().len() <= FORGET_EACH);
+    }
+}

@@ -1,0 +1,91 @@
+//! Bounds the open client connections of all cores: in total and per address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// The open client connections.
+#[derive(Debug, Default)]
+pub struct ConnectionQuota {
+    open: AtomicUsize,
+    /// Counted only where `max_connections_per_address` is set.
+    by_address: Mutex<HashMap<IpAddr, u32>>,
+}
+
+/// One open connection; it is counted until this is dropped.
+#[derive(Debug)]
+pub struct ConnectionPermit {
+    quota: Arc<ConnectionQuota>,
+    address: Option<IpAddr>,
+}
+
+/// Why there is no permit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoPermit {
+    /// There are as many connections as there may be.
+    Total,
+    /// The address has as many as it may have.
+    Address,
+}
+
+// === impl ConnectionQuota ===
+
+impl ConnectionQuota {
+    /// A permit for a connection, unless `most` are open; `of_address` bounds those of its own address.
+    pub fn acquire(
+        self: &Arc<Self>,
+        most: usize,
+        of_address: Option<(IpAddr, u32)>,
+    ) -> Result<ConnectionPermit, NoPermit> {
+        // Counted before the limit is checked: dropping the permit takes it back.
+        let mut permit = ConnectionPermit { quota: self.clone(), address: None };
+        if self.open.fetch_add(1, Ordering::Relaxed) >= most {
+            return Err(NoPermit::Total);
+        }
+        if let Some((address, most)) = of_address {
+            let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+            let count = by_address.entry(address).or_default();
+            if *count >= most {
+                return Err(NoPermit::Address);
+            }
+            *count += 1;
+            permit.address = Some(address);
+        }
+        Ok(permit)
+    }
+}
+
+impl Drop for ConnectionPermit {
+    fn drop(&mut self) {
+        self.quota.open.fetch_sub(1, Ordering::Relaxed);
+        let Some(address) = self.address else { return };
+        let mut by_address = self.quota.by_address.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = by_address.get_mut(&address) {
+            *count -= 1;
+            if *count == 0 {
+                by_address.remove(&address);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_bounded_in_total_and_per_address() {
+        let quota = Arc::<ConnectionQuota>::default();
+        let [one, other]: [IpAddr; 2] = [[127, 0, 0, 1].into(), [127, 0, 0, 2].into()];
+        let acquire = |address: IpAddr| quota.acquire(3, Some((address, 2)));
+        let mut permits: Vec<_> = (0..2).map(|_| acquire(one).unwrap()).collect();
+        assert_eq!(acquire(one).unwrap_err(), NoPermit::Address);
+        permits.push(acquire(other).unwrap());
+        assert_eq!(acquire(other).unwrap_err(), NoPermit::Total);
+        assert_eq!(quota.acquire(3, None).unwrap_err(), NoPermit::Total);
+        drop(permits);
+        assert_eq!(quota.open.load(Ordering::Relaxed), 0, "refused ones are not counted");
+        assert!(quota.by_address.lock().unwrap().is_empty());
+    }
+}
