@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -48,6 +48,8 @@ pub struct Activation {
     pending_phases: AtomicU8,
     /// Counts the wakes.
     wakes: AtomicU64,
+    /// Another workload of the same name is started in its place.
+    is_replaced: AtomicBool,
 }
 
 /// What requests go by.
@@ -121,6 +123,7 @@ impl Activation {
             requester: Mutex::default(),
             pending_phases: AtomicU8::new(0),
             wakes: AtomicU64::new(0),
+            is_replaced: AtomicBool::new(false),
         }
     }
 
@@ -194,6 +197,11 @@ impl Activation {
         let bit = phase as u8;
         self.pending_phases.load(Ordering::Relaxed) & bit != 0
             && self.pending_phases.fetch_and(!bit, Ordering::Relaxed) & bit != 0
+    }
+
+    /// Notes that another workload of the same name is started in its place.
+    pub fn note_replaced(&self) {
+        self.is_replaced.store(true, Ordering::Relaxed);
     }
 
     /// The number of the current wake, or of the last one.

@@ -13,7 +13,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use crate::activation::events::EventBus;
@@ -36,6 +36,14 @@ pub struct Admin {
     /// Whether endpoints are known: not before the first list of every watch.
     pub is_ready: Box<dyn Fn() -> bool + Send + Sync>,
     pub shutdown: Shutdown,
+    pub pages: PageQueue,
+}
+
+/// Lets one page be made at a time: with thousands of services it costs a core some milliseconds.
+pub struct PageQueue {
+    making: Semaphore,
+    /// The one that is being made, and those that wait.
+    places: Semaphore,
 }
 
 /// A whole page, or a stream of events.
@@ -45,6 +53,25 @@ type AdminBody =
 /// An idle or slow connection does not stay.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// Pages that may be asked for at once.
+const MOST_PAGES: usize = 16;
+
+// === impl PageQueue ===
+
+impl Default for PageQueue {
+    fn default() -> Self {
+        Self { making: Semaphore::new(1), places: Semaphore::new(MOST_PAGES) }
+    }
+}
+
+impl PageQueue {
+    /// Makes a page outside of the runtime, since wakes must not wait for it. `None` where too many are asked for.
+    async fn make(&self, page: impl FnOnce() -> String + Send + 'static) -> Option<String> {
+        let _place = self.places.try_acquire().ok()?;
+        let _turn = self.making.acquire().await.ok()?;
+        tokio::task::spawn_blocking(page).await.ok()
+    }
+}
 
 // === impl Admin ===
 
@@ -89,11 +116,8 @@ impl Admin {
         }
         match request.uri().path() {
             "/" | "/metrics" => {
-                // A page about thousands of services takes its time, and wakes must not wait for it.
-                match tokio::task::spawn_blocking(move || self.metrics()).await {
-                    Ok(page) => respond(StatusCode::OK, EXPOSITION_TYPE, page),
-                    Err(_) => respond(StatusCode::INTERNAL_SERVER_ERROR, TEXT, "no metrics\n"),
-                }
+                let admin = self.clone();
+                page(EXPOSITION_TYPE, self.pages.make(move || admin.metrics()).await)
             }
             "/livez" => respond(StatusCode::OK, TEXT, "ok\n"),
             "/readyz" if self.shutdown.is_draining() => {
@@ -106,12 +130,15 @@ impl Admin {
             ),
             "/readyz" => respond(StatusCode::OK, TEXT, "ok\n"),
             "/config" => {
-                let config = self.snapshots.borrow().config.effective();
-                respond(StatusCode::OK, "application/json", format!("{config:#}\n"))
+                let snapshot = self.snapshots.borrow().clone();
+                let text = move || format!("{:#}\n", snapshot.config.effective());
+                page("application/json", self.pages.make(text).await)
             }
             "/services" => {
-                let services = services::services(&status::services(&self.snapshots.borrow()));
-                respond(StatusCode::OK, "application/json", format!("{services:#}\n"))
+                let snapshot = self.snapshots.borrow().clone();
+                let text =
+                    move || format!("{:#}\n", services::services(&status::services(&snapshot)));
+                page("application/json", self.pages.make(text).await)
             }
             "/events" => {
                 let frames: BoxStream<'static, _> =
@@ -132,6 +159,17 @@ impl Admin {
             collect(&mut page);
         }
         page.into_page()
+    }
+}
+
+fn page(media_type: &'static str, page: Option<String>) -> Response<AdminBody> {
+    match page {
+        Some(page) => respond(StatusCode::OK, media_type, page),
+        None => respond(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "text/plain; charset=utf-8",
+            "too many pages are asked for at once\n",
+        ),
     }
 }
 

@@ -1,6 +1,6 @@
 //! Builds agimo from its rooms, owns every task and thread, and ends them in order.
 
-use std::net::{IpAddr, SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tracing::{info, warn};
 
 use crate::activation::event_log;
 use crate::activation::events::EventBus;
-use crate::admin::{Admin, Collector};
+use crate::admin::{Admin, Collector, PageQueue};
 use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::{BackendContext, Backends};
 use crate::catalog::{self, Catalog, Snapshot};
@@ -55,16 +55,16 @@ const GRACE_AFTER_SECOND_SIGNAL: Duration = Duration::from_millis(500);
 
 impl Listeners {
     /// Binds both ports; 0 lets the kernel choose.
-    pub fn bind(address: IpAddr, port: u16, admin_port: u16, cores: usize) -> anyhow::Result<Self> {
+    pub fn bind(proxy: SocketAddr, admin: SocketAddr, cores: usize) -> anyhow::Result<Self> {
         exec::raise_open_files();
-        let taken = |what: &str, flag: &str, port: u16| {
-            format!("cannot listen on {address}:{port} for {what}; choose another port with {flag}")
+        let taken = |what: &str, flag: &str, address: SocketAddr| {
+            format!("cannot listen on {address} for {what}; choose another port with {flag}")
         };
-        let proxy = accept::listen(SocketAddr::new(address, port), cores)
-            .with_context(|| taken("the proxy", "--port", port))?;
-        let admin = TcpListener::bind(SocketAddr::new(address, admin_port))
+        let proxy =
+            accept::listen(proxy, cores).with_context(|| taken("the proxy", "--port", proxy))?;
+        let admin = TcpListener::bind(admin)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .with_context(|| taken("the admin port", "--admin-port", admin_port))?;
+            .with_context(|| taken("the admin port", "--admin-port", admin))?;
         Ok(Self { proxy, admin })
     }
 }
@@ -137,6 +137,7 @@ pub async fn serve(
         collectors: collectors(snapshots.clone(), status.clone()),
         events,
         is_ready: cluster.is_ready(),
+        pages: PageQueue::default(),
         shutdown: shutdown.clone(),
     };
     tasks.spawn(async move {
@@ -261,6 +262,7 @@ fn collectors(
         Box::new(move |page| status.collect(page)),
         Box::new(build_info),
         Box::new(telemetry::process::collect),
+        Box::new(telemetry::panics::collect),
     ]
 }
 

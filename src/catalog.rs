@@ -235,7 +235,14 @@ impl Catalog {
                     });
                     running
                 }
-                _ => self.start(spec, &service),
+                replaced => {
+                    if let Some(activation) =
+                        replaced.as_ref().and_then(|old| old.activation.as_ref())
+                    {
+                        activation.note_replaced();
+                    }
+                    self.start(spec, &service)
+                }
             };
             self.workloads.insert(id, running);
         }

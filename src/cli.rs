@@ -73,9 +73,12 @@ pub struct ServeOptions {
         value_name = "PORT"
     )]
     pub admin_port: u16,
-    /// Address of both ports
+    /// Address of the proxy
     #[arg(long, default_value = "0.0.0.0", value_name = "ADDRESS")]
     pub bind: IpAddr,
+    /// Address of the admin port; by default that of the proxy
+    #[arg(long, value_name = "ADDRESS")]
+    pub admin_bind: Option<IpAddr>,
     /// Number of proxy threads; by default the number of cores that CPU affinity and cgroup quota allow
     #[arg(long, value_name = "NUMBER", value_parser = threads)]
     pub threads: Option<usize>,

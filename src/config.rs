@@ -59,6 +59,8 @@ pub struct ServiceConfig {
     pub host: String,
     /// Begins with `/` and has no trailing slash, except `/` itself, which matches every path.
     pub path_prefix: String,
+    /// The application sees the path without `path_prefix` (`strip_prefix`).
+    pub strip_prefix: bool,
     pub workload: WorkloadConfig,
     /// Maximum time a request is held (`hold_timeout`).
     pub hold_timeout: Duration,
@@ -92,6 +94,9 @@ pub struct KeepAlive {
     /// How many may be idle for each endpoint over all cores; absent where `max_idle_upstream` is the only limit.
     pub most_idle: Option<u32>,
 }
+
+/// What is shown in place of a value that may be a secret.
+pub const MASK: &str = "***";
 
 /// The largest number that `keep_alive` may name.
 pub const MOST_IDLE: u64 = 100_000;
@@ -232,7 +237,7 @@ impl KeepAlive {
 
 impl fmt::Debug for Masked {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("***")
+        f.write_str(MASK)
     }
 }
 

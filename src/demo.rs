@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 use std::io::{ErrorKind, Write as _};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use tokio::sync::broadcast::Receiver;
@@ -76,14 +76,14 @@ fn config(options: &DemoOptions) -> anyhow::Result<Config> {
 
 /// Binds the requested port, or a free one if it is in use.
 fn listen(port: u16) -> anyhow::Result<Listeners> {
-    let address = IpAddr::V4(HOST);
+    let at = |port: u16| SocketAddr::from((HOST, port));
     for (port, admin_port) in [(port, ADMIN_PORT), (port, 0), (0, ADMIN_PORT)] {
-        match Listeners::bind(address, port, admin_port, 1) {
+        match Listeners::bind(at(port), at(admin_port), 1) {
             Err(error) if is_in_use(&error) => {}
             bound => return bound,
         }
     }
-    Listeners::bind(address, 0, 0, 1)
+    Listeners::bind(at(0), at(0), 1)
 }
 
 fn is_in_use(error: &anyhow::Error) -> bool {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -9,8 +10,9 @@ use agimo::activation::events::EventBus;
 use agimo::app::cluster::ClusterSettings;
 use agimo::app::{self, AppSettings, Listeners};
 use agimo::cli::{Cli, Command, ServeOptions};
-use agimo::config::{Config, keys, schema};
+use agimo::config::{Config, WorkloadConfig, keys, schema};
 use agimo::config_file::{self, LoadError, WatchedFile};
+use agimo::process::advice::advice;
 use agimo::process::{exec, keeper};
 use agimo::{demo, telemetry};
 use clap::CommandFactory;
@@ -67,7 +69,9 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let config = load(&options.conf)?;
     telemetry::start_log(options.log.format, options.log.level);
     let cores = options.threads.unwrap_or_else(app::usable_cores);
-    let listeners = Listeners::bind(options.bind, options.port, options.admin_port, cores)?;
+    let proxy = SocketAddr::new(options.bind, options.port);
+    let admin = SocketAddr::new(options.admin_bind.unwrap_or(options.bind), options.admin_port);
+    let listeners = Listeners::bind(proxy, admin, cores)?;
     let settings = AppSettings {
         config,
         file: Some(file),
@@ -88,6 +92,14 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
 
 fn check(file: &Path) -> anyhow::Result<()> {
     let config = load(file)?;
+    let search_path = std::env::var("PATH").unwrap_or_default();
+    for service in &config.services {
+        if let WorkloadConfig::Process(process) = &service.workload {
+            for line in advice(process, &search_path) {
+                eprintln!("{}: warning: service {}: {line}", file.display(), service.name());
+            }
+        }
+    }
     print(format!("{}: {} services, no problems\n", file.display(), config.services.len()))
 }
 

@@ -14,6 +14,7 @@ use self::ports::Ports;
 use self::replica::ReplicaContext;
 use self::supervisor::Supervisor;
 
+pub mod advice;
 pub mod child;
 pub mod exec;
 pub mod keeper;

@@ -1,4 +1,5 @@
-//! Finds the route of a request: exact host first, then wildcard host; of its routes the longest path prefix.
+//! Finds the route of a request: exact host first, then wildcard host, then any host; of its routes the longest path
+//! prefix.
 
 use std::collections::HashMap;
 
@@ -8,6 +9,8 @@ pub struct Table<T> {
     exact: HashMap<Box<str>, Vec<Route<T>>>,
     /// Keyed by what follows the `*`: `.example.com`.
     wildcard: HashMap<Box<str>, Vec<Route<T>>>,
+    /// For every host that has no route of its own.
+    any: Vec<Route<T>>,
 }
 
 #[derive(Debug)]
@@ -24,7 +27,7 @@ const LONGEST_HOST: usize = 255;
 
 impl<T> Default for Table<T> {
     fn default() -> Self {
-        Self { exact: HashMap::new(), wildcard: HashMap::new() }
+        Self { exact: HashMap::new(), wildcard: HashMap::new(), any: Vec::new() }
     }
 }
 
@@ -32,6 +35,7 @@ impl<T> Table<T> {
     /// Adds a target. `host` and `prefix` are in the form of the checked configuration.
     pub fn insert(&mut self, host: &str, prefix: &str, target: T) {
         let routes = match host.strip_prefix('*') {
+            Some("") => &mut self.any,
             Some(suffix) => self.wildcard.entry(suffix.into()).or_default(),
             None => self.exact.entry(host.into()).or_default(),
         };
@@ -47,11 +51,12 @@ impl<T> Table<T> {
         let host = normalise(authority, &mut buffer)?;
         let path = path.split(|byte| *byte == b'?').next().unwrap_or_default();
         let exact = self.exact.get(host).and_then(|routes| longest(routes, path));
-        exact.or_else(|| {
+        let wildcard = || {
             // A wildcard stands for one label, the part before the first dot. An address has no labels.
             let dot = host.find('.').filter(|at| *at > 0)?;
             longest(self.wildcard.get(&host[dot..])?, path)
-        })
+        };
+        exact.or_else(wildcard).or_else(|| longest(&self.any, path))
     }
 }
 
@@ -101,6 +106,22 @@ fn is_port(rest: &[u8]) -> bool {
 mod tests {
     use super::*;
     use proptest::prelude::*;
+
+    #[test]
+    fn any_host_comes_after_all_others() {
+        let table = table(&[("*", "/"), ("*", "/api"), ("a.b", "/x"), ("*.b", "/")]);
+        let find = |host: &str, path: &str| table.find(host.as_bytes(), path.as_bytes()).cloned();
+        for (host, path, expected) in [
+            ("other", "/", "*/"),
+            ("127.0.0.1:80", "/api/x", "*/api"),
+            ("[::1]", "/", "*/"),
+            ("a.b", "/x", "a.b/x"),
+            ("a.b", "/y", "*.b/"),
+            ("c.b", "/api", "*.b/"),
+        ] {
+            assert_eq!(find(host, path).as_deref(), Some(expected), "{host}{path}");
+        }
+    }
 
     fn table(entries: &[(&str, &str)]) -> Table<String> {
         let mut table = Table::default();

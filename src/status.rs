@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::activation::WorkloadStatus;
 use crate::activation::events::LifecycleEvent;
+use crate::backend::Lifecycle;
 use crate::catalog::{Route, Snapshot};
 use crate::cause::NotReadyReason;
 use crate::ownership::{Owner, SleepBlocker};
@@ -35,6 +36,8 @@ pub struct ActivationStatus {
     pub sleep_after: SleepAfter,
     /// Why the service has no endpoint.
     pub not_ready: Option<NotReadyReason>,
+    /// Why the last wake failed, while no later one has succeeded.
+    pub last_failure: Option<NotReadyReason>,
     /// What happened to the workload last.
     pub latest_event: Option<LifecycleEvent>,
 }
@@ -87,7 +90,17 @@ impl ActivationStatus {
                 SleepAfter::Own(route.config.sleep_after)
             },
             not_ready: status.backend.not_ready_reason(&route.source).cloned(),
+            last_failure: last_failure(status),
             latest_event,
         }
+    }
+}
+
+fn last_failure(status: &WorkloadStatus) -> Option<NotReadyReason> {
+    match &status.backend.lifecycle {
+        Lifecycle::Owned(Some(failure)) if !status.backend.is_ready() => {
+            Some(NotReadyReason { cause: failure.cause, detail: failure.detail.clone() })
+        }
+        _ => None,
     }
 }

@@ -9,6 +9,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub mod counters;
+pub mod panics;
 pub mod printable;
 pub mod process;
 
@@ -46,6 +47,7 @@ pub const EXPOSITION_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Starts the log on standard error. Without a `format` it is text on a terminal and JSON otherwise.
 pub fn start_log(format: Option<LogFormat>, level: LevelFilter) {
+    panics::observe();
     let terminal = std::io::stderr().is_terminal();
     let builder = tracing_subscriber::fmt().with_writer(std::io::stderr).with_max_level(level);
     match format.unwrap_or(if terminal { LogFormat::Text } else { LogFormat::Json }) {

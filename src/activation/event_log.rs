@@ -7,6 +7,7 @@ use tracing::{debug, info, warn};
 
 use crate::cause::NotReadyReason;
 use crate::ownership::SleepBlocker;
+use crate::telemetry::printable::printable_whole;
 
 use super::events::{EventKind, LifecycleEvent};
 
@@ -30,6 +31,8 @@ pub async fn run(mut events: Receiver<LifecycleEvent>, stop: CancellationToken) 
 
 fn log(event: &LifecycleEvent) {
     let workload = &*event.workload;
+    // Details quote what applications and Kubernetes wrote.
+    let shown = |detail: &String| printable_whole(detail.as_bytes());
     match &event.kind {
         EventKind::WakeRequested { service, request } => info!(
             %workload,
@@ -59,12 +62,12 @@ fn log(event: &LifecycleEvent) {
             info!(%workload, after_ms = after.as_millis() as u64, "first held request answered");
         }
         EventKind::NotReady(NotReadyReason { cause, detail }) => {
-            warn!(%workload, reason = cause.token(), detail, "not ready yet");
+            warn!(%workload, reason = cause.token(), detail = shown(detail), "not ready yet");
         }
         EventKind::WakeFailed { cause, detail, retry_after } => warn!(
             %workload,
             reason = cause.token(),
-            detail,
+            detail = shown(detail),
             retry_after_ms = retry_after.as_millis() as u64,
             "wake failed"
         ),
@@ -87,15 +90,18 @@ fn log(event: &LifecycleEvent) {
             info!(%workload, idle_ms = idle.as_millis() as u64, "idle, scaling to zero");
         }
         EventKind::SleepFailed { detail } => {
-            warn!(%workload, detail, "could not be scaled to zero, stays awake");
+            warn!(%workload, detail = shown(detail), "could not be scaled to zero, stays awake");
         }
         EventKind::ProcessExited { detail } => {
-            warn!(%workload, detail, "a process ended by itself");
+            warn!(%workload, detail = shown(detail), "a process ended by itself");
         }
         EventKind::ProcessUnresponsive { detail } => {
-            warn!(%workload, detail, "a process does not accept connections any more, restarting it");
+            warn!(%workload, detail = shown(detail), "a process does not accept connections any more, restarting it");
         }
         EventKind::ProcessStopped => info!(%workload, "process stopped"),
+        EventKind::Replaced => {
+            info!(%workload, "workload changed in the configuration, ending the old one")
+        }
         EventKind::Removed => info!(%workload, "workload removed from the configuration"),
     }
 }

@@ -65,6 +65,8 @@ pub enum EventKind {
     ProcessUnresponsive { detail: String },
     /// A process was stopped by agimo.
     ProcessStopped,
+    /// The configuration of the workload has changed, and another one is started in its place.
+    Replaced,
     /// No route leads to the workload any more, and its last request has ended.
     Removed,
 }
@@ -113,6 +115,7 @@ impl EventKind {
             Self::ProcessExited { .. } => "process_exited",
             Self::ProcessUnresponsive { .. } => "process_unresponsive",
             Self::ProcessStopped => "process_stopped",
+            Self::Replaced => "replaced",
             Self::Removed => "removed",
         }
     }

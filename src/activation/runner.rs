@@ -273,7 +273,12 @@ impl Runner {
 
     fn remove(self) {
         self.stop_owned();
-        self.activation.events.publish(EventKind::Removed);
+        let is_replaced = self.activation.is_replaced.load(Ordering::Relaxed);
+        self.activation.events.publish(if is_replaced {
+            EventKind::Replaced
+        } else {
+            EventKind::Removed
+        });
     }
 
     fn note_started(&self) {

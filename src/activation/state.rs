@@ -80,6 +80,8 @@ impl State {
             Self::Asleep => "asleep",
             Self::Waking { .. } => "waking",
             Self::Awake { .. } => "awake",
+            // The next request wakes it.
+            Self::Failing { until } if Instant::now() >= until => "asleep",
             Self::Failing { .. } => "failing",
         }
     }

@@ -60,6 +60,7 @@ pub fn event(event: &LifecycleEvent) -> Value {
         | EventKind::Forwarded
         | EventKind::WakeCancelled
         | EventKind::ProcessStopped
+        | EventKind::Replaced
         | EventKind::Removed => json!({}),
     };
     if let (Value::Object(shown), Value::Object(details)) = (&mut shown, details) {
@@ -98,6 +99,9 @@ fn activation(status: &ActivationStatus) -> Value {
         "kept_awake_by": status.sleep_blocker.map(SleepBlocker::as_str),
         "reason": status.not_ready.as_ref().map(|reason| reason.cause.token()),
         "detail": status.not_ready.as_ref().map(|reason| &reason.detail),
+        "last_failure": status.last_failure.as_ref().map(|failure| {
+            json!({ "reason": failure.cause.token(), "detail": failure.detail })
+        }),
         "latest_event": status.latest_event.as_ref().map(event),
     })
 }

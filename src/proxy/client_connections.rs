@@ -1,6 +1,6 @@
 //! The client connections of one core: which of them can be closed to make room, and what their incomplete heads hold.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
@@ -23,8 +23,10 @@ pub struct ClientConnection {
     waits: Cell<Option<Waits>>,
     /// Counts it as long as it exists.
     _permit: Option<ConnectionPermit>,
-    /// Bytes of its incomplete head.
-    partial: Cell<usize>,
+    /// What has arrived of a head that is not complete. Whoever closes the connection frees it at once.
+    partial: RefCell<Vec<u8>>,
+    /// Its length, as it is counted.
+    counted: Cell<usize>,
     is_shed: Cell<bool>,
     waker: RefCell<Option<Waker>>,
 }
@@ -64,12 +66,12 @@ impl ClientConnections {
         self.shed(|waits| !waits.has_begun)
     }
 
-    /// Counts the bytes of a head that is not complete yet, and closes connections with older ones while there are too
+    /// Counts the bytes of the head that is not complete yet, and closes connections with older ones while there are too
     /// many.
-    pub fn set_partial(&self, connection: &ClientConnection, bytes: usize) {
-        let before = connection.partial.replace(bytes);
+    pub fn count_partial(&self, connection: &ClientConnection) {
+        let bytes = connection.partial.borrow().len();
+        let before = connection.counted.replace(bytes);
         self.partial.set(self.partial.get() - before + bytes);
-        // A connection that is closed gives its bytes back at once, although its task runs later.
         while self.partial.get() > self.most_partial.get() && self.shed(|waits| waits.has_begun) {}
     }
 
@@ -82,7 +84,8 @@ impl ClientConnections {
         });
         let Some((_, oldest)) = waiting.min_by_key(|(since, _)| *since) else { return false };
         oldest.is_shed.set(true);
-        self.partial.set(self.partial.get() - oldest.partial.take());
+        self.partial.set(self.partial.get() - oldest.counted.take());
+        oldest.partial.take();
         if let Some(waker) = oldest.waker.take() {
             waker.wake();
         }
@@ -106,6 +109,17 @@ impl ClientConnection {
     /// The connection serves a request.
     pub fn begin_request(&self) {
         self.waits.set(None);
+        self.partial.take();
+    }
+
+    /// What has arrived of the next head.
+    pub fn partial(&self) -> RefMut<'_, Vec<u8>> {
+        self.partial.borrow_mut()
+    }
+
+    /// Whether a part of a head has arrived.
+    pub fn has_begun(&self) -> bool {
+        self.waits.get().is_some_and(|waits| waits.has_begun)
     }
 
     /// Whether it is to end, to make room. The task is woken when that changes.
@@ -152,12 +166,15 @@ mod tests {
         let made: Vec<_> = (0..4).map(|_| connections.add(None)).collect();
         for (age, one) in made.iter().enumerate() {
             one.begin_head(now + Duration::from_millis(age as u64));
-            connections.set_partial(one, 40);
+            one.partial().resize(40, 0);
+            connections.count_partial(one);
         }
         let shed: Vec<bool> = made.iter().map(|one| one.is_shed(&cx)).collect();
         assert_eq!(shed, [true, true, false, false]);
         assert_eq!(connections.partial.get(), 80);
-        connections.set_partial(&made[2], 0);
+        assert_eq!((made[0].partial().len(), made[2].partial().len()), (0, 40), "freed at once");
+        made[2].begin_request();
+        connections.count_partial(&made[2]);
         assert_eq!(connections.partial.get(), 40);
     }
 

@@ -121,36 +121,37 @@ async fn next_request<F: Future<Output = ()>>(
     let now = Instant::now();
     connection.begin_idle(now);
     timer.set(now + config.keep_alive_timeout);
-    let mut partial = Vec::new();
     let head = poll_fn(|cx| {
         if downstream.poll_flush(cx).map_err(|_| NoRequest::Closed)?.is_pending() {
             return timer.poll(cx).map(|()| Err(NoRequest::Closed));
         }
-        let length_before = partial.len();
         if connection.is_shed(cx) {
-            return Poll::Ready(Err(if partial.is_empty() {
-                NoRequest::Closed
-            } else {
-                NoRequest::Rejected(RejectedHead::new(HeadError::NoMemory, &partial, &limits))
-            }));
+            let rejected = || RejectedHead::new(HeadError::NoMemory, &[], &limits);
+            let has_begun = connection.has_begun();
+            let end = if has_begun { NoRequest::Rejected(rejected()) } else { NoRequest::Closed };
+            return Poll::Ready(Err(end));
         }
-        if let Poll::Ready(head) = downstream.poll_request(cx, &limits, &mut partial) {
-            return Poll::Ready(head);
+        let length_before = connection.partial().len();
+        let head = downstream.poll_request(cx, &limits, &mut connection.partial());
+        if head.is_ready() {
+            return head;
         }
-        if partial.is_empty() {
+        let length = connection.partial().len();
+        if length == 0 {
             // Nothing of a request is lost when an idle connection is closed.
             if drain.poll(cx).is_ready() {
                 return Poll::Ready(Err(NoRequest::Closed));
             }
-        } else if partial.len() != length_before {
+        } else if length != length_before {
             if length_before == 0 {
                 let now = Instant::now();
                 connection.begin_head(now);
                 timer.set(now + config.head_timeout);
             }
-            core.connections.set_partial(connection, partial.len());
+            core.connections.count_partial(connection);
         }
         timer.poll(cx).map(|()| {
+            let partial = connection.partial();
             Err(if partial.is_empty() {
                 NoRequest::Closed
             } else {
@@ -161,9 +162,7 @@ async fn next_request<F: Future<Output = ()>>(
     .await;
     timer.clear();
     connection.begin_request();
-    if !partial.is_empty() {
-        core.connections.set_partial(connection, 0);
-    }
+    core.connections.count_partial(connection);
     head
 }
 

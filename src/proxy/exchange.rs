@@ -23,8 +23,7 @@ use super::request_error::{ForwardError, RequestError};
 pub struct Exchange<'a, D, U> {
     client: &'a mut Client<D>,
     request: &'a RequestHead,
-    /// This agimo in `Via`.
-    via: &'a [u8],
+    route: &'a Route,
     upstream: U,
     upload_limit: BodyLimit,
     /// The endpoint does not take the rest of the request body; it may still respond.
@@ -58,11 +57,10 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
         upstream: U,
     ) -> Self {
         let upload_limit = BodyLimit::new(route.config.max_body);
-        let via = &route.via;
         Self {
             client,
             request,
-            via,
+            route,
             upstream,
             upload_limit,
             upload_refused: false,
@@ -179,7 +177,14 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
     /// Sends the head and what has been received of the body.
     fn send_request(&mut self, cx: &mut Context<'_>) -> Result<(), ForwardError> {
         let Client { downstream, identity, .. } = &mut *self.client;
-        let request = OutgoingRequest { head: self.request, client: identity, via: self.via };
+        let Route { config, via, .. } = self.route;
+        let stripped_prefix: &[u8] = if config.strip_prefix {
+            config.path_prefix.trim_end_matches('/').as_bytes()
+        } else {
+            b""
+        };
+        let request =
+            OutgoingRequest { head: self.request, client: identity, stripped_prefix, via };
         let (upstream, limit) = (&mut self.upstream, &mut self.upload_limit);
         let sent = downstream.early_frames(|frames| {
             limit.apply(frames, |frames| upstream.send_request(cx, &request, frames))

@@ -2,14 +2,23 @@
 
 use std::fmt::Write;
 
-/// At most so many bytes of a text from outside are logged.
+/// At most so many bytes of a request line are logged.
 const MOST_BYTES: usize = 1024;
 
 /// The text with control characters, characters that change the direction of writing, and bytes that are no UTF-8
 /// escaped as Rust writes them.
 pub fn printable(text: &[u8]) -> String {
-    let mut shown = String::with_capacity(text.len().min(MOST_BYTES));
-    for chunk in text[..text.len().min(MOST_BYTES)].utf8_chunks() {
+    let mut shown = printable_whole(&text[..text.len().min(MOST_BYTES)]);
+    if text.len() > MOST_BYTES {
+        shown.push_str("...");
+    }
+    shown
+}
+
+/// As `printable`, whatever the length.
+pub fn printable_whole(text: &[u8]) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for chunk in text.utf8_chunks() {
         for character in chunk.valid().chars() {
             if is_hidden(character) {
                 shown.extend(character.escape_default());
@@ -22,15 +31,12 @@ pub fn printable(text: &[u8]) -> String {
             let _ = write!(shown, "\\x{byte:02x}");
         }
     }
-    if text.len() > MOST_BYTES {
-        shown.push_str("...");
-    }
     shown
 }
 
 /// Control characters, and the format characters that reorder or hide text (Unicode Standard Annex 9, section 2).
 fn is_hidden(character: char) -> bool {
-    character.is_control()
+    (character.is_control() && character != '\t')
         || matches!(character,
             '\u{61c}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{2069}' | '\u{feff}')
 }

@@ -55,3 +55,48 @@ async fn other_paths_are_404_and_other_methods_405() {
         assert_eq!(client.response_to(method).await.status, status, "{method}");
     }
 }
+
+#[tokio::test]
+async fn a_service_whose_last_wake_failed_says_why_and_is_asleep_after_the_backoff() {
+    let service = PythonApplication::new("a.test").env("EXIT", 3).service();
+    let agimo = Agimo::with(service).start().await;
+    assert_eq!(agimo.get("a.test", "/").await.status, 503);
+    let shown = || async {
+        let text = agimo.admin("/services").await.text();
+        serde_json::from_str::<serde_json::Value>(&text).unwrap()[0].clone()
+    };
+    let failing = shown().await;
+    assert_eq!(failing["state"], "failing");
+    let asleep = eventually("the end of the backoff", || async {
+        Some(shown().await).filter(|service| service["state"] == "asleep")
+    })
+    .await;
+    for service in [failing, asleep] {
+        assert_eq!(service["last_failure"]["reason"], "wake-exited");
+        assert!(service["last_failure"]["detail"].as_str().unwrap().contains("exit status: 3"));
+    }
+}
+
+#[tokio::test]
+async fn the_admin_port_may_have_an_address_of_its_own_and_the_health_check_does_not_wait_for_pages()
+ {
+    let agimo = Agimo::with(PythonApplication::new("a.test").service())
+        .arguments(&["--admin-bind", "127.0.0.2"])
+        .start()
+        .await;
+    assert_eq!(agimo.admin.ip().to_string(), "127.0.0.2");
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        let mut client = Client::connect(agimo.admin).await;
+        client.send("GET /metrics HTTP/1.1\r\nHost: admin\r\n\r\n".repeat(20)).await;
+        clients.push(client);
+    }
+    assert_eq!(agimo.admin("/livez").await.status, 200);
+    let mut statuses = std::collections::BTreeSet::new();
+    for client in &mut clients {
+        for _ in 0..20 {
+            statuses.insert(client.response().await.status);
+        }
+    }
+    assert!(statuses.is_subset(&[200, 503].into()), "{statuses:?}");
+}

@@ -249,3 +249,31 @@ async fn ambiguous_response_framing_is_normalized_and_malformed_responses_are_re
         assert!(client.received.is_empty(), "{response:?}: {:?}", client.received);
     }
 }
+
+#[tokio::test]
+async fn strip_prefix_removes_the_prefix_that_the_application_does_not_know() {
+    let server = ScriptedServer::responding(|request| {
+        let prefix = request.header("x-forwarded-prefix").unwrap_or("none");
+        let text = format!("{} {prefix}", request.line().split(' ').nth(1).unwrap());
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{text}", text.len())
+    })
+    .await;
+    let service = server.service("a.test", "path_prefix = '/shop'\nstrip_prefix = true");
+    let agimo = Agimo::with(format!("trusted_proxies = ['127.0.0.1']\n{service}")).start().await;
+    for (path, expected) in [
+        ("/shop", "/ /shop"),
+        ("/shop/", "/ /shop"),
+        ("/shop/a?b=/shop", "/a?b=/shop /shop"),
+        ("/shop?x", "/?x /shop"),
+        // As the client sent it: nothing is resolved, and this is another path.
+        ("/shop//a", "//a /shop"),
+    ] {
+        assert_eq!(agimo.get("a.test", path).await.text(), expected, "{path}");
+    }
+    for path in ["/%73hop", "//shop", "/./shop", "/shopping"] {
+        assert_eq!(agimo.get("a.test", path).await.status, 404, "{path}");
+    }
+    let mut client = agimo.connect().await;
+    client.send("GET /shop/a HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Prefix: /outer\r\n\r\n").await;
+    assert_eq!(client.response().await.text(), "/a /outer/shop");
+}

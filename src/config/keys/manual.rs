@@ -36,7 +36,7 @@ trusted_proxies = [\"10.0.0.0/8\", \"2001:db8::/32\"]
 max_head = \"64KiB\"
 
 # Defaults for all services.
-hold_timeout = \"5s\"
+hold_timeout = \"1m\"
 sleep_after = \"15m\"
 
 # A Deployment in Kubernetes.
@@ -66,7 +66,7 @@ max_body = \"100MiB\"
 host = \"*.example.com\"
 type = \"process\"
 command = [\"/usr/local/bin/tenants\"]
-hold_timeout = \"1m\"
+hold_timeout = \"2m\"
 ";
 
 const RELOAD: &str = "\

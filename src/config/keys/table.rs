@@ -125,7 +125,7 @@ pub const TABLE: &[Key] = &[
         description: "How long a request may take from its arrival until it is sent to an endpoint: held while its \
                       service is not ready, or looking for an endpoint that accepts a connection. Beyond it the answer is \
                       504. It does not apply to a request that has been forwarded.",
-        example: "hold_timeout = \"5s\"",
+        example: "hold_timeout = \"1m\"",
     },
     Key {
         name: "max_held",
@@ -236,7 +236,7 @@ pub const TABLE: &[Key] = &[
         default: KeyDefault::Required,
         description: "The host of the requests for this service, without scheme and port. Case is ignored. In \
                       `*.example.com` the `*` stands for exactly one label; an exact host takes precedence over it. \
-                      An IPv6 address is written in brackets.",
+                      `*` alone is every host that no other service names. An IPv6 address is written in brackets.",
         example: "host = \"example.com\"",
     },
     Key {
@@ -247,8 +247,20 @@ pub const TABLE: &[Key] = &[
         default: KeyDefault::Value("\"/\""),
         description: "The path prefix of the requests for this service. It matches whole segments, and the longest \
                       matching prefix is used: `/api` matches `/api` and `/api/users`, not `/apis`. A trailing \
-                      slash is ignored.",
+                      slash is ignored. The path is compared as the client sent it: `//`, `/./` and `%61` are not resolved, \
+                      and an application that resolves them may serve such a path as another one. A prefix is no access \
+                      control.",
         example: "path_prefix = \"/api\"",
+    },
+    Key {
+        name: "strip_prefix",
+        aliases: &[],
+        place: Place::Services,
+        kind: ValueKind::Boolean,
+        default: KeyDefault::Value("false"),
+        description: "Whether `path_prefix` is removed from the path that the application sees, which learns of it in \
+                      `X-Forwarded-Prefix`.",
+        example: "strip_prefix = true",
     },
     Key {
         name: "type",

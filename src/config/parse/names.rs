@@ -50,6 +50,9 @@ pub(super) fn host(written: &str) -> Result<String, InvalidValue> {
     if name.parse::<Ipv4Addr>().is_ok() {
         return Ok(name.to_owned());
     }
+    if name == "*" {
+        return Ok(name.to_owned());
+    }
     let labels = name.strip_prefix("*.").unwrap_or(name);
     if labels.contains('*') {
         return invalid(

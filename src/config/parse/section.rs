@@ -164,6 +164,13 @@ impl Layers<'_> {
         }
     }
 
+    pub(super) fn boolean(&self, name: &str) -> Option<bool> {
+        match self.value(name)? {
+            Value::Boolean(value) => Some(*value),
+            _ => None,
+        }
+    }
+
     pub(super) fn keep_alive(&self, name: &str) -> Option<KeepAlive> {
         match self.value(name)? {
             Value::KeepAlive(keep_alive) => Some(*keep_alive),

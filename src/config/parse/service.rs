@@ -73,6 +73,7 @@ fn service(layers: &Layers<'_>, service_type: ServiceType) -> Option<ServiceConf
     Some(ServiceConfig {
         host,
         path_prefix: layers.text("path_prefix")?,
+        strip_prefix: layers.boolean("strip_prefix")?,
         workload,
         hold_timeout: layers.duration("hold_timeout")??,
         max_held: layers.number("max_held")?,

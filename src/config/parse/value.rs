@@ -22,6 +22,7 @@ pub(super) enum Value {
     Duration(Option<Duration>),
     /// In bytes; `None` means "off".
     Size(Option<u64>),
+    Boolean(bool),
     Number(u64),
     /// `None` means "off".
     Count(Option<u64>),
@@ -59,6 +60,7 @@ pub(super) fn read(key: &Key, written: &Spanned<DeValue<'_>>) -> Result<Value, V
                 _ => Value::Count(None),
             })
         }
+        (ValueKind::Boolean, DeValue::Boolean(value)) => Ok(Value::Boolean(*value)),
         (ValueKind::Count { most }, value @ DeValue::Integer(_)) => {
             let number = quantity::number(key, value, span, 1..=most);
             number.map(|number| Value::Count(Some(number))).map_err(one)
@@ -139,6 +141,14 @@ fn text(key: &Key, written: &str, span: Range<usize>) -> Result<Value, Problem> 
         }),
         ValueKind::ReadinessCheck if written == "tcp" => {
             return Ok(Value::ReadinessCheck(ReadinessCheck::Tcp));
+        }
+        ValueKind::ReadinessCheck if written.contains("://") => {
+            let (_, rest) = written.split_once("://").unwrap_or_default();
+            let path = rest.find('/').map_or("/", |at| &rest[at..]);
+            Err(InvalidValue {
+                problem: "is a URL",
+                fix: format!("write only the path: \"{path}\"; agimo knows the host and the port"),
+            })
         }
         ValueKind::ReadinessCheck => {
             return names::path(written)

@@ -35,6 +35,8 @@ pub struct ClientConnection {
     is_ambiguous: bool,
     /// A response head that is not complete yet.
     partial: Vec<u8>,
+    /// It is parsed again when it has ended, and before that only at this length, to notice what is no head.
+    parse_at: usize,
     /// Bytes received and written before this request.
     received_before: u64,
     written_before: u64,
@@ -53,6 +55,7 @@ impl ClientConnection {
             keep_alive: false,
             is_ambiguous: false,
             partial: Vec::new(),
+            parse_at: 0,
             received_before: stream.received(),
             written_before: stream.written(),
             stream,
@@ -69,6 +72,7 @@ impl ClientConnection {
         let malformed = |error| ResponseError::Malformed(malformation(error, input));
         let Some((mut head, version, length)) = parse_response(input).map_err(malformed)? else {
             self.partial = input.to_vec();
+            self.parse_at = input.len() * 2;
             return Ok(None);
         };
         let rest = &input[length..];
@@ -161,7 +165,11 @@ impl Upstream for ClientConnection {
                 Poll::Ready(if self.partial.is_empty() {
                     self.take_head(cx, &buffer[..length], &mut receive)
                 } else {
+                    let seen = self.partial.len();
                     self.partial.extend_from_slice(&buffer[..length]);
+                    if self.partial.len() < self.parse_at && !has_head_end(&self.partial, seen) {
+                        return Poll::Ready(Ok(None));
+                    }
                     let all = std::mem::take(&mut self.partial);
                     self.take_head(cx, &all, &mut receive)
                 })
@@ -193,6 +201,13 @@ impl Upstream for ClientConnection {
     fn into_stream(self) -> Stream {
         self.stream
     }
+}
+
+/// Whether a head ends in the bytes from `seen` on.
+fn has_head_end(bytes: &[u8], seen: usize) -> bool {
+    let from = seen.saturating_sub(3);
+    bytes[from..].windows(2).any(|pair| pair == b"\n\n")
+        || bytes[from..].windows(3).any(|end| end == b"\n\r\n")
 }
 
 /// Whether what follows a response to this request on its connection may be something else. A body has no meaning with

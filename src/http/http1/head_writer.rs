@@ -15,11 +15,12 @@ pub(super) fn write_request_head(
     framing: Framing,
     out: &mut Vec<u8>,
 ) {
-    let OutgoingRequest { head, client, via } = request;
+    let OutgoingRequest { head, client, stripped_prefix, via } = request;
     let fields = &head.fields;
     let options = fields.connection();
     let authority = head.authority();
-    for part in [head.method.as_str().as_bytes(), b" ", head.path(), b" HTTP/1.1\r\n"] {
+    let [slash, path] = request.path();
+    for part in [head.method.as_str().as_bytes(), b" ", slash, path, b" HTTP/1.1\r\n"] {
         out.extend_from_slice(part);
     }
     // A request without Host has its authority from elsewhere.
@@ -27,6 +28,7 @@ pub(super) fn write_request_head(
         out.line(b"Host", authority);
     }
     let mut trailers = false;
+    let mut earlier_prefix: &[u8] = b"";
     for field in fields.iter() {
         match field.kind {
             // RFC 9112 section 3.2.2: the authority of the target replaces Host.
@@ -41,11 +43,23 @@ pub(super) fn write_request_head(
                 out.line(field.name, left.to_string().as_bytes());
             }
             kind if !client.passes_on(kind) => {}
+            FieldKind::ForwardedOther
+                if !stripped_prefix.is_empty()
+                    && field.name.eq_ignore_ascii_case(b"x-forwarded-prefix") =>
+            {
+                earlier_prefix = field.value;
+            }
             _ if is_hop_by_hop(&field, fields, options) => {}
             _ => out.line(field.name, field.value),
         }
     }
     client.write_fields(fields, authority.unwrap_or_default(), out);
+    if !stripped_prefix.is_empty() {
+        out.start_line(b"X-Forwarded-Prefix");
+        out.value(earlier_prefix.strip_suffix(b"/").unwrap_or(earlier_prefix));
+        out.value(stripped_prefix);
+        out.end_line();
+    }
     out.start_line(b"Via");
     out.value(if head.version == Version::HTTP_10 { b"1.0 " } else { b"1.1 " });
     out.value(via);
@@ -144,7 +158,12 @@ mod tests {
         let mut out = Vec::new();
         let framing = Framing::for_recipient(head.body, true);
         write_request_head(
-            &OutgoingRequest { head: &head, client: &client, via: b"agimo-0" },
+            &OutgoingRequest {
+                head: &head,
+                client: &client,
+                stripped_prefix: b"",
+                via: b"agimo-0",
+            },
             framing,
             &mut out,
         );
@@ -215,7 +234,8 @@ mod tests {
             RequestHead::new(method, version, Some(b"a"), b"/x", BodyLength::Unknown, fields);
         let client = ClientIdentity::new("10.0.0.1".parse().unwrap(), &[]);
         let mut out = Vec::new();
-        let request = OutgoingRequest { head: &head, client: &client, via: b"agimo-0" };
+        let request =
+            OutgoingRequest { head: &head, client: &client, stripped_prefix: b"", via: b"agimo-0" };
         write_request_head(&request, Framing::Chunked, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),

@@ -36,6 +36,10 @@ pub(super) fn duration(
     let written = match value {
         DeValue::String(written) if off && written == "off" => return Ok(None),
         DeValue::String(written) => written,
+        DeValue::Integer(number) if off && integer(number) == Some(0) => {
+            let message = format!("`{name}` = 0 is no duration");
+            return Err(problem(span, message, "write \"off\" for no limit".to_owned()));
+        }
         DeValue::Integer(number) => {
             let message = format!("`{name}` = {number} has no unit");
             let fix = format!("write \"{number}s\" for seconds, \"{number}ms\" for milliseconds");
