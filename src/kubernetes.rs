@@ -85,13 +85,15 @@ impl Cluster {
         );
     }
 
-    /// Whether every watch was listed once, or none is needed.
+    /// Whether every watch was listed once, or none is needed. A namespace that cannot be read does not count, unless it is
+    /// the only one.
     pub fn is_ready(&self) -> bool {
         let demand = &self.demand;
         if !demand.was_ready.load(Ordering::Relaxed) {
             let is_needed = demand.is_needed.load(Ordering::Relaxed);
-            let is_listed =
-                || self.index.lock().health().borrow().is_synced && self.saved_replicas.is_loaded();
+            let is_listed = || {
+                self.index.lock().health().borrow().is_usable() && self.saved_replicas.is_loaded()
+            };
             demand.was_ready.store(!is_needed || is_listed(), Ordering::Relaxed);
         }
         demand.was_ready.load(Ordering::Relaxed)

@@ -44,13 +44,22 @@ pub enum Object {
     Workload(WorkloadObject),
 }
 
-/// How far the watches are, for all workloads together.
+/// How far the watches are that concern one namespace.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WatchHealth {
     /// Every watch was listed once; before that, a missing object may only be unknown.
     pub is_synced: bool,
     /// Why a watch cannot be read now.
     pub fault: Option<String>,
+}
+
+/// How far all watches are: a namespace that cannot be read does not stop the others.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterHealth {
+    /// `None` stands for watches of the whole cluster.
+    by_namespace: BTreeMap<Option<String>, WatchHealth>,
+    /// The namespace of agimo's own replicas, where they are counted.
+    peers: Option<String>,
 }
 
 /// What is known of one workload.
@@ -93,7 +102,7 @@ pub struct Index {
     services: HashMap<ObjectName, Arc<ServiceObject>>,
     workloads: HashMap<WorkloadKey, WorkloadObject>,
     followers: Followers,
-    health: watch::Sender<WatchHealth>,
+    health: watch::Sender<ClusterHealth>,
     /// The Service of agimo's own replicas.
     peer_service: Option<ObjectName>,
     peer_count: watch::Sender<usize>,
@@ -109,6 +118,30 @@ struct Listing {
     current: Option<HashSet<ObjectName>>,
     is_done: bool,
     fault: Option<String>,
+}
+
+// === impl ClusterHealth ===
+
+impl ClusterHealth {
+    /// The health of the watches that concern a workload in this namespace, and of the count of agimo's own replicas.
+    pub fn of(&self, namespace: &str) -> WatchHealth {
+        let [own, peers] = [Some(namespace), self.peers.as_deref()].map(|namespace| {
+            let everywhere = self.by_namespace.get(&None);
+            everywhere.or_else(|| self.by_namespace.get(&Some(namespace?.to_owned())))
+        });
+        WatchHealth {
+            is_synced: own.is_some_and(|own| own.is_synced)
+                && peers.is_none_or(|peers| peers.is_synced),
+            fault: own.or(peers).and_then(|health| health.fault.clone()),
+        }
+    }
+
+    /// Whether every namespace was listed once, or cannot be read, and at least one was listed.
+    pub fn is_usable(&self) -> bool {
+        let mut namespaces = self.by_namespace.values();
+        namespaces.clone().any(|health| health.is_synced)
+            && namespaces.all(|health| health.is_synced || health.fault.is_some())
+    }
 }
 
 // === impl WorkloadSnapshot ===
@@ -135,7 +168,7 @@ impl Index {
             services: HashMap::new(),
             workloads: HashMap::new(),
             followers: Followers::default(),
-            health: watch::Sender::new(WatchHealth::default()),
+            health: watch::Sender::new(ClusterHealth::default()),
             peer_service,
             peer_count: watch::Sender::new(0),
             #[cfg(test)]
@@ -144,7 +177,7 @@ impl Index {
     }
 
     /// How far the watches are, now and as it changes.
-    pub fn health(&self) -> watch::Receiver<WatchHealth> {
+    pub fn health(&self) -> watch::Receiver<ClusterHealth> {
         self.health.subscribe()
     }
 
@@ -225,10 +258,15 @@ impl Index {
     }
 
     fn publish_health(&self) {
-        let health = WatchHealth {
-            is_synced: self.listings.values().all(|listing| listing.is_done),
-            fault: self.listings.values().find_map(|listing| listing.fault.clone()),
-        };
+        let mut by_namespace = BTreeMap::<Option<String>, WatchHealth>::new();
+        for (scope, listing) in &self.listings {
+            let new = || WatchHealth { is_synced: true, fault: None };
+            let health = by_namespace.entry(scope.namespace.clone()).or_insert_with(new);
+            health.is_synced &= listing.is_done;
+            health.fault = health.fault.take().or_else(|| listing.fault.clone());
+        }
+        let peers = self.peer_service.as_ref().map(|service| service.namespace.clone());
+        let health = ClusterHealth { by_namespace, peers };
         self.health.send_if_modified(|known| {
             let is_changed = *known != health;
             *known = health;

@@ -218,3 +218,59 @@ impl WorkloadObject {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn only_tcp_ports_count() {
+        let ports = json!([
+            { "name": "http3", "port": 443, "protocol": "UDP", "targetPort": 8443 },
+            { "name": "https", "port": 443, "protocol": "TCP", "targetPort": 9443 },
+            { "name": "plain", "port": 80 },
+        ]);
+        let service = json!({ "metadata": { "name": "web" }, "spec": { "ports": ports } });
+        let service = ServiceObject::read(&serde_json::from_value(service).unwrap());
+        let port = service.port(&ServicePort::Number(443)).unwrap();
+        assert_eq!((port.name.as_str(), &port.target), ("https", &ServicePort::Number(9443)));
+        assert!(service.port(&ServicePort::Number(80)).is_some());
+        let slice = json!({
+            "metadata": { "name": "web-1", "labels": { "kubernetes.io/service-name": "web" } },
+            "addressType": "IPv4",
+            "ports": [
+                { "name": "http3", "port": 8443, "protocol": "UDP" },
+                { "name": "https", "port": 9443, "protocol": "TCP" },
+            ],
+            "endpoints": [],
+        });
+        let slice = Slice::read(&serde_json::from_value(slice).unwrap()).unwrap();
+        assert_eq!(slice.ports, [("https".to_owned(), 9443)]);
+    }
+
+    #[test]
+    fn an_endpoint_is_ready_if_it_serves_and_does_not_terminate() {
+        for (conditions, ready, last_resort) in [
+            (json!({}), true, false),
+            (json!({ "ready": true, "serving": true, "terminating": false }), true, false),
+            // publishNotReadyAddresses: `ready` says nothing.
+            (json!({ "ready": true, "serving": false, "terminating": false }), false, false),
+            (json!({ "ready": true, "serving": true, "terminating": true }), false, true),
+            (json!({ "ready": false }), false, false),
+        ] {
+            let slice = json!({
+                "metadata": { "name": "web-1", "labels": { "kubernetes.io/service-name": "web" } },
+                "addressType": "IPv4",
+                "endpoints": [{ "addresses": ["10.0.0.1"], "conditions": conditions }],
+            });
+            let slice = Slice::read(&serde_json::from_value(slice).unwrap()).unwrap();
+            let endpoint = &slice.endpoints[0];
+            assert_eq!(
+                (endpoint.ready, endpoint.last_resort),
+                (ready, last_resort),
+                "{conditions}"
+            );
+        }
+    }
+}

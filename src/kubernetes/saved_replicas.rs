@@ -19,7 +19,7 @@ use tracing::{debug, warn};
 use super::client::error_with_sources;
 use super::objects::ObjectName;
 use super::scale::patch_parameters;
-use super::watches::{RETRY, WATCH_SECONDS, events};
+use super::watches::{WATCH_SECONDS, events, with_retry_delays};
 use crate::workload::WorkloadId;
 
 /// The saved numbers; clones share them. Without a ConfigMap they are lost with the process.
@@ -92,21 +92,14 @@ impl SavedReplicas {
         let config = Config::default()
             .fields(&format!("metadata.name={}", config_map.name))
             .timeout(WATCH_SECONDS);
-        let mut events = pin!(events::<ConfigMap>(client, Some(&config_map.namespace), config));
-        let mut failures = 0;
+        let events = events::<ConfigMap>(client, Some(&config_map.namespace), config);
+        let mut events = pin!(with_retry_delays(events));
         loop {
             let limit = if self.is_loaded() { Duration::MAX } else { LOAD_TIMEOUT };
             match tokio::time::timeout(limit, events.next()).await {
-                Ok(Some(Ok(event))) => {
-                    if !matches!(event, Event::Init) {
-                        failures = 0;
-                    }
-                    self.apply(config_map, event);
-                }
+                Ok(Some(Ok(event))) => self.apply(config_map, event),
                 Ok(Some(Err(error))) => {
                     self.log_unreadable(config_map, &error_with_sources(&error));
-                    failures += 1;
-                    tokio::time::sleep(RETRY.delay(failures)).await;
                 }
                 Err(_) => self.log_unreadable(config_map, "no answer within 10 s"),
                 Ok(None) => return,

@@ -140,17 +140,22 @@ where
     watcher(api, config)
 }
 
-/// The same events; after an error the next attempt is delayed.
-pub fn with_retry_delays<T: Send + 'static>(
-    events: impl Stream<Item = watcher::Result<T>> + Send + 'static,
-) -> impl Stream<Item = watcher::Result<T>> + Send + 'static {
-    futures_util::stream::unfold((Box::pin(events), 0), |(mut events, failures)| async move {
-        if failures > 0 {
-            tokio::time::sleep(RETRY.delay(failures)).await;
-        }
+/// The same events; after an error the next attempt is delayed, for longer after each error in a row.
+pub fn with_retry_delays<K: Send + 'static>(
+    events: impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static,
+) -> impl Stream<Item = watcher::Result<Event<K>>> + Send + 'static {
+    // The delay before the next attempt, and the errors in a row.
+    let start = (Box::pin(events), Duration::ZERO, 0);
+    futures_util::stream::unfold(start, |(mut events, delay, failures)| async move {
+        tokio::time::sleep(delay).await;
         let event = events.next().await?;
-        let failures = if event.is_err() { failures + 1 } else { 0 };
-        Some((event, (events, failures)))
+        let (delay, failures) = match &event {
+            Err(_) => (RETRY.delay(failures + 1), failures + 1),
+            // The beginning of a list does not show yet that the API server answers.
+            Ok(Event::Init) => (Duration::ZERO, failures),
+            Ok(_) => (Duration::ZERO, 0),
+        };
+        Some((event, (events, delay, failures)))
     })
 }
 
@@ -337,5 +342,24 @@ mod tests {
         let c = Some("c".to_owned());
         assert_eq!(with_peers[4..], [WatchScope { kind: ObjectKind::EndpointSlice, namespace: c }]);
         assert!(two.iter().all(|scope| scope.namespace.is_some()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_that_fails_each_time_is_retried_after_growing_delays() {
+        let failing = futures_util::stream::iter((0..12).map(|at| match at % 2 {
+            0 => Ok::<Event<()>, _>(Event::Init),
+            _ => Err(watcher::Error::NoResourceVersion),
+        }));
+        let mut events = pin!(with_retry_delays(failing));
+        let mut delays = Vec::new();
+        let mut last = tokio::time::Instant::now();
+        while let Some(event) = events.next().await {
+            if event.is_err() {
+                delays.push(last.elapsed());
+                last = tokio::time::Instant::now();
+            }
+        }
+        assert_eq!(delays.len(), 6);
+        assert!(delays.windows(2).skip(1).all(|pair| pair[1] >= pair[0] * 2), "{delays:?}");
     }
 }

@@ -8,7 +8,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::index::WatchHealth;
+use super::index::ClusterHealth;
 use super::pending_operation::{PendingOperation, result_of};
 use super::saved_replicas::SavedReplicas;
 use super::scale::{self, ScaleFailure, ScaleResult};
@@ -37,7 +37,7 @@ pub struct RunnerContext {
     pub spec: watch::Receiver<WorkloadSpec>,
     pub events: EventPublisher,
     pub following: Following,
-    pub health: watch::Receiver<WatchHealth>,
+    pub health: watch::Receiver<ClusterHealth>,
     /// The number of agimo's replicas.
     pub agimo_replicas: watch::Receiver<usize>,
     pub saved_replicas: SavedReplicas,
@@ -144,7 +144,7 @@ impl Runner {
 
     /// The health is read first: the snapshot is then at least as new.
     fn observe(&mut self) -> Input {
-        let health = self.context.health.borrow_and_update().clone();
+        let health = self.context.health.borrow_and_update().of(&self.workload.namespace);
         let snapshot = self.context.following.snapshot.borrow_and_update().clone();
         Input::Observed { health, snapshot }
     }

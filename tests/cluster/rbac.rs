@@ -32,11 +32,13 @@ async fn permissions_in_one_namespace_suffice_for_it_and_a_missing_one_is_report
     let unwatched =
         service.replace("web.test", "unwatched.test").replace(&namespace.name, "default");
     let agimo = Agimo::with(service + &unwatched)
-        .arguments(&["--watch-namespaces", &namespace.name])
+        // Nothing can be read in the other namespace, as after it was deleted with its Roles.
+        .arguments(&["--watch-namespaces", &format!("{},deleted", namespace.name)])
         .environment("KUBECONFIG", &kubeconfig)
         .start()
         .await;
     agimo.until_ready().await;
+    agimo.until_logged("in namespace deleted").await;
     let response = agimo.get("unwatched.test", "/").await;
     assert_eq!((response.status, response.reason()), (504, Some("namespace-unwatched")));
     let response = agimo.get("web.test", "/").await;

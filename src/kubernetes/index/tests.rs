@@ -136,10 +136,10 @@ fn the_watches_are_synced_when_each_was_listed() {
     let health = index.health();
     let snapshot = follow(&mut index, "web", ServicePort::Number(80));
     for kind in KINDS {
-        assert!(!health.borrow().is_synced);
+        assert!(!health.borrow().of("a").is_synced);
         list(&mut index, &scope(kind, None), []);
     }
-    assert!(health.borrow().is_synced);
+    assert!(health.borrow().of("a").is_synced);
     assert!(snapshot.borrow().workload.is_none() && of_source(&snapshot).service.is_none());
 }
 
@@ -274,14 +274,14 @@ fn a_fault_lasts_until_its_watch_reports_an_object() {
     put_slice(&mut index, "web-1", slice("web", 8080, [ready("10.0.0.1", "p1")]));
     let services = scope(ObjectKind::Service, None);
     index.set_fault(&services, Some("no answer".to_owned()));
-    assert_eq!(health.borrow_and_update().fault.as_deref(), Some("no answer"));
+    assert_eq!(health.borrow_and_update().of("a").fault.as_deref(), Some("no answer"));
     assert_eq!(ready_of(&snapshot).len(), 1, "what is known is kept");
-    assert!(health.borrow().is_synced);
+    assert!(health.borrow().of("a").is_synced);
     index.set_fault(&services, Some("no answer".to_owned()));
     index.apply(&services, Event::Init);
     assert!(!health.has_changed().unwrap(), "the beginning of a list is no answer yet");
     put(&mut index, "web", service(false));
-    assert_eq!(health.borrow_and_update().fault, None);
+    assert_eq!(health.borrow_and_update().of("a").fault, None);
 }
 
 #[test]
@@ -356,7 +356,7 @@ fn lists_and_faults_of_ten_thousand_followed_services_cost_one_computation_per_o
     list(&mut index, &scope(ObjectKind::StatefulSet, None), []);
     assert_eq!(index.computed_sources, 2 * SERVICES, "one for each Service and slice");
     assert!(followed.iter().all(|snapshot| ready_of(snapshot).len() == 1));
-    assert!(index.health().borrow().is_synced);
+    assert!(index.health().borrow().of("a").is_synced);
 
     index.computed_sources = 0;
     index.set_fault(&scope(ObjectKind::Service, None), Some("no answer".to_owned()));
@@ -365,4 +365,25 @@ fn lists_and_faults_of_ten_thousand_followed_services_cost_one_computation_per_o
     list(&mut index, &scope(ObjectKind::EndpointSlice, None), objects(slices).skip(9_000));
     assert_eq!(index.computed_sources, SERVICES, "one for each slice, listed or gone");
     assert_eq!(index.slice_services.len(), 1_000);
+}
+
+#[test]
+fn a_namespace_that_cannot_be_read_does_not_stop_the_others() {
+    let scope = |namespace: &str| WatchScope {
+        kind: ObjectKind::Service,
+        namespace: Some(namespace.to_owned()),
+    };
+    let mut index = Index::new([scope("a"), scope("gone")], None);
+    let health = index.health();
+    index.apply(&scope("a"), Event::Init);
+    index.apply(&scope("a"), Event::InitDone);
+    assert!(!health.borrow().is_usable(), "the other may only be slow");
+    index.set_fault(&scope("gone"), Some("forbidden".to_owned()));
+    assert!(health.borrow().is_usable());
+    assert_eq!(health.borrow().of("a"), WatchHealth { is_synced: true, fault: None });
+    let gone = health.borrow().of("gone");
+    assert_eq!(gone, WatchHealth { is_synced: false, fault: Some("forbidden".to_owned()) });
+    let mut alone = Index::new([scope("gone")], None);
+    alone.set_fault(&scope("gone"), Some("forbidden".to_owned()));
+    assert!(!alone.health().borrow().is_usable(), "nothing can be read");
 }
