@@ -9,6 +9,10 @@ pub struct ScaleFacts {
     pub can_write_replicas: bool,
     /// Running replicas of agimo, this one included; 0 and 1 mean that it runs alone.
     pub agimo_replicas: usize,
+    /// A change of the workload has not reached all of its replicas. To scale it to zero now would lose those that work.
+    pub is_rolling_out: bool,
+    /// Somebody else has scaled the workload to zero since agimo scaled it up.
+    pub is_contested: bool,
 }
 
 /// Who writes `replicas` of a workload.
@@ -26,13 +30,20 @@ pub enum SleepBlocker {
     External,
     /// Other replicas of agimo may have requests in flight for the workload.
     Peers,
+    /// A rollout is not finished.
+    Rollout,
 }
 
 // === impl ScaleFacts ===
 
 impl Default for ScaleFacts {
     fn default() -> Self {
-        Self { can_write_replicas: true, agimo_replicas: 1 }
+        Self {
+            can_write_replicas: true,
+            agimo_replicas: 1,
+            is_rolling_out: false,
+            is_contested: false,
+        }
     }
 }
 
@@ -63,7 +74,8 @@ impl SleepBlocker {
     pub fn of(owner: Owner, facts: ScaleFacts) -> Option<Self> {
         match owner {
             Owner::External => Some(Self::External),
-            Owner::Agimo => (facts.agimo_replicas > 1).then_some(Self::Peers),
+            Owner::Agimo if facts.agimo_replicas > 1 => Some(Self::Peers),
+            Owner::Agimo => facts.is_rolling_out.then_some(Self::Rollout),
         }
     }
 
@@ -72,6 +84,7 @@ impl SleepBlocker {
         match self {
             Self::External => "external",
             Self::Peers => "peers",
+            Self::Rollout => "rollout",
         }
     }
 }
@@ -81,7 +94,7 @@ mod tests {
     use super::*;
 
     fn facts(can_write_replicas: bool, agimo_replicas: usize) -> ScaleFacts {
-        ScaleFacts { can_write_replicas, agimo_replicas }
+        ScaleFacts { can_write_replicas, agimo_replicas, ..ScaleFacts::default() }
     }
 
     #[test]
@@ -97,5 +110,7 @@ mod tests {
         assert_eq!(SleepBlocker::of(Owner::Agimo, facts(true, 1)), None);
         assert_eq!(SleepBlocker::of(Owner::Agimo, facts(true, 2)), Some(SleepBlocker::Peers));
         assert_eq!(SleepBlocker::of(Owner::External, facts(true, 1)), Some(SleepBlocker::External));
+        let rolling_out = ScaleFacts { is_rolling_out: true, ..facts(true, 1) };
+        assert_eq!(SleepBlocker::of(Owner::Agimo, rolling_out), Some(SleepBlocker::Rollout));
     }
 }

@@ -74,6 +74,9 @@ fn log(event: &LifecycleEvent) {
         EventKind::WakeCancelled => {
             info!(%workload, "no request waits any more, wake cancelled");
         }
+        EventKind::WakeGivenUp => {
+            warn!(%workload, "never became ready and no request waits, scaling to zero");
+        }
         EventKind::EndpointsLost { scaled_down: true } => {
             info!(%workload, "no endpoint is ready any more");
         }
@@ -84,6 +87,9 @@ fn log(event: &LifecycleEvent) {
             %workload,
             "other replicas of agimo may have requests in flight: the workload stays awake"
         ),
+        EventKind::SleepBlocked(Some(SleepBlocker::Rollout)) => {
+            info!(%workload, "a rollout is not finished: the workload stays awake");
+        }
         // An external scaler is configured, which is no news.
         EventKind::SleepBlocked(_) => {}
         EventKind::Asleep { idle } => {

@@ -51,6 +51,8 @@ pub enum EventKind {
     WakeFailed { cause: Cause, detail: String, retry_after: Duration },
     /// No request waits any more for a workload that an external scaler wakes.
     WakeCancelled,
+    /// The workload never became ready, and no request has waited for it for the idle time: it is scaled to zero.
+    WakeGivenUp,
     /// No endpoint is ready any more. `scaled_down` where an external scaler owns `replicas`.
     EndpointsLost { scaled_down: bool },
     /// The workload stays awake for this reason from now on, or is free to sleep.
@@ -108,6 +110,7 @@ impl EventKind {
             Self::NotReady(_) => "not_ready",
             Self::WakeFailed { .. } => "wake_failed",
             Self::WakeCancelled => "wake_cancelled",
+            Self::WakeGivenUp => "wake_given_up",
             Self::EndpointsLost { .. } => "endpoints_lost",
             Self::SleepBlocked(_) => "sleep_blocked",
             Self::Asleep { .. } => "asleep",

@@ -70,8 +70,12 @@ impl Runner {
             self.update_status();
             let is_checked = match self.machine.state {
                 State::Awake { .. } => true,
-                // An external scaler may never wake it.
-                State::Waking { .. } => self.owner() == Owner::External,
+                // It may never be ready; the start of a local process ends by itself.
+                State::Waking { .. } => {
+                    let may_sleep = self.sleep_blocker().is_none();
+                    self.owner() == Owner::External
+                        || (may_sleep && !self.status.borrow().owns_lifecycle())
+                }
                 State::Asleep | State::Failing { .. } => false,
             };
             let input = tokio::select! {
@@ -148,6 +152,7 @@ impl Runner {
             arrivals: self.demand.arrivals(),
             in_flight: self.demand.in_flight(),
             sleep_after: self.sleep_blocker().is_none().then_some(sleep_after),
+            is_contested: self.status.borrow().scale_facts.is_contested,
         }
     }
 
@@ -213,7 +218,7 @@ impl Runner {
         let endpoints = published.endpoint_count();
         // The event goes first: once the endpoints are published, a core may publish the answer.
         match before.state {
-            State::Waking { since } => {
+            State::Waking { since, .. } => {
                 let after = since.elapsed();
                 if let Some(requester) = &self.requester {
                     requester.cold_start.ready(after);
@@ -240,9 +245,15 @@ impl Runner {
             self.machine = before;
             return;
         }
-        if let State::Awake { idleness } = before.state {
-            let idle = idleness.lasted(Instant::now());
-            self.activation.events.publish(EventKind::Asleep { idle });
+        let event = match before.state {
+            State::Awake { idleness } => {
+                Some(EventKind::Asleep { idle: idleness.lasted(Instant::now()) })
+            }
+            State::Waking { .. } => Some(EventKind::WakeGivenUp),
+            State::Asleep | State::Failing { .. } => None,
+        };
+        if let Some(event) = event {
+            self.activation.events.publish(event);
         }
         self.activation.backend.command(ScaleCommand::Sleep);
     }
@@ -282,7 +293,9 @@ impl Runner {
     }
 
     fn note_started(&self) {
-        if let (State::Waking { since }, Some(started)) = (self.machine.state, self.started_seen) {
+        if let (State::Waking { since, .. }, Some(started)) =
+            (self.machine.state, self.started_seen)
+        {
             let after = started.saturating_duration_since(since);
             if let Some(requester) = &self.requester {
                 requester.cold_start.started(after);

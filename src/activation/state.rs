@@ -14,6 +14,8 @@ pub enum State {
     Asleep,
     Waking {
         since: Instant,
+        /// Since when no request waits for it.
+        idleness: Idleness,
     },
     Awake {
         idleness: Idleness,
@@ -44,8 +46,14 @@ pub enum Input {
     EndpointsLost,
     /// The wake failed for good: nothing became ready.
     WakeFailed,
-    /// A regular check of its demand. Without `sleep_after` it is not put to sleep.
-    DemandChecked { arrivals: u64, in_flight: u64, sleep_after: Option<Duration> },
+    /// A regular check of its demand. Without `sleep_after` it is not put to sleep. `is_contested`: somebody else has
+    /// scaled it to zero since its wake.
+    DemandChecked {
+        arrivals: u64,
+        in_flight: u64,
+        sleep_after: Option<Duration>,
+        is_contested: bool,
+    },
 }
 
 /// What is to be done.
@@ -74,6 +82,10 @@ const BACKOFF: Backoff =
 // === impl State ===
 
 impl State {
+    fn waking(now: Instant) -> Self {
+        Self::Waking { since: now, idleness: Idleness::begin(0, now) }
+    }
+
     /// The value of `state` in `/services`.
     pub fn as_str(self) -> &'static str {
         match self {
@@ -100,10 +112,10 @@ impl Machine {
     pub fn step(self, input: Input, now: Instant) -> (Self, Option<Action>) {
         match (self.state, input) {
             (State::Asleep, Input::WakeRequested) => {
-                (self.to(State::Waking { since: now }), Some(Action::Wake))
+                (self.to(State::waking(now)), Some(Action::Wake))
             }
             (State::Failing { until }, Input::WakeRequested) if now >= until => {
-                (self.to(State::Waking { since: now }), Some(Action::Wake))
+                (self.to(State::waking(now)), Some(Action::Wake))
             }
             (State::Awake { .. }, Input::Ready { .. }) => (self, Some(Action::PublishEndpoints)),
             // A workload may become ready without a wake by this agimo: another replica or scaler woke it.
@@ -113,7 +125,7 @@ impl Machine {
             }
             (State::Waking { .. }, Input::WakeFailed) => self.fail(now),
             (State::Awake { .. }, Input::Unready { starting: true }) => {
-                (self.to(State::Waking { since: now }), Some(Action::WithdrawEndpoints))
+                (self.to(State::waking(now)), Some(Action::WithdrawEndpoints))
             }
             // A workload that became ready can start: no failed wake is counted, however it ended.
             (State::Awake { .. }, Input::Unready { .. } | Input::WakeFailed)
@@ -122,7 +134,7 @@ impl Machine {
             }
             (
                 State::Awake { idleness },
-                Input::DemandChecked { arrivals, in_flight, sleep_after },
+                Input::DemandChecked { arrivals, in_flight, sleep_after, .. },
             ) => {
                 let Some(sleep_after) = sleep_after else {
                     // The idle time begins when nothing blocks sleep any more.
@@ -136,10 +148,25 @@ impl Machine {
                     (self.to(State::Awake { idleness }), None)
                 }
             }
+            // What somebody else scaled to zero stays so until the next request.
             (
                 State::Waking { .. },
-                Input::DemandChecked { in_flight: 0, sleep_after: None, .. },
+                Input::DemandChecked { in_flight: 0, sleep_after: None, .. }
+                | Input::DemandChecked { in_flight: 0, is_contested: true, .. },
             ) => (self.to(State::Asleep), Some(Action::CancelWake)),
+            (
+                State::Waking { since, idleness },
+                Input::DemandChecked {
+                    arrivals, in_flight, sleep_after: Some(sleep_after), ..
+                },
+            ) => {
+                let idleness = idleness.check(arrivals, in_flight, now);
+                if idleness.lasted(now) >= sleep_after {
+                    (self.to(State::Asleep), Some(Action::Sleep))
+                } else {
+                    (self.to(State::Waking { since, idleness }), None)
+                }
+            }
             _ => (self, None),
         }
     }
@@ -174,7 +201,8 @@ mod tests {
     }
 
     fn checked(arrivals: u64, in_flight: u64) -> Input {
-        Input::DemandChecked { arrivals, in_flight, sleep_after: Some(SECOND * 5) }
+        let sleep_after = Some(SECOND * 5);
+        Input::DemandChecked { arrivals, in_flight, sleep_after, is_contested: false }
     }
 
     #[test]
@@ -185,8 +213,8 @@ mod tests {
     }
 
     #[test]
-    fn a_workload_sleeps_after_its_idle_time_and_never_before_it_was_ready() {
-        let waking = [(Input::WakeRequested, 0), (checked(1, 0), 100), (checked(1, 0), 200)];
+    fn a_workload_sleeps_after_its_idle_time_and_not_while_a_request_waits() {
+        let waking = [(Input::WakeRequested, 0), (checked(1, 1), 100), (checked(1, 1), 200)];
         assert_eq!(run(&waking).1, [Action::Wake]);
         let idle = [
             (Input::WakeRequested, 0),
@@ -198,6 +226,37 @@ mod tests {
         ];
         assert_eq!(run(&idle).1, [Action::Wake, Action::PublishEndpoints, Action::Sleep]);
         assert_eq!(run(&idle[..5]).1, [Action::Wake, Action::PublishEndpoints]);
+    }
+
+    #[test]
+    fn a_wake_that_never_gets_ready_is_given_up_when_nobody_has_waited_for_the_idle_time() {
+        let inputs = [
+            (Input::WakeRequested, 0),
+            (checked(1, 1), 9),
+            (checked(1, 0), 10),
+            (checked(1, 0), 14),
+        ];
+        assert_eq!(run(&inputs).1, [Action::Wake], "not yet");
+        let (machine, actions) = run(&[&inputs[..], &[(checked(1, 0), 15)]].concat());
+        assert_eq!((machine.state, actions), (State::Asleep, vec![Action::Wake, Action::Sleep]));
+    }
+
+    #[test]
+    fn what_somebody_else_scaled_to_zero_is_left_at_zero_until_the_next_request() {
+        let contested = |in_flight| Input::DemandChecked {
+            arrivals: 1,
+            in_flight,
+            sleep_after: Some(SECOND * 5),
+            is_contested: true,
+        };
+        let inputs = [(Input::WakeRequested, 0), (contested(1), 1), (contested(0), 2)];
+        let (machine, actions) = run(&inputs);
+        assert_eq!(
+            (machine.state, actions),
+            (State::Asleep, vec![Action::Wake, Action::CancelWake])
+        );
+        let (_, actions) = run(&[&inputs[..], &[(Input::WakeRequested, 3)]].concat());
+        assert_eq!(actions.last(), Some(&Action::Wake));
     }
 
     #[test]

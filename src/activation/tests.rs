@@ -107,7 +107,7 @@ impl Fixture {
     }
 
     async fn set_agimo_replicas(&self, agimo_replicas: usize) {
-        let facts = ScaleFacts { can_write_replicas: true, agimo_replicas };
+        let facts = ScaleFacts { agimo_replicas, ..ScaleFacts::default() };
         self.set_status(|status| status.scale_facts = facts).await;
     }
 

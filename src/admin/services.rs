@@ -59,6 +59,7 @@ pub fn event(event: &LifecycleEvent) -> Value {
         | EventKind::Connected
         | EventKind::Forwarded
         | EventKind::WakeCancelled
+        | EventKind::WakeGivenUp
         | EventKind::ProcessStopped
         | EventKind::Replaced
         | EventKind::Removed => json!({}),

@@ -123,6 +123,7 @@ mod tests {
             replicas: 0,
             resource_version: "1".to_owned(),
             pods_rejected: Some("exceeded quota: q".to_owned()),
+            is_rolling_out: false,
         });
         assert_eq!(reason(&health, &snapshot), None);
         let delay = delayed_wake(&workload(), &health, &snapshot).unwrap();

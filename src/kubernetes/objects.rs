@@ -67,6 +67,8 @@ pub struct WorkloadObject {
     pub resource_version: String,
     /// Why its pods are rejected, where its controller reports it.
     pub pods_rejected: Option<String>,
+    /// A change has not reached all replicas, or is paused.
+    pub is_rolling_out: bool,
 }
 
 // === impl ObjectName ===
@@ -195,28 +197,58 @@ impl WorkloadObject {
         let pods_rejected = conditions
             .filter(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
             .find_map(|condition| condition.message.clone());
-        let replicas = deployment.spec.as_ref().and_then(|spec| spec.replicas);
-        Self::new(replicas, deployment.resource_version(), pods_rejected)
+        let spec = deployment.spec.as_ref();
+        let replicas = spec.and_then(|spec| spec.replicas);
+        Self {
+            pods_rejected,
+            is_rolling_out: is_rolling_out(deployment),
+            ..Self::new(replicas, deployment.resource_version())
+        }
     }
 
     /// A StatefulSet has no condition that says why its pods are rejected; only its events do.
     pub fn of_stateful_set(set: &StatefulSet) -> Self {
         let replicas = set.spec.as_ref().and_then(|spec| spec.replicas);
-        Self::new(replicas, set.resource_version(), None)
+        let status = set.status.as_ref();
+        let is_observed = status.and_then(|status| status.observed_generation);
+        let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
+        let is_partial = strategy.is_some_and(|strategy| {
+            let partition = strategy.rolling_update.as_ref().and_then(|update| update.partition);
+            strategy.type_.as_deref() == Some("OnDelete") || partition.is_some_and(|from| from > 0)
+        });
+        // The current revision becomes the update revision when all pods have it (apps/v1 StatefulSetStatus).
+        let has_two =
+            status.is_some_and(|status| status.current_revision != status.update_revision);
+        let is_rolling_out = is_observed < set.metadata.generation || (has_two && !is_partial);
+        Self { is_rolling_out, ..Self::new(replicas, set.resource_version()) }
     }
 
-    fn new(
-        replicas: Option<i32>,
-        resource_version: Option<String>,
-        pods_rejected: Option<String>,
-    ) -> Self {
+    fn new(replicas: Option<i32>, resource_version: Option<String>) -> Self {
         Self {
             // The default is 1 (apps/v1 DeploymentSpec).
             replicas: replicas.unwrap_or(1).try_into().unwrap_or(0),
             resource_version: resource_version.unwrap_or_default(),
-            pods_rejected,
+            pods_rejected: None,
+            is_rolling_out: false,
         }
     }
+}
+
+/// Whether a Deployment has replicas of an older template, or its newest ones were never all available. The reason of
+/// the condition Progressing tells the latter (Kubernetes, Deployment status), and stays as it is when a complete
+/// Deployment is scaled.
+fn is_rolling_out(deployment: &Deployment) -> bool {
+    let is_paused = deployment.spec.as_ref().and_then(|spec| spec.paused).unwrap_or(false);
+    let Some(status) = &deployment.status else { return is_paused };
+    let has_old = status.replicas.unwrap_or(0) > status.updated_replicas.unwrap_or(0);
+    let progressing =
+        status.conditions.iter().flatten().find(|condition| condition.type_ == "Progressing");
+    let is_complete = progressing
+        .is_none_or(|condition| condition.reason.as_deref() == Some("NewReplicaSetAvailable"));
+    is_paused
+        || status.observed_generation < deployment.metadata.generation
+        || has_old
+        || !is_complete
 }
 
 #[cfg(test)]

@@ -38,6 +38,10 @@ pub struct State {
     /// No write begins before.
     retry_at: Option<Instant>,
     write_failure: Option<NotReadyReason>,
+    /// How often the workload was scaled up since it was last ready.
+    scaled_up: u32,
+    /// Somebody else has scaled it to zero since: it is scaled up again not before.
+    contested_until: Option<Instant>,
     terminating: TerminatingEndpoints,
     /// agimo scaled the workload to zero, and it was not seen with replicas since.
     is_scaled_to_zero: bool,
@@ -103,6 +107,8 @@ impl State {
             in_flight: None,
             retry_at: None,
             write_failure: None,
+            scaled_up: 0,
+            contested_until: None,
             terminating: TerminatingEndpoints::new(now),
             is_scaled_to_zero: false,
             wake: None,
@@ -286,6 +292,7 @@ impl State {
                 self.desired = DesiredScale::Unchanged;
             }
             self.write_failure = None;
+            (self.scaled_up, self.contested_until) = (0, None);
             if let Some(wake) = &mut self.wake {
                 wake.was_ready = true;
             }
@@ -335,7 +342,11 @@ impl State {
     fn step_at(&self, now: Instant) -> Option<Instant> {
         let terminating = self.waits_for_terminating().then(|| self.terminating.wait_until());
         let wake = self.wake.as_ref().and_then(Wake::ends_at);
-        [self.retry_at, terminating, wake, self.lookups.retry_at(now)].into_iter().flatten().min()
+        let contested = self.contested_until.filter(|at| *at > now);
+        [self.retry_at, contested, terminating, wake, self.lookups.retry_at(now)]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn sources(&self) -> &[EndpointSource] {

@@ -149,3 +149,32 @@ impl FailingWorkload {
 fn host(sample: &Sample) -> String {
     format!("{}.test", sample.name)
 }
+
+#[tokio::test]
+async fn a_wake_that_never_gets_ready_is_given_up_and_a_zero_of_somebody_else_is_respected() {
+    let namespace = Namespace::new("given-up").await;
+    let broken = namespace.deployment("broken").argument("-crash-at-start").apply().await;
+    let keys = "scaler = \"agimo\"\ntimeout = \"1s\"\nsleep_after = \"3s\"";
+    let agimo = start_agimo(&broken.service_config("broken.test", keys)).await;
+    assert_eq!(agimo.get("broken.test", "/").await.status, 504);
+    broken.until_replicas(1).await;
+    agimo.until_event("wake_given_up").await;
+    broken.until_asleep().await;
+
+    let keys = keys.replace("3s", "1h");
+    let second = namespace.deployment("second").argument("-crash-at-start").apply().await;
+    let agimo = start_agimo(&second.service_config("second.test", &keys)).await;
+    assert_eq!(agimo.get("second.test", "/").await.status, 504);
+    second.until_replicas(1).await;
+    second.scale(0).await;
+    agimo.until_event("wake_cancelled").await;
+    let generation = second.generation().await;
+    // As many looks of agimo at its demand as it would need to write again.
+    for _ in 0..20 {
+        assert_eq!(agimo.service_status("second.test").await["state"], "asleep");
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    assert_eq!((second.current_replicas().await, second.generation().await), (0, generation));
+    assert_eq!(agimo.get("second.test", "/").await.status, 504);
+    second.until_replicas(1).await;
+}

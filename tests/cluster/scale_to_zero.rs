@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::fixtures::{Namespace, SampleRequest, start_agimo};
 use crate::support::client::Client;
+use crate::support::eventually;
 
 #[tokio::test]
 async fn a_deployment_and_a_stateful_set_wake_and_sleep() {
@@ -81,4 +82,32 @@ async fn a_workload_scaled_by_someone_else_is_used_at_once_and_put_to_sleep_when
     // A wake restores the number of replicas that the workload had before it slept.
     SampleRequest::get("web.test").send_once(agimo.address).await;
     assert_eq!(web.current_replicas().await, 2);
+}
+
+#[tokio::test]
+async fn a_workload_is_not_put_to_sleep_during_a_rollout_that_does_not_finish() {
+    let namespace = Namespace::new("rollout").await;
+    let web = namespace.deployment("web").apply().await;
+    let idle = namespace.deployment("idle").apply().await;
+    let keys = "scaler = \"agimo\"\nsleep_after = \"2s\"";
+    let services = web.service_config("web.test", keys) + &idle.service_config("idle.test", keys);
+    let agimo = start_agimo(&services).await;
+    SampleRequest::get("web.test").send_once(agimo.address).await;
+    // The new pods never become ready; the old one serves on.
+    web.kubectl(&["set", "image", "deployment/web", "sample=agimo.test/unknown:1"]).await;
+    eventually("the rollout to keep the workload awake", || async {
+        let status = agimo.service_status("web.test").await;
+        (status["kept_awake_by"] == "rollout").then_some(())
+    })
+    .await;
+    // Another workload with the same idle time is put to sleep several times meanwhile.
+    for _ in 0..3 {
+        SampleRequest::get("idle.test").send_once(agimo.address).await;
+        idle.until_asleep().await;
+    }
+    assert_eq!(web.current_replicas().await, 1);
+    SampleRequest::get("web.test").send_once(agimo.address).await;
+    assert_eq!(agimo.successful_wakes("web.test").await, 1.0);
+    web.kubectl(&["rollout", "undo", "deployment/web"]).await;
+    web.until_asleep().await;
 }

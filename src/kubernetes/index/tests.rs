@@ -65,7 +65,12 @@ fn service(prefers_ipv6: bool) -> Object {
 }
 
 fn workload(replicas: u32, version: &str) -> WorkloadObject {
-    WorkloadObject { replicas, resource_version: version.to_owned(), pods_rejected: None }
+    WorkloadObject {
+        replicas,
+        resource_version: version.to_owned(),
+        pods_rejected: None,
+        is_rolling_out: false,
+    }
 }
 
 /// A slice of `a/<service>` with this number for the port `http`.

@@ -1,10 +1,17 @@
 //! When a step writes `replicas`, and what the result of a write means.
 
+use std::time::Duration;
+
 use tokio::time::Instant;
 
 use super::State;
 use crate::activation::events::EventKind;
+use crate::backoff::Backoff;
 use crate::kubernetes::scale::{DesiredScale, ScaleFailure, ScaleRead, ScaleResult, ScaleWrite};
+
+/// After somebody else has scaled a workload to zero that agimo had scaled up.
+const CONTESTED: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 
 impl State {
     /// `replicas` as far as it is known.
@@ -21,6 +28,20 @@ impl State {
         self.current().map(|current| current.replicas)
     }
 
+    /// Whether somebody else has scaled the workload to zero since agimo scaled it up.
+    pub(super) fn is_contested(&self) -> bool {
+        self.contested_until.is_some() && matches!(self.desired, DesiredScale::Awake(_))
+    }
+
+    /// Whether a workload at zero is to be left there for now. Two writers that disagree must not write without end.
+    fn is_contested_at(&mut self, now: Instant) -> bool {
+        if !matches!(self.desired, DesiredScale::Awake(_)) || self.scaled_up == 0 {
+            return false;
+        }
+        let delay = CONTESTED.delay(self.scaled_up);
+        now < *self.contested_until.get_or_insert(now + delay)
+    }
+
     /// The write to begin, and the replicas to save with it.
     pub(super) fn begin_write(&mut self, now: Instant) -> (Option<ScaleWrite>, Option<u32>) {
         self.retry_at = self.retry_at.filter(|at| now < *at);
@@ -30,6 +51,9 @@ impl State {
         let Some(current) = self.current() else { return (None, None) };
         if current.replicas == 0 {
             self.terminating.confirm();
+            if self.is_contested_at(now) {
+                return (None, None);
+            }
             if self.waits_for_terminating() {
                 // The workload's controller has not seen the zero yet. If it were written over now, the pods
                 // that stay could not be told from those that terminate.
@@ -66,6 +90,10 @@ impl State {
                         self.terminating.confirm();
                         self.is_scaled_to_zero = true;
                     }
+                }
+                if replicas > 0 && !is_conflict {
+                    self.scaled_up += 1;
+                    self.contested_until = None;
                 }
                 self.written = Some(read);
                 self.write_failure = None;

@@ -106,7 +106,12 @@ impl Running {
 
     fn replicas(&self, replicas: u32, version: u32) {
         let resource_version = version.to_string();
-        let workload = WorkloadObject { replicas, resource_version, pods_rejected: None };
+        let workload = WorkloadObject {
+            replicas,
+            resource_version,
+            pods_rejected: None,
+            is_rolling_out: false,
+        };
         self.put(ObjectKind::Deployment, Object::Workload(workload));
     }
 

@@ -134,6 +134,7 @@ impl Fixture {
             replicas,
             resource_version: self.version.to_string(),
             pods_rejected: None,
+            is_rolling_out: false,
         });
         self.observe()
     }
