@@ -112,6 +112,12 @@ impl ClientConnection {
         self.partial.take();
     }
 
+    /// The connection has become a tunnel, which is never closed to make room. What remembers its task is freed.
+    pub fn begin_tunnel(&self) {
+        self.waits.set(None);
+        self.waker.take();
+    }
+
     /// What has arrived of the next head.
     pub fn partial(&self) -> RefMut<'_, Vec<u8>> {
         self.partial.borrow_mut()

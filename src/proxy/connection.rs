@@ -73,6 +73,7 @@ pub fn serve(
                 }
                 RequestOutcome::Broken => return,
                 RequestOutcome::Switched(switched) => {
+                    connection.begin_tunnel();
                     // A task of its own: a tunnel needs far less memory than a request.
                     core.tunnels.spawn_local(tunnel::serve(
                         client.downstream,

@@ -137,7 +137,7 @@ async fn wait<D: Downstream>(
         {
             break Err(LocalError::ConnectionBroken.into());
         }
-        let mut permit = pin!(None);
+        let mut permit = None;
         let retry_at = match choice {
             EndpointChoice::Ready(lease) => match unanswered {
                 Some(unanswered) if !unanswered.accepts(&lease) => unanswered.known_by,
@@ -155,9 +155,10 @@ async fn wait<D: Downstream>(
             EndpointChoice::Wait(Some(until)) => until.min(deadline),
             EndpointChoice::Full(endpoint) => {
                 let ramp = endpoint.shared.ramp.clone();
-                permit.set(Some(
-                    async move { EndpointLease::new(endpoint, Some(ramp.enter().await)) },
-                ));
+                // Boxed: most held requests find a free place.
+                permit = Some(Box::pin(async move {
+                    EndpointLease::new(endpoint, Some(ramp.enter().await))
+                }));
                 deadline
             }
         };
@@ -167,8 +168,8 @@ async fn wait<D: Downstream>(
         client.timer.set(retry_at.max(now + SHORTEST_WAIT).min(probe_at).min(deadline));
         let waited = poll_fn(|cx| {
             // In the order of arrival: the permit is asked for before the endpoints are looked at again.
-            if let Some(permit) = permit.as_mut().as_pin_mut()
-                && let Poll::Ready(lease) = permit.poll(cx)
+            if let Some(permit) = &mut permit
+                && let Poll::Ready(lease) = permit.as_mut().poll(cx)
             {
                 return Poll::Ready(Ok(Some(lease)));
             }
