@@ -41,9 +41,9 @@ pub struct Admin {
 
 /// Lets one page be made at a time: with thousands of services it costs a core some milliseconds.
 pub struct PageQueue {
-    making: Semaphore,
+    making: Arc<Semaphore>,
     /// The one that is being made, and those that wait.
-    places: Semaphore,
+    places: Arc<Semaphore>,
 }
 
 /// A whole page, or a stream of events.
@@ -60,16 +60,21 @@ const MOST_PAGES: usize = 16;
 
 impl Default for PageQueue {
     fn default() -> Self {
-        Self { making: Semaphore::new(1), places: Semaphore::new(MOST_PAGES) }
+        Self { making: Arc::new(Semaphore::new(1)), places: Arc::new(Semaphore::new(MOST_PAGES)) }
     }
 }
 
 impl PageQueue {
     /// Makes a page outside of the runtime, since wakes must not wait for it. `None` where too many are asked for.
     async fn make(&self, page: impl FnOnce() -> String + Send + 'static) -> Option<String> {
-        let _place = self.places.try_acquire().ok()?;
-        let _turn = self.making.acquire().await.ok()?;
-        tokio::task::spawn_blocking(page).await.ok()
+        let place = self.places.clone().try_acquire_owned().ok()?;
+        let turn = self.making.clone().acquire_owned().await.ok()?;
+        // The page is made to its end, even for a client that has left.
+        let make = move || {
+            let _until_made = (place, turn);
+            page()
+        };
+        tokio::task::spawn_blocking(make).await.ok()
     }
 }
 

@@ -3,7 +3,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::ramp::Ramp;
 
@@ -25,6 +25,15 @@ pub struct SharedEndpoint {
     blocked_by_idle: AtomicU32,
     /// How often idle connections were closed to find that out.
     probes: AtomicU32,
+    is_probing: AtomicBool,
+    /// Counts the times that a core had idle connections to close.
+    closed_idle: AtomicU32,
+}
+
+/// A probe that has begun.
+#[derive(Debug)]
+pub struct Probe {
+    closed_before: u32,
 }
 
 /// After so many observations in a row an endpoint is known to serve one connection at a time.
@@ -62,9 +71,18 @@ impl SharedEndpoint {
         self.blocked_by_idle.load(Ordering::Relaxed) >= CERTAIN
     }
 
-    /// Idle connections are closed, to see whether a new one is then served.
-    pub fn begin_probe(&self) {
+    /// Idle connections are to be closed, to see whether a new one is then served. `None` while another probe lasts.
+    pub fn begin_probe(&self) -> Option<Probe> {
+        if self.is_probing.swap(true, Ordering::Relaxed) {
+            return None;
+        }
         self.probes.fetch_add(1, Ordering::Relaxed);
+        Some(Probe { closed_before: self.closed_idle.load(Ordering::Relaxed) })
+    }
+
+    /// A core has closed idle connections because of a probe.
+    pub fn note_closed_idle(&self) {
+        self.closed_idle.fetch_add(1, Ordering::Relaxed);
     }
 
     /// How many probes have been in vain.
@@ -72,14 +90,16 @@ impl SharedEndpoint {
         self.probes.load(Ordering::Relaxed)
     }
 
-    /// Idle connections were closed; `is_served` tells whether the new one was served right then.
-    pub fn note_probe(&self, is_served: bool) {
-        if is_served {
+    /// `is_served` tells whether the new connection was served as soon as the idle ones had been closed.
+    pub fn end_probe(&self, probe: Probe, is_served: bool) {
+        let has_closed = self.closed_idle.load(Ordering::Relaxed) != probe.closed_before;
+        if is_served && has_closed {
             self.blocked_by_idle.fetch_add(1, Ordering::Relaxed);
             // The next probe comes as early as the first.
             self.probes.store(0, Ordering::Relaxed);
         } else if !self.serves_one_connection() {
             self.blocked_by_idle.store(0, Ordering::Relaxed);
         }
+        self.is_probing.store(false, Ordering::Relaxed);
     }
 }

@@ -41,6 +41,8 @@ struct Growth {
     round: Option<Round>,
     /// Answers per second of the best round, and the window in it.
     best: Option<(f64, u32)>,
+    /// Rounds without growth after a failure.
+    rest: u32,
 }
 
 /// As many answers as the window is wide.
@@ -64,6 +66,8 @@ const FIRST_WINDOW: u32 = 4;
 const OPEN_WINDOW: u32 = 1024;
 /// A wider window must bring so many times the answers per second to be kept.
 const GAIN: f64 = 1.2;
+/// After a connection that failed, the window stays as it is for so many rounds.
+const REST_ROUNDS: u32 = 16;
 /// An endpoint that has accepted a connection and not answered for so long may be one that lets clients wait: its place
 /// goes to the next one.
 pub const ANSWER_WAIT: Duration = Duration::from_millis(250);
@@ -102,7 +106,9 @@ impl Ramp {
     }
 
     fn open(&self) {
-        self.is_open.store(true, Ordering::Relaxed);
+        if self.is_open.swap(true, Ordering::Relaxed) {
+            return;
+        }
         // Whoever waits may go.
         self.permits.add_permits(Semaphore::MAX_PERMITS / 2);
     }
@@ -176,7 +182,7 @@ impl Drop for Waiting<'_> {
 
 impl Default for Growth {
     fn default() -> Self {
-        Self { window: FIRST_WINDOW, surplus: 0, round: None, best: None }
+        Self { window: FIRST_WINDOW, surplus: 0, round: None, best: None, rest: 0 }
     }
 }
 
@@ -193,6 +199,11 @@ impl Growth {
         }
         let took = now.saturating_duration_since(round.began).as_secs_f64().max(1e-6);
         let rate = f64::from(round.answers) / took;
+        if self.rest > 0 {
+            self.rest -= 1;
+            self.round = None;
+            return Change::None;
+        }
         match self.best {
             Some((best, window)) if rate < best * GAIN => {
                 self.round = Some(Round { began: now, answers: 0 });
@@ -201,7 +212,8 @@ impl Growth {
             }
             _ => {
                 // Carefully at first: half of a short queue is soon reached.
-                let wider = if self.best.is_none() { self.window * 3 / 2 } else { self.window * 2 };
+                let wider = if self.best.is_none() { self.window.div_ceil(2) } else { self.window };
+                let wider = self.window + wider;
                 self.best = Some((rate, self.window));
                 self.round = None;
                 self.set_window(wider)
@@ -212,8 +224,8 @@ impl Growth {
     fn failed(&mut self) -> Change {
         self.round = None;
         let narrower = (self.window / 2).max(1);
-        // What was too much is not tried again.
-        self.best = Some((f64::INFINITY, narrower));
+        self.best = None;
+        self.rest = REST_ROUNDS;
         self.set_window(narrower)
     }
 
@@ -254,16 +266,18 @@ mod tests {
     }
 
     #[test]
-    fn a_failed_connection_halves_the_window_and_it_does_not_grow_again() {
+    fn a_failed_connection_halves_the_window_and_it_does_not_grow_soon() {
         let mut growth = Growth::default();
         assert_eq!(growth.failed(), Change::Remove(2));
         assert_eq!(growth.failed(), Change::Remove(1));
         assert_eq!(growth.failed(), Change::None, "one is left");
         let mut now = Instant::now();
-        for _ in 0..100 {
+        let mut answers = 0;
+        while growth.answered(now) == Change::None {
             now += Duration::from_millis(1);
-            assert_eq!(growth.answered(now), Change::None);
+            answers += 1;
         }
+        assert!((REST_ROUNDS..100).contains(&answers), "{answers}");
     }
 
     #[tokio::test(start_paused = true)]

@@ -72,7 +72,8 @@ impl Runner {
                 State::Awake { .. } => true,
                 // It may never be ready; the start of a local process ends by itself.
                 State::Waking { .. } => {
-                    let may_sleep = self.sleep_blocker().is_none();
+                    let is_contested = self.status.borrow().scale_facts.is_contested;
+                    let may_sleep = self.sleep_blocker().is_none() || is_contested;
                     self.owner() == Owner::External
                         || (may_sleep && !self.status.borrow().owns_lifecycle())
                 }
@@ -307,6 +308,10 @@ impl Runner {
     /// Publishes the status, and as events what is new about it.
     fn update_status(&mut self) {
         let (owner, sleep_blocker) = (self.owner(), self.sleep_blocker());
+        // A change of `replicas` looks like a rollout for a moment.
+        let is_awake = matches!(self.machine.state, State::Awake { .. });
+        let sleep_blocker =
+            sleep_blocker.filter(|blocker| is_awake || *blocker != SleepBlocker::Rollout);
         let backend = self.status.borrow().clone();
         let reason = || {
             let of_sources = backend.sources.values().find_map(|source| source.not_ready.clone());

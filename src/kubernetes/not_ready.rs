@@ -1,6 +1,7 @@
 //! Why a workload or one of its sources has no endpoint, from what the watches know. Pure.
 
-use super::index::{SourceSnapshot, WatchHealth, WorkloadSnapshot};
+use super::index::health::WatchHealth;
+use super::index::{SourceSnapshot, WorkloadSnapshot};
 use crate::backend::EndpointSource;
 use crate::cause::{Cause, NotReadyReason};
 use crate::workload::{WorkloadId, WorkloadKind};

@@ -210,7 +210,7 @@ impl WorkloadObject {
     pub fn of_stateful_set(set: &StatefulSet) -> Self {
         let replicas = set.spec.as_ref().and_then(|spec| spec.replicas);
         let status = set.status.as_ref();
-        let is_observed = status.and_then(|status| status.observed_generation);
+        let observed = status.and_then(|status| status.observed_generation);
         let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
         let is_partial = strategy.is_some_and(|strategy| {
             let partition = strategy.rolling_update.as_ref().and_then(|update| update.partition);
@@ -219,7 +219,7 @@ impl WorkloadObject {
         // The current revision becomes the update revision when all pods have it (apps/v1 StatefulSetStatus).
         let has_two =
             status.is_some_and(|status| status.current_revision != status.update_revision);
-        let is_rolling_out = is_observed < set.metadata.generation || (has_two && !is_partial);
+        let is_rolling_out = lags(observed, set.metadata.generation) || (has_two && !is_partial);
         Self { is_rolling_out, ..Self::new(replicas, set.resource_version()) }
     }
 
@@ -234,6 +234,11 @@ impl WorkloadObject {
     }
 }
 
+/// Whether the controller has not seen the newest change. Without a status nothing is known of it.
+fn lags(observed: Option<i64>, newest: Option<i64>) -> bool {
+    observed.is_some() && observed < newest
+}
+
 /// Whether a Deployment has replicas of an older template, or its newest ones were never all available. The reason of
 /// the condition Progressing tells the latter (Kubernetes, Deployment status), and stays as it is when a complete
 /// Deployment is scaled.
@@ -246,7 +251,7 @@ fn is_rolling_out(deployment: &Deployment) -> bool {
     let is_complete = progressing
         .is_none_or(|condition| condition.reason.as_deref() == Some("NewReplicaSetAvailable"));
     is_paused
-        || status.observed_generation < deployment.metadata.generation
+        || lags(status.observed_generation, deployment.metadata.generation)
         || has_old
         || !is_complete
 }

@@ -5,10 +5,12 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use super::index::{WatchHealth, WorkloadSnapshot};
+use super::index::WorkloadSnapshot;
+use super::index::health::WatchHealth;
 use super::pods::PodState;
 use super::scale::{DesiredScale, ScaleFailure, ScaleRead, ScaleResult, ScaleWrite};
 use super::terminating_endpoints::TerminatingEndpoints;
+use super::warning_events::UnreadyPod;
 use crate::activation::events::EventKind;
 use crate::backend::{BackendStatus, EndpointSource, Placement, ScaleCommand, WorkloadSpec};
 use crate::cause::NotReadyReason;
@@ -146,7 +148,7 @@ impl State {
     }
 
     /// A pod of the wake that is not ready.
-    pub fn unready_pod(&self) -> Option<&str> {
+    pub fn unready_pod(&self) -> Option<UnreadyPod> {
         self.wake.as_ref()?.unready_pod()
     }
 

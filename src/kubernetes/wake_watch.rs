@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::task::{Context, Poll};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
@@ -18,7 +18,7 @@ use super::objects::ObjectName;
 use super::pending_operation::{PendingOperation, result_of};
 use super::pods::PodState;
 use super::step::wake::PodChange;
-use super::warning_events;
+use super::warning_events::{UnreadyPod, WakeScope, newest_warning};
 use super::watches::{WATCH_SECONDS, events, with_retry_delays};
 use crate::cause::NotReadyReason;
 use crate::workload::WorkloadId;
@@ -29,6 +29,8 @@ pub struct WakeWatch {
     workload: WorkloadId,
     /// By label selector.
     watches: BTreeMap<String, PodEvents>,
+    /// When the wake began.
+    since: SystemTime,
     read_warnings_at: Instant,
     warnings: Option<PendingOperation<Option<NotReadyReason>>>,
     /// That the pods cannot be watched was logged.
@@ -55,6 +57,7 @@ impl WakeWatch {
             client,
             workload,
             watches: BTreeMap::new(),
+            since: SystemTime::now(),
             read_warnings_at: Instant::now() + WARNINGS_INTERVAL,
             warnings: None,
             has_warned: false,
@@ -74,7 +77,7 @@ impl WakeWatch {
     }
 
     /// Waits for the next report. Cancel-safe. `unready_pod` is a pod whose warning events explain the delay.
-    pub async fn next(&mut self, unready_pod: Option<&str>) -> WakeReport {
+    pub async fn next(&mut self, unready_pod: Option<UnreadyPod>) -> WakeReport {
         loop {
             let Self { watches, warnings, read_warnings_at, .. } = self;
             let pod_event = std::future::poll_fn(|context| poll_watches(watches, context));
@@ -87,10 +90,9 @@ impl WakeWatch {
                 warning = result_of(warnings) => return WakeReport::Warning(warning),
                 () = tokio::time::sleep_until(*read_warnings_at) => {
                     self.read_warnings_at = Instant::now() + WARNINGS_INTERVAL;
-                    let pod = unready_pod.map(ToOwned::to_owned);
+                    let wake = WakeScope { since: self.since, pod: unready_pod.clone() };
                     let (client, workload) = (self.client.clone(), self.workload.clone());
-                    self.warnings =
-                        Some(Box::pin(warning_events::newest_warning(client, workload, pod)));
+                    self.warnings = Some(Box::pin(newest_warning(client, workload, wake)));
                 }
             }
         }

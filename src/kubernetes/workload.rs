@@ -8,13 +8,14 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-use super::index::ClusterHealth;
+use super::index::health::ClusterHealth;
 use super::pending_operation::{PendingOperation, result_of};
 use super::saved_replicas::SavedReplicas;
 use super::scale::{self, ScaleFailure, ScaleResult};
 use super::service_dns::ServiceDns;
 use super::step::{Input, Output, State};
 use super::wake_watch::{WakeReport, WakeWatch};
+use super::warning_events::UnreadyPod;
 use super::watches::Following;
 use crate::activation::events::EventPublisher;
 use crate::backend::{Backend, BackendStatus, Lifecycle, Placement, ScaleCommand, WorkloadSpec};
@@ -187,7 +188,10 @@ impl Runner {
     }
 }
 
-async fn next_report(wake_watch: &mut Option<WakeWatch>, unready_pod: Option<&str>) -> WakeReport {
+async fn next_report(
+    wake_watch: &mut Option<WakeWatch>,
+    unready_pod: Option<UnreadyPod>,
+) -> WakeReport {
     match wake_watch {
         Some(wake_watch) => wake_watch.next(unready_pod).await,
         None => pending().await,

@@ -7,6 +7,7 @@
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd;
+use std::os::unix::process::CommandExt;
 use std::process::Stdio;
 use std::time::Duration;
 
@@ -61,7 +62,8 @@ async fn keep(arguments: &[OsString]) -> io::Result<()> {
         std::os::unix::net::UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
     connection.set_nonblocking(true)?;
     let (mut requests, agimo) = UnixStream::from_std(connection)?.into_split();
-    let program = exec::command(arguments).stdin(Stdio::null()).spawn()?;
+    // A group of its own: a program that signals its group does not mean its keeper.
+    let program = exec::command(arguments).stdin(Stdio::null()).process_group(0).spawn()?;
     let program = Pid::from_raw(program.id() as i32).ok_or(io::ErrorKind::InvalidData)?;
     let mut kept = Kept { program, agimo };
     loop {

@@ -41,14 +41,16 @@ pub(super) struct Replica {
 pub(super) enum ReplicaOutcome {
     /// It was stopped on request.
     Stopped,
-    /// It did not become ready; this has been published or logged already.
-    Failed,
+    /// It did not become ready. `Some` where that was only logged, since other replicas were ready.
+    Failed(Option<(Cause, String)>),
     /// It was ready, and ended by itself or had to be ended. That has been published as an event already.
     Crashed(String),
 }
 
 /// How long a process that refuses connections may take to accept them again, before it is restarted.
 const RECOVERY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Limit for the look whether something listens in place of an ended program.
+const LEFTOVER_TIMEOUT: Duration = Duration::from_millis(100);
 
 // === impl ReplicaContext ===
 
@@ -74,8 +76,16 @@ pub(super) fn ready_endpoints(status: &mut BackendStatus) -> &mut Vec<SocketAddr
 // === impl Replica ===
 
 impl Replica {
-    /// Runs the process until it ends or is to stop.
-    pub(super) async fn run(mut self) -> ReplicaOutcome {
+    /// Runs the process after this delay, until it ends or is to stop.
+    pub(super) async fn run_after(mut self, delay: Duration) -> ReplicaOutcome {
+        tokio::select! {
+            _ = self.stop.wait_for(|stop| *stop), if !delay.is_zero() => return ReplicaOutcome::Stopped,
+            () = tokio::time::sleep(delay) => {}
+        }
+        self.run().await
+    }
+
+    async fn run(mut self) -> ReplicaOutcome {
         let child = match self.reserve_port().await {
             Ok(Some(port)) => Child::start(&self.context.config, port),
             Ok(None) => return ReplicaOutcome::Stopped,
@@ -249,10 +259,13 @@ impl Replica {
         if self.context.status.borrow().is_ready() {
             let process = &self.context.config.name;
             warn!(process, detail, "process did not become ready");
-        } else {
+            return ReplicaOutcome::Failed(Some((cause, detail)));
+        }
+        // A replica that was told to stop belongs to a wake that has ended.
+        if !*self.stop.borrow() {
             self.context.publish_failure(false, cause, detail);
         }
-        ReplicaOutcome::Failed
+        ReplicaOutcome::Failed(None)
     }
 }
 
@@ -270,7 +283,9 @@ enum End {
 
 /// Whether something that an ended program has left behind accepts connections in its place.
 async fn still_listens(port: u16) -> bool {
-    TcpStream::connect(("127.0.0.1", port)).await.is_ok()
+    let connect = TcpStream::connect(("127.0.0.1", port));
+    // A listener with a full queue does not answer at all.
+    tokio::time::timeout(LEFTOVER_TIMEOUT, connect).await.is_ok_and(|connected| connected.is_ok())
 }
 
 fn describe(exit: &Exit, left_behind: bool) -> String {

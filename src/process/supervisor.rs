@@ -193,7 +193,12 @@ impl Supervisor {
         let others_ready = self.context.status.borrow().is_ready();
         match outcome {
             ReplicaOutcome::Stopped => return !wake.stops.is_empty(),
-            ReplicaOutcome::Failed => {}
+            ReplicaOutcome::Failed(logged) => {
+                // The replicas that were ready when it failed may not be any more.
+                if let (Some((cause, detail)), false) = (logged, others_ready) {
+                    self.context.publish_failure(false, cause, detail);
+                }
+            }
             ReplicaOutcome::Crashed(detail) => {
                 // The activation may have missed that it was ready for a moment, so publish the end. If it has noticed
                 // it, it has sent a new scale request.
@@ -215,10 +220,7 @@ impl Supervisor {
         let id = ReplicaId { wake: wake.number, replica: wake.next_replica };
         wake.next_replica += 1;
         wake.stops.insert(id.replica, stop);
-        self.replicas.spawn(async move {
-            tokio::time::sleep(delay).await;
-            (id, replica.run().await)
-        });
+        self.replicas.spawn(async move { (id, replica.run_after(delay).await) });
     }
 }
 

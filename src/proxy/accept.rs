@@ -96,9 +96,10 @@ impl Proxy {
         let view = core.view();
         let config = &view.snapshot.config;
         let most = config.client.max_connections.unwrap_or(self.most_connections);
-        let is_trusted = || config.trusted_proxies.iter().any(|net| net.contains(&peer.ip()));
+        let ip = peer.ip().to_canonical();
+        let is_trusted = || config.trusted_proxies.iter().any(|net| net.contains(&ip));
         let of_address = config.client.max_connections_per_address;
-        let of_address = of_address.filter(|_| !is_trusted()).map(|most| (peer.ip(), most));
+        let of_address = of_address.filter(|_| !is_trusted()).map(|most| (ip, most));
         let permit = self.connections.acquire(most, of_address).or_else(|refused| match refused {
             NoPermit::Total if core.connections.shed_idle() => {
                 self.connections.acquire(usize::MAX, of_address)
@@ -115,7 +116,7 @@ impl Proxy {
                     NoPermit::Address => "max_connections_per_address",
                 };
                 if let Some(suppressed) = core.errors.admit(None, key, Instant::now()) {
-                    warn!(client = %peer.ip(), limit = key, suppressed, "too many connections, closing the new one");
+                    warn!(client = %ip, limit = key, suppressed, "too many connections, closing the new one");
                 }
             }
         }

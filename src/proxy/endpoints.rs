@@ -127,7 +127,6 @@ impl Endpoints {
         {
             return EndpointChoice::Wait(Some(retry_at));
         }
-        chosen.begin_attempt();
         if !chosen.is_ramping() {
             return EndpointChoice::Ready(EndpointLease::new(chosen.clone(), None));
         }
@@ -161,7 +160,10 @@ impl Endpoints {
     /// Closes all idle connections to this endpoint.
     pub fn close_idle(&self, address: SocketAddr) {
         for endpoint in self.ready.borrow().iter().filter(|known| known.address == address) {
-            endpoint.idle.clear();
+            if !endpoint.idle.is_empty() {
+                endpoint.shared.note_closed_idle();
+                endpoint.idle.clear();
+            }
         }
     }
 
@@ -252,7 +254,8 @@ impl Endpoint {
         self.is_ramping.get()
     }
 
-    fn is_avoided(&self) -> bool {
+    /// Whether requests go elsewhere for now.
+    pub fn is_avoided(&self) -> bool {
         self.unreachable.get().is_some_and(|unreachable| Instant::now() < unreachable.avoid_until)
     }
 
@@ -266,6 +269,7 @@ impl Endpoint {
 impl EndpointLease {
     pub fn new(endpoint: Rc<Endpoint>, permit: Option<RampPermit>) -> Self {
         endpoint.in_flight.set(endpoint.in_flight.get() + 1);
+        endpoint.begin_attempt();
         Self { endpoint, permit: permit.map(Box::new) }
     }
 

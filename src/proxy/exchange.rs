@@ -81,6 +81,8 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
         let config = in_flight.route().config();
         let response_timeout = config.response_timeout;
         let limit = config.idle_timeout.into_iter().chain(config.body_timeout).min();
+        // `body_timeout` is for the client alone.
+        let bounds_application = config.idle_timeout == limit;
         let mut idleness = Idleness::new(limit);
         let mut uploading = true;
         let sent = poll_fn(|cx| Poll::Ready(self.send_request(cx))).await;
@@ -104,6 +106,9 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
                 }
                 if !self.upstream.is_blocked() {
                     return Poll::Ready(Err(LocalError::IdleTimeout.into()));
+                }
+                if bounds_application {
+                    return Poll::Ready(Err(LocalError::ResponseTimeout.into()));
                 }
                 // The application does not read, which is not the fault of the client.
                 idleness.restart();

@@ -98,7 +98,8 @@ async fn connection<D: Downstream>(
         Err(error) => error,
     };
     in_flight.add_connecting(started);
-    if matches!(error, ConnectError::Refused | ConnectError::TimedOut)
+    // A refusal says nothing about how much the endpoint can take.
+    if error == ConnectError::TimedOut
         && let Some(permit) = lease.take_permit()
     {
         permit.failed();

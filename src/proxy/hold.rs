@@ -163,9 +163,12 @@ async fn wait<D: Downstream>(
             }
         };
         let now = Instant::now();
+        let wait_until = retry_at.max(now + SHORTEST_WAIT).min(deadline);
         let is_uploading = !client.downstream.is_complete();
-        let probe_at = if is_uploading { now + PROBE_INTERVAL } else { deadline };
-        client.timer.set(retry_at.max(now + SHORTEST_WAIT).min(probe_at).min(deadline));
+        let next_timer = |now: Instant| {
+            if is_uploading { wait_until.min(now + PROBE_INTERVAL) } else { wait_until }
+        };
+        client.timer.set(next_timer(now));
         let waited = poll_fn(|cx| {
             // In the order of arrival: the permit is asked for before the endpoints are looked at again.
             if let Some(permit) = &mut permit
@@ -179,16 +182,26 @@ async fn wait<D: Downstream>(
             if client.downstream.poll_closed(cx).is_ready() {
                 return Poll::Ready(Err(RequestError::ClientDisconnected));
             }
-            client.timer.poll(cx).map(|()| {
-                if is_uploading && client.downstream.probe_client(cx).is_err() {
-                    return Err(RequestError::ClientDisconnected);
+            while client.timer.poll(cx).is_ready() {
+                let now = Instant::now();
+                if now >= deadline {
+                    return Poll::Ready(Err(RequestError::HoldTimeout));
                 }
-                if Instant::now() < deadline { Ok(None) } else { Err(RequestError::HoldTimeout) }
-            })
+                if now >= wait_until {
+                    return Poll::Ready(Ok(None));
+                }
+                if client.downstream.probe_client(cx).is_err() {
+                    return Poll::Ready(Err(RequestError::ClientDisconnected));
+                }
+                client.timer.set(next_timer(now));
+            }
+            Poll::Pending
         })
         .await;
         match waited {
             Ok(None) => {}
+            // While it waited for this endpoint, others may have found that it does not answer.
+            Ok(Some(lease)) if lease.endpoint().is_avoided() => {}
             Ok(Some(lease)) => break Ok(lease),
             Err(error) => break Err(error),
         }

@@ -89,6 +89,10 @@ impl IdleConnections {
         }
     }
 
+    pub fn is_empty(&self) -> bool {
+        self.0.borrow().is_empty()
+    }
+
     /// Closes all.
     pub fn clear(&self) {
         self.0.borrow_mut().clear();

@@ -39,6 +39,7 @@ pub async fn observe_start<D: Downstream, U: Upstream>(
     in_flight: &mut InFlightRequest,
 ) -> Result<ResponseStart, ForwardError> {
     let mut permit = lease.take_permit();
+    let has_answered = in_flight.route().has_answered();
     let endpoint = lease.endpoint();
     let began = Instant::now();
     let usual = endpoint.usual_duration().unwrap_or_default();
@@ -59,21 +60,25 @@ pub async fn observe_start<D: Downstream, U: Upstream>(
         }
         if is_pending.1 && probe_at.as_mut().poll(cx).is_ready() {
             is_pending.1 = false;
-            endpoint.shared.begin_probe();
-            core.close_idle_on_all_cores(endpoint.address);
-            probed = Some(Instant::now());
+            if let Some(probe) = endpoint.shared.begin_probe() {
+                core.close_idle_on_all_cores(endpoint.address);
+                probed = Some((Instant::now(), probe));
+            }
         }
         Poll::Pending
     })
     .await;
     if let Some(permit) = permit {
         match started {
-            Err(ForwardError::Retry(_)) => permit.failed(),
-            _ => permit.served(Instant::now()),
+            Ok(_) => permit.served(Instant::now()),
+            // An application that is starting closes connections, whatever their number.
+            Err(ForwardError::Retry(_)) if has_answered => permit.failed(),
+            Err(_) => drop(permit),
         }
     }
-    if let (Some(probed), Ok(_)) = (probed, &started) {
-        endpoint.shared.note_probe(probed.elapsed() < SERVED_WITHIN + usual);
+    if let Some((probed, probe)) = probed {
+        let is_served = started.is_ok() && probed.elapsed() < SERVED_WITHIN + usual;
+        endpoint.shared.end_probe(probe, is_served);
     }
     started
 }

@@ -129,12 +129,15 @@ async fn forward_until_answered<D: Downstream>(
     let mut unanswered: Option<Box<Unanswered>> = None;
     let mut reuse = true;
     loop {
-        let lease = match in_flight.route().choose() {
+        let choice = in_flight.route().choose();
+        let lease = match choice {
             EndpointChoice::Ready(lease) if unanswered.is_none() => lease,
-            // Boxed: a cold start may cost an allocation, and the future of every other request stays small.
-            _ => {
-                Box::pin(hold::wait_for_endpoint(client, request, in_flight, unanswered.as_deref()))
-                    .await?
+            choice => {
+                // Its place at a fresh endpoint is not held while waiting for another one.
+                drop(choice);
+                // Boxed: a cold start may cost an allocation, and the future of every other request stays small.
+                let unanswered = unanswered.as_deref();
+                Box::pin(hold::wait_for_endpoint(client, request, in_flight, unanswered)).await?
             }
         };
         let endpoint = lease.endpoint().address;

@@ -117,7 +117,12 @@ async fn join_half_closed<A: ByteStream, B: ByteStream>(
             return Poll::Ready(());
         }
         while check.poll(cx).is_ready() {
-            if client.is_dead() || upstream.is_dead() {
+            // Only of the side that is not read any more: the other one may have closed behind bytes that still come.
+            let is_dead = match directions.up {
+                Direction::Closed => client.is_dead(),
+                _ => upstream.is_dead(),
+            };
+            if is_dead {
                 return Poll::Ready(());
             }
             check.set_after(Some(DEAD_CHECK_INTERVAL));

@@ -280,7 +280,9 @@ impl Downstream for ServerConnection {
         body: &[u8],
     ) -> io::Result<()> {
         // Only where the end of the request is beyond doubt.
-        self.keep_alive &= self.framing == Framing::Empty && self.version == Version::HTTP_11;
+        self.keep_alive &= self.framing == Framing::Empty
+            && self.version == Version::HTTP_11
+            && (!self.is_upgrade || self.stream.is_quiet());
         with_write_buffer(|out| {
             let framing = Framing::for_recipient(head.body, true);
             write_response_head(head, framing, self.version, self.keep_alive, out);

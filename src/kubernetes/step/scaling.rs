@@ -30,7 +30,9 @@ impl State {
 
     /// Whether somebody else has scaled the workload to zero since agimo scaled it up.
     pub(super) fn is_contested(&self) -> bool {
-        self.contested_until.is_some() && matches!(self.desired, DesiredScale::Awake(_))
+        self.contested_until.is_some()
+            && matches!(self.desired, DesiredScale::Awake(_))
+            && self.replicas() == Some(0)
     }
 
     /// Whether a workload at zero is to be left there for now. Two writers that disagree must not write without end.
@@ -87,6 +89,8 @@ impl State {
                     // The workload's controller sees the zero only now.
                     self.terminating.wait_from(now);
                     if !is_conflict {
+                        // It is agimo's own zero that is found next.
+                        (self.scaled_up, self.contested_until) = (0, None);
                         self.terminating.confirm();
                         self.is_scaled_to_zero = true;
                     }

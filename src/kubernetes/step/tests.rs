@@ -311,3 +311,16 @@ fn a_workload_that_somebody_else_scales_to_zero_again_and_again_is_scaled_up_les
     fixture.replicas(0);
     assert_eq!(fixture.command(ScaleCommand::WakeToAtLeast(1)).written(), Some(1));
 }
+
+#[test]
+fn a_zero_that_agimo_wrote_itself_does_not_delay_the_next_wake() {
+    let mut fixture = asleep();
+    for _ in 0..3 {
+        assert_eq!(fixture.command(ScaleCommand::WakeToAtLeast(1)).written(), Some(1));
+        fixture.accepted(1);
+        // It never became ready, and the wake is given up.
+        assert_eq!(fixture.command(ScaleCommand::Sleep).written(), Some(0));
+        fixture.accepted(0);
+        fixture.after(60 * SECOND);
+    }
+}

@@ -10,6 +10,7 @@ use crate::backend::EndpointSource;
 use crate::cause::NotReadyReason;
 use crate::kubernetes::index::{Endpoint, SourceSnapshot};
 use crate::kubernetes::pods::PodState;
+use crate::kubernetes::warning_events::UnreadyPod;
 
 /// A wake, from its request until the EndpointSlices list its pods.
 #[derive(Debug, Default)]
@@ -117,8 +118,12 @@ impl Wake {
     }
 
     /// A pod that is not ready.
-    pub fn unready_pod(&self) -> Option<&str> {
-        self.all_pods().find(|pod| !pod.is_ready).map(|pod| pod.name.as_str())
+    pub fn unready_pod(&self) -> Option<UnreadyPod> {
+        self.all_pods().find(|pod| !pod.is_ready).map(|pod| UnreadyPod {
+            name: pod.name.clone(),
+            uid: pod.uid.clone(),
+            is_scheduled: pod.is_scheduled,
+        })
     }
 
     fn pod(&self, name: &str) -> Option<&PodState> {
