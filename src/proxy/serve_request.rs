@@ -129,12 +129,9 @@ async fn forward_until_answered<D: Downstream>(
     let mut unanswered: Option<Box<Unanswered>> = None;
     let mut reuse = true;
     loop {
-        let choice = in_flight.route().choose();
-        let lease = match choice {
-            EndpointChoice::Ready(lease) if unanswered.is_none() => lease,
-            choice => {
-                // Its place at a fresh endpoint is not held while waiting for another one.
-                drop(choice);
+        let lease = match ready_endpoint(in_flight, unanswered.is_none()) {
+            Some(lease) => lease,
+            None => {
                 // Boxed: a cold start may cost an allocation, and the future of every other request stays small.
                 let unanswered = unanswered.as_deref();
                 Box::pin(hold::wait_for_endpoint(client, request, in_flight, unanswered)).await?
@@ -181,4 +178,13 @@ fn has_passed(request: &RequestHead, in_flight: &InFlightRequest) -> bool {
     let own = &*in_flight.route().route.via;
     let mut hops = request.fields.all(FieldKind::Via).flat_map(list_members);
     hops.any(|hop| hop.split(|byte| *byte == b' ').nth(1) == Some(own))
+}
+
+/// A ready endpoint for a request that was not sent before. A place at a fresh endpoint is not held while the request waits
+/// for another one.
+fn ready_endpoint(in_flight: &InFlightRequest, is_first: bool) -> Option<EndpointLease> {
+    match in_flight.route().choose() {
+        EndpointChoice::Ready(lease) if is_first => Some(lease),
+        _ => None,
+    }
 }
