@@ -214,6 +214,11 @@ impl Activation {
         self.backend.report_refused(endpoint);
     }
 
+    /// Tells the backend that this endpoint did not accept a connection in time, although it is published as ready.
+    pub fn report_timed_out(&self, endpoint: SocketAddr) {
+        self.backend.report_timed_out(endpoint);
+    }
+
     /// Whether the workload has answered a request since its last wake.
     pub fn has_answered(&self) -> bool {
         self.pending_phases.load(Ordering::Relaxed) & Phase::Answered as u8 == 0

@@ -26,6 +26,9 @@ pub trait Backend: Send + Sync + 'static {
     /// An endpoint that the status reports as ready refused a connection. A backend that checks readiness itself checks
     /// it again; elsewhere there is nothing to do.
     fn report_refused(&self, _endpoint: SocketAddr) {}
+
+    /// An endpoint that the status reports as ready did not accept a connection in time: it may be gone.
+    fn report_timed_out(&self, _endpoint: SocketAddr) {}
 }
 
 /// A backend, and the task that the caller must own and run for it.

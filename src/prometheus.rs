@@ -51,6 +51,8 @@ struct Handle {
     /// While this receiver lives the workload is polled.
     status: watch::Receiver<BackendStatus>,
     requested: Arc<Notify>,
+    /// When an endpoint was last reported as unreachable.
+    reported: Mutex<Option<Instant>>,
 }
 
 /// While a request is held.
@@ -99,6 +101,7 @@ impl Prometheus {
             workload: workload.clone(),
             status: workload.status.subscribe(),
             requested: self.requested.clone(),
+            reported: Mutex::default(),
         };
         let workloads = self.workloads.clone();
         // When nobody reads the status any more it is not polled.
@@ -200,6 +203,18 @@ impl Prometheus {
 
 // === impl Handle ===
 
+impl Handle {
+    /// Asks at once, and not more often than for a held request.
+    fn ask_again(&self) {
+        let now = Instant::now();
+        let mut reported = self.reported.lock().unwrap_or_else(PoisonError::into_inner);
+        if reported.is_none_or(|at| now >= at + HELD_INTERVAL) {
+            *reported = Some(now);
+            self.requested.notify_one();
+        }
+    }
+}
+
 impl Backend for Handle {
     fn status(&self) -> watch::Receiver<BackendStatus> {
         self.status.clone()
@@ -214,6 +229,15 @@ impl Backend for Handle {
             self.workload.status.send_modify(|_| ());
             self.requested.notify_one();
         }
+    }
+
+    /// What Prometheus said last may be old: it is asked again.
+    fn report_refused(&self, _: SocketAddr) {
+        self.ask_again();
+    }
+
+    fn report_timed_out(&self, _: SocketAddr) {
+        self.ask_again();
     }
 }
 

@@ -157,7 +157,9 @@ async fn wait<D: Downstream>(
                 let ramp = endpoint.shared.ramp.clone();
                 // Boxed: most held requests find a free place.
                 permit = Some(Box::pin(async move {
-                    EndpointLease::new(endpoint, Some(ramp.enter().await))
+                    let place = ramp.enter().await;
+                    // While it waited for this endpoint, others may have found that it does not answer.
+                    (!endpoint.is_avoided()).then(|| EndpointLease::new(endpoint, Some(place)))
                 }));
                 deadline
             }
@@ -174,7 +176,7 @@ async fn wait<D: Downstream>(
             if let Some(permit) = &mut permit
                 && let Poll::Ready(lease) = permit.as_mut().poll(cx)
             {
-                return Poll::Ready(Ok(Some(lease)));
+                return Poll::Ready(Ok(lease));
             }
             if changed.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(None));
@@ -200,8 +202,6 @@ async fn wait<D: Downstream>(
         .await;
         match waited {
             Ok(None) => {}
-            // While it waited for this endpoint, others may have found that it does not answer.
-            Ok(Some(lease)) if lease.endpoint().is_avoided() => {}
             Ok(Some(lease)) => break Ok(lease),
             Err(error) => break Err(error),
         }

@@ -92,10 +92,11 @@ impl InFlightRequest {
     /// Notes what an attempt has met.
     pub fn note_obstacle(&mut self, obstacle: Obstacle, endpoint: SocketAddr) {
         self.trouble.get_or_insert_default().obstacle = Some((obstacle, endpoint));
-        if let (Obstacle::Refused, Some(activation)) =
-            (obstacle, &self.route.route.workload.activation)
-        {
-            activation.report_refused(endpoint);
+        let Some(activation) = &self.route.route.workload.activation else { return };
+        match obstacle {
+            Obstacle::Refused => activation.report_refused(endpoint),
+            Obstacle::TimedOut => activation.report_timed_out(endpoint),
+            Obstacle::NoFiles | Obstacle::Closed => {}
         }
     }
 

@@ -62,6 +62,25 @@ async fn a_process_gets_its_port_environment_and_working_directory() {
 }
 
 #[tokio::test]
+async fn the_port_and_the_host_may_be_used_in_the_command_and_the_environment() {
+    let program = "import http.server, os, sys\n\
+        class Handler(http.server.BaseHTTPRequestHandler):\n\
+        \x20   def do_GET(self):\n\
+        \x20       body = os.environ[\"URL\"].encode()\n\
+        \x20       self.send_response(200); self.send_header(\"Content-Length\", str(len(body))); self.end_headers()\n\
+        \x20       self.wfile.write(body)\n\
+        http.server.HTTPServer((sys.argv[1], int(sys.argv[2])), Handler).serve_forever()\n";
+    let service = format!(
+        "[[services]]\nhost = 'a.test'\ntype = 'process'\nenv = {{ URL = 'http://{{host}}:{{port}}/' }}\n\
+         command = ['python3', '-S', '-c', '''{program}''', '{{host}}', '{{port}}']\nport = {}\n",
+        free_port()
+    );
+    let port = service.rsplit(" = ").next().unwrap().trim().to_owned();
+    let agimo = Agimo::with(service).start().await;
+    assert_eq!(agimo.get("a.test", "/").await.text(), format!("http://127.0.0.1:{port}/"));
+}
+
+#[tokio::test]
 async fn the_output_of_a_process_is_logged_under_its_name() {
     let service = PythonApplication::new("a.test")
         .key("name = \"shop\"")
@@ -123,8 +142,8 @@ async fn a_request_during_the_stop_of_a_process_is_held_and_starts_a_new_one() {
         assert!(is_running(first), "the process takes a second to stop");
         let second = serving_pid(&agimo).await;
         assert_ne!(first, second);
+        assert!(!is_running(first), "two processes of one service ran at once");
         assert_eq!(agimo.metric(WOKEN).await, Some(2.0));
-        wait_until_ended(first).await;
     }
 }
 

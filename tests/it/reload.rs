@@ -4,6 +4,7 @@
 use rustix::process::{Pid, Signal, test_kill_process};
 
 use crate::support::agimo::Agimo;
+use crate::support::application::ScriptedServer;
 use crate::support::client::Client;
 use crate::support::eventually;
 use crate::support::python::PythonApplication;
@@ -220,4 +221,41 @@ async fn kubernetes_services_without_a_cluster_are_logged_as_a_warning_and_get_5
     assert!(line.contains("\"WARN\"") && line.contains("example.com"), "{line}");
     let response = agimo.get("example.com", "/").await;
     assert_eq!((response.status, response.reason()), (503, Some("no-backend")));
+}
+
+#[tokio::test]
+async fn changed_trusted_proxies_apply_to_open_connections() {
+    let server = ScriptedServer::responding(|request| {
+        let proto = request.header("x-forwarded-proto").unwrap();
+        format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{proto}", proto.len())
+    })
+    .await;
+    let service = server.service("a.test", "");
+    let agimo = Agimo::with(service.clone()).start().await;
+    let mut client = agimo.connect().await;
+    let mut ask = async || {
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\nX-Forwarded-Proto: https\r\n\r\n").await;
+        client.response().await.text()
+    };
+    assert_eq!(ask().await, "http");
+    agimo.reconfigure(&format!("trusted_proxies = ['127.0.0.1']\n{service}"));
+    agimo.until_logged("reloaded").await;
+    for _ in 0..500 {
+        if ask().await == "https" {
+            return;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(10)).await;
+    }
+    panic!("the open connection is still not trusted");
+}
+
+#[tokio::test]
+async fn a_process_that_changes_in_the_configuration_is_not_said_to_be_removed() {
+    let agimo = Agimo::with(PythonApplication::new("a.test").service()).start().await;
+    let before = serving_pid(&agimo, "a.test").await;
+    agimo.reconfigure(&PythonApplication::new("a.test").env("NEW", 1).service());
+    agimo.until_event("replaced").await;
+    assert_ne!(serving_pid(&agimo, "a.test").await, before);
+    let log = agimo.log();
+    assert!(!log.iter().any(|line| line.contains("removed from the configuration")), "{log:?}");
 }

@@ -345,3 +345,16 @@ async fn an_unknown_host_gets_404_and_the_connection_stays_open() {
     client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
     assert_eq!(client.response().await.text(), "hi");
 }
+
+#[tokio::test]
+async fn a_response_of_agimo_to_head_has_no_body_even_if_the_head_is_malformed() {
+    let server = ScriptedServer::answering(HI).await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
+    for (host, status) in [("unknown.test", 404), ("a.test\r\nbad line", 400)] {
+        let mut client = agimo.connect().await;
+        client.send(format!("HEAD / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")).await;
+        assert_eq!(client.response_to("HEAD").await.status, status);
+        client.shutdown_write().await;
+        assert_eq!(client.read_to_end().await, b"");
+    }
+}

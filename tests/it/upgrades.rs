@@ -261,6 +261,8 @@ async fn a_101_response_without_an_upgrade_request_is_refused() {
         "GET / HTTP/1.1\r\nHost: a.test\r\nUpgrade: foo\r\n\r\n",
         "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\n\r\n",
         "GET / HTTP/1.0\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: foo\r\n\r\n",
+        // To a protocol that was not asked for.
+        "GET / HTTP/1.1\r\nHost: a.test\r\nConnection: upgrade\r\nUpgrade: other\r\n\r\n",
     ] {
         let mut client = agimo.connect().await;
         client.send(request).await;
