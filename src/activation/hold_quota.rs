@@ -1,9 +1,10 @@
 //! Bounds how many requests are held at once: for each route, and for agimo as a whole.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::net::address_quota::AddressQuota;
 
 /// The held requests of all routes, and how many there may be (`max_held_total`).
 #[derive(Debug, Default)]
@@ -17,7 +18,7 @@ pub struct TotalHoldQuota {
 pub struct HoldQuota {
     held: Arc<AtomicU32>,
     /// Counted only where `max_held_per_address` is set.
-    by_address: Arc<Mutex<HashMap<IpAddr, u32>>>,
+    by_address: Arc<AddressQuota>,
     total: Arc<TotalHoldQuota>,
 }
 
@@ -54,12 +55,9 @@ impl HoldQuota {
             return None;
         }
         if let Some((address, most)) = of_address {
-            let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = by_address.entry(address).or_default();
-            if *count >= most {
+            if !self.by_address.acquire(address, most) {
                 return None;
             }
-            *count += 1;
             permit.address = Some(address);
         }
         Some(permit)
@@ -77,14 +75,8 @@ impl Drop for HoldPermit {
     fn drop(&mut self) {
         self.quota.held.fetch_sub(1, Ordering::Relaxed);
         self.quota.total.held.fetch_sub(1, Ordering::Relaxed);
-        let Some(address) = self.address else { return };
-        let by_address = &self.quota.by_address;
-        let mut by_address = by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&address);
-            }
+        if let Some(address) = self.address {
+            self.quota.by_address.release(address);
         }
     }
 }
@@ -104,7 +96,7 @@ mod tests {
         assert!(acquire(one).is_none());
         assert!(acquire(other).is_some() && quota.acquire(9, None).is_some());
         drop(permits);
-        assert_eq!((quota.held(), quota.by_address.lock().unwrap().len()), (0, 0));
+        assert_eq!((quota.held(), quota.by_address.addresses()), (0, 0));
     }
 
     #[test]

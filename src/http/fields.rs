@@ -156,6 +156,11 @@ pub fn list_members(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|member| !member.is_empty())
 }
 
+/// Whether a token may hold the byte (RFC 9110 section 5.6.2).
+pub(in crate::http) fn is_token(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
 // === impl FieldsBuilder ===
 
 impl FieldsBuilder {

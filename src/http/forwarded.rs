@@ -4,8 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use self::elements::is_token;
-use super::fields::{ConnectionOptions, FieldKind, FieldLine, Fields, list_members};
+use super::fields::{ConnectionOptions, FieldKind, FieldLine, Fields, is_token, list_members};
 
 mod elements;
 

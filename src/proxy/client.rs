@@ -57,28 +57,31 @@ impl<D: Downstream> Client<D> {
     pub async fn reject(&mut self, request: &RequestHead, error: LocalError) {
         let response = ErrorResponse::from(error);
         let logged = || LoggedRequest::new(self.identity.address(), request, "");
-        if self.core.access_log {
-            let reason = Some(error.token());
-            let status = response.status().as_u16();
-            logged().log_response(&Outcome { status, reason, ..Outcome::default() });
-        }
-        if let Some(suppressed) = self.core.errors.admit(None, error.token(), Instant::now()) {
-            error_log::log(&logged(), response.status().as_u16(), error.token(), "", suppressed);
-        }
+        self.log_rejected(&response, logged, String::new);
         self.send_error(request, &response).await;
     }
 
     /// Logs the response to a head that names no valid request.
     pub fn log_rejected_head(&self, response: &ErrorResponse) {
-        let reason = response.error.token();
         let logged = || LoggedRequest::unknown(self.identity.address());
-        let status = response.status().as_u16();
+        let detail =
+            || [response.error.text(), response.detail.as_deref().unwrap_or_default()].join(": ");
+        self.log_rejected(response, logged, detail);
+    }
+
+    /// Logs a response of agimo to a request of no route.
+    fn log_rejected(
+        &self,
+        response: &ErrorResponse,
+        logged: impl Fn() -> LoggedRequest,
+        detail: impl FnOnce() -> String,
+    ) {
+        let (status, reason) = (response.status().as_u16(), response.error.token());
         if self.core.access_log {
             logged().log_response(&Outcome { status, reason: Some(reason), ..Outcome::default() });
         }
         if let Some(suppressed) = self.core.errors.admit(None, reason, Instant::now()) {
-            let detail = [response.error.text(), response.detail.as_deref().unwrap_or_default()];
-            error_log::log(&logged(), status, reason, &detail.join(": "), suppressed);
+            error_log::log(&logged(), status, reason, &detail(), suppressed);
         }
     }
 

@@ -1,16 +1,17 @@
 //! Bounds the open client connections of all cores: in total and per address.
 
-use std::collections::HashMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+
+use crate::net::address_quota::AddressQuota;
 
 /// The open client connections.
 #[derive(Debug, Default)]
 pub struct ConnectionQuota {
     open: AtomicUsize,
     /// Counted only where `max_connections_per_address` is set.
-    by_address: Mutex<HashMap<IpAddr, u32>>,
+    by_address: AddressQuota,
 }
 
 /// One open connection; it is counted until this is dropped.
@@ -44,12 +45,9 @@ impl ConnectionQuota {
             return Err(NoPermit::Total);
         }
         if let Some((address, most)) = of_address {
-            let mut by_address = self.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-            let count = by_address.entry(address).or_default();
-            if *count >= most {
+            if !self.by_address.acquire(address, most) {
                 return Err(NoPermit::Address);
             }
-            *count += 1;
             permit.address = Some(address);
         }
         Ok(permit)
@@ -59,13 +57,8 @@ impl ConnectionQuota {
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         self.quota.open.fetch_sub(1, Ordering::Relaxed);
-        let Some(address) = self.address else { return };
-        let mut by_address = self.quota.by_address.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = by_address.get_mut(&address) {
-            *count -= 1;
-            if *count == 0 {
-                by_address.remove(&address);
-            }
+        if let Some(address) = self.address {
+            self.quota.by_address.release(address);
         }
     }
 }
@@ -86,6 +79,6 @@ mod tests {
         assert_eq!(quota.acquire(3, None).unwrap_err(), NoPermit::Total);
         drop(permits);
         assert_eq!(quota.open.load(Ordering::Relaxed), 0, "refused ones are not counted");
-        assert!(quota.by_address.lock().unwrap().is_empty());
+        assert_eq!(quota.by_address.addresses(), 0);
     }
 }

@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use crate::http::fields::is_token;
+
 /// One element: what one proxy knew.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Element {
@@ -101,11 +103,6 @@ pub(super) fn quote(value: &[u8]) -> Vec<u8> {
     }
     quoted.push(b'"');
     quoted
-}
-
-/// RFC 9110 section 5.6.2.
-pub(super) fn is_token(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
 #[cfg(test)]

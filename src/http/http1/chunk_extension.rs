@@ -1,6 +1,8 @@
 //! The grammar of chunk extensions (RFC 9112 section 7.1.1). agimo ignores their meaning; it checks that no other
 //! recipient could take a part of one for something else. Pure.
 
+use crate::http::fields::is_token;
+
 /// How strictly the line of a chunk's size is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Grammar {
@@ -43,7 +45,7 @@ impl ChunkExtension {
     /// The position after another byte; `None` where it is not allowed.
     pub(super) fn after(self, byte: u8) -> Option<Self> {
         let is_space = matches!(byte, b' ' | b'\t');
-        let is_token = byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+        let is_token = is_token(byte);
         let is_text = is_space || matches!(byte, 0x21..=0x7e | 0x80..);
         match (self, byte) {
             (Self::Text, _) => is_text.then_some(Self::Text),
