@@ -75,6 +75,8 @@ pub struct WorkloadStatus {
     pub state: State,
     pub owner: Owner,
     pub sleep_blocker: Option<SleepBlocker>,
+    /// The longest idle time that a service of the workload configures.
+    pub configured_sleep_after: Duration,
     /// The idle time before sleep that is in force.
     pub sleep_after: Duration,
     pub backend: BackendStatus,
@@ -282,6 +284,7 @@ impl Default for WorkloadStatus {
             state: State::Asleep,
             owner: Owner::External,
             sleep_blocker: None,
+            configured_sleep_after: Duration::ZERO,
             sleep_after: Duration::ZERO,
             backend: BackendStatus::default(),
         }

@@ -23,8 +23,20 @@ pub enum Cause {
     WorkloadMissing,
     /// The Service does not exist.
     ServiceMissing,
-    /// The Service has no such port.
+    /// The Service has no such port, or its port has a target that the pods lack.
     PortMissing,
+    /// The Service selects no pod of the workload.
+    SelectorMismatch,
+    /// The Service is an alias of a name in DNS.
+    ServiceExternalName,
+    /// A readiness gate of the pod is not met.
+    ReadinessGate,
+    /// The Deployment is paused and has no pods.
+    DeploymentPaused,
+    /// An earlier pod has not ended yet, and no new one was created.
+    PodTerminating,
+    /// Another writer scales the workload to zero.
+    ScaledDown,
     /// This agimo does not watch the workload's namespace.
     NamespaceUnwatched,
     /// The API server or Prometheus does not answer, so readiness is unknown.
@@ -58,6 +70,12 @@ impl Cause {
             Self::WorkloadMissing => "workload-missing",
             Self::ServiceMissing => "service-missing",
             Self::PortMissing => "port-missing",
+            Self::SelectorMismatch => "selector-mismatch",
+            Self::ServiceExternalName => "service-external-name",
+            Self::ReadinessGate => "readiness-gate",
+            Self::DeploymentPaused => "deployment-paused",
+            Self::PodTerminating => "pod-terminating",
+            Self::ScaledDown => "scaled-down",
             Self::NamespaceUnwatched => "namespace-unwatched",
             Self::Unknown => "readiness-unknown",
             Self::ScaleRefused => "scale-refused",
@@ -77,7 +95,13 @@ impl Cause {
             Self::ContainerRefused => "the container cannot be created",
             Self::WorkloadMissing => "the workload does not exist",
             Self::ServiceMissing => "the Service of the workload does not exist",
-            Self::PortMissing => "the Service has no such port",
+            Self::PortMissing => "the Service or the pods have no such port",
+            Self::SelectorMismatch => "the Service selects no pod of the workload",
+            Self::ServiceExternalName => "the Service has the type ExternalName",
+            Self::ReadinessGate => "a readiness gate of the pod is not met",
+            Self::DeploymentPaused => "the Deployment is paused",
+            Self::PodTerminating => "an earlier pod is still terminating",
+            Self::ScaledDown => "another writer scales the workload to zero",
             Self::NamespaceUnwatched => "agimo does not watch the namespace of the workload",
             Self::Unknown => "the readiness of the workload is unknown",
             Self::ScaleRefused => "the workload could not be scaled",

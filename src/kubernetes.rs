@@ -23,6 +23,7 @@ pub mod index;
 pub mod not_ready;
 pub mod objects;
 pub mod pending_operation;
+pub mod pod_names;
 pub mod pods;
 pub mod saved_replicas;
 pub mod scale;

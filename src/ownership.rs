@@ -1,5 +1,8 @@
 //! Who scales a workload, and why it is not put to sleep now: pure decisions from the facts that the edges report.
 
+use std::time::Duration;
+
+use crate::backoff::Backoff;
 use crate::config::Scaler;
 
 /// What an edge knows about scaling a workload.
@@ -13,6 +16,8 @@ pub struct ScaleFacts {
     pub is_rolling_out: bool,
     /// Somebody else has scaled the workload to zero since agimo scaled it up.
     pub is_contested: bool,
+    /// How often in a row somebody else scaled the workload up after agimo had put it to sleep.
+    pub foreign_wakes: u32,
 }
 
 /// Who writes `replicas` of a workload.
@@ -34,6 +39,9 @@ pub enum SleepBlocker {
     Rollout,
 }
 
+/// Longest idle time that agimo waits because of somebody else, unless more is configured.
+const LONGEST_PROLONGED: Duration = Duration::from_secs(3600);
+
 // === impl ScaleFacts ===
 
 impl Default for ScaleFacts {
@@ -43,7 +51,17 @@ impl Default for ScaleFacts {
             agimo_replicas: 1,
             is_rolling_out: false,
             is_contested: false,
+            foreign_wakes: 0,
         }
+    }
+}
+
+impl ScaleFacts {
+    /// The idle time before sleep. Where another writer scales the workload up again and again, such as another
+    /// installation of agimo, it doubles each time: two writers that disagree must not write without end.
+    pub fn sleep_after(self, configured: Duration) -> Duration {
+        let backoff = Backoff { first: configured, longest: configured.max(LONGEST_PROLONGED) };
+        backoff.delay(self.foreign_wakes)
     }
 }
 
@@ -102,6 +120,16 @@ mod tests {
         assert_eq!(Owner::of(Scaler::Agimo, facts(true, 1)), Owner::Agimo);
         assert_eq!(Owner::of(Scaler::Agimo, facts(false, 1)), Owner::External);
         assert_eq!(Owner::of(Scaler::External, facts(true, 1)), Owner::External);
+    }
+
+    #[test]
+    fn the_idle_time_doubles_with_each_wake_by_somebody_else_after_the_first() {
+        let seconds = |foreign_wakes, configured| {
+            let facts = ScaleFacts { foreign_wakes, ..ScaleFacts::default() };
+            facts.sleep_after(Duration::from_secs(configured)).as_secs()
+        };
+        assert_eq!([0, 1, 2, 3, 60].map(|wakes| seconds(wakes, 5)), [5, 5, 10, 20, 3600]);
+        assert_eq!(seconds(60, 7200), 7200);
     }
 
     #[test]

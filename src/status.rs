@@ -49,6 +49,8 @@ pub enum SleepAfter {
     Own(Duration),
     /// The longer value of another service that leads to the same workload.
     OfAnotherService(Duration),
+    /// It was prolonged, because another writer scales the workload up again and again.
+    Prolonged(Duration),
 }
 
 /// The status of every service, in the order of the configuration.
@@ -84,7 +86,9 @@ impl ActivationStatus {
             ready_endpoints: source.map_or(0, |source| source.ready.len()),
             scaler: status.owner,
             sleep_blocker: status.sleep_blocker,
-            sleep_after: if status.sleep_after > route.config.sleep_after {
+            sleep_after: if status.sleep_after > status.configured_sleep_after {
+                SleepAfter::Prolonged(status.sleep_after)
+            } else if status.sleep_after > route.config.sleep_after {
                 SleepAfter::OfAnotherService(status.sleep_after)
             } else {
                 SleepAfter::Own(route.config.sleep_after)

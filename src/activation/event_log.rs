@@ -92,6 +92,13 @@ fn log(event: &LifecycleEvent) {
         }
         // An external scaler is configured, which is no news.
         EventKind::SleepBlocked(_) => {}
+        EventKind::SleepProlonged { foreign_wakes, sleep_after } => warn!(
+            %workload,
+            foreign_wakes,
+            sleep_after_ms = sleep_after.as_millis() as u64,
+            "another writer, for example another installation of agimo, scales the workload up again and again: \
+             prolonging sleep_after"
+        ),
         EventKind::Asleep { idle } => {
             info!(%workload, idle_ms = idle.as_millis() as u64, "idle, scaling to zero");
         }

@@ -57,6 +57,9 @@ pub enum EventKind {
     EndpointsLost { scaled_down: bool },
     /// The workload stays awake for this reason from now on, or is free to sleep.
     SleepBlocked(Option<SleepBlocker>),
+    /// Another writer has scaled the workload up again after agimo had put it to sleep, so many times in a row. It is put
+    /// to sleep after a longer idle time.
+    SleepProlonged { foreign_wakes: u32, sleep_after: Duration },
     /// The workload was idle for so long and is being scaled to zero.
     Asleep { idle: Duration },
     /// The workload could not be scaled to zero and stays awake.
@@ -113,6 +116,7 @@ impl EventKind {
             Self::WakeGivenUp => "wake_given_up",
             Self::EndpointsLost { .. } => "endpoints_lost",
             Self::SleepBlocked(_) => "sleep_blocked",
+            Self::SleepProlonged { .. } => "sleep_prolonged",
             Self::Asleep { .. } => "asleep",
             Self::SleepFailed { .. } => "sleep_failed",
             Self::ProcessExited { .. } => "process_exited",

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -34,6 +35,7 @@ pub struct Runner {
     started_seen: Option<Instant>,
     not_ready_seen: Option<NotReadyReason>,
     sleep_blocker_seen: Option<SleepBlocker>,
+    foreign_wakes_seen: u32,
     next_check: Instant,
 }
 
@@ -59,6 +61,7 @@ impl Runner {
             started_seen: None,
             not_ready_seen: None,
             sleep_blocker_seen: None,
+            foreign_wakes_seen: 0,
             next_check: Instant::now(),
         }
     }
@@ -116,6 +119,11 @@ impl Runner {
         }
     }
 
+    /// The idle time before sleep that is in force.
+    fn sleep_after(&self) -> Duration {
+        self.status.borrow().scale_facts.sleep_after(self.spec.borrow().sleep_after)
+    }
+
     fn owner(&self) -> Owner {
         Owner::of(self.spec.borrow().scaler, self.status.borrow().scale_facts)
     }
@@ -147,7 +155,7 @@ impl Runner {
     }
 
     fn check_demand(&mut self) -> Input {
-        let sleep_after = self.spec.borrow().sleep_after;
+        let sleep_after = self.sleep_after();
         self.next_check = Instant::now() + check_interval(sleep_after);
         Input::DemandChecked {
             arrivals: self.demand.arrivals(),
@@ -329,9 +337,22 @@ impl Runner {
             self.sleep_blocker_seen = sleep_blocker;
             self.activation.events.publish(EventKind::SleepBlocked(sleep_blocker));
         }
-        let sleep_after = self.spec.borrow().sleep_after;
-        let state = self.machine.state;
-        let status = WorkloadStatus { state, owner, sleep_blocker, sleep_after, backend };
+        let foreign_wakes = backend.scale_facts.foreign_wakes;
+        if foreign_wakes > self.foreign_wakes_seen.max(1) && owner == Owner::Agimo {
+            let sleep_after = self.sleep_after();
+            self.activation
+                .events
+                .publish(EventKind::SleepProlonged { foreign_wakes, sleep_after });
+        }
+        self.foreign_wakes_seen = foreign_wakes;
+        let status = WorkloadStatus {
+            state: self.machine.state,
+            owner,
+            sleep_blocker,
+            configured_sleep_after: self.spec.borrow().sleep_after,
+            sleep_after: self.sleep_after(),
+            backend,
+        };
         *self.activation.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = status;
     }
 }

@@ -49,6 +49,9 @@ pub fn event(event: &LifecycleEvent) -> Value {
         }),
         EventKind::EndpointsLost { scaled_down } => json!({ "scaled_down": scaled_down }),
         EventKind::SleepBlocked(blocker) => json!({ "by": blocker.map(SleepBlocker::as_str) }),
+        EventKind::SleepProlonged { foreign_wakes, sleep_after } => {
+            json!({ "foreign_wakes": foreign_wakes, "sleep_after_ms": millis(*sleep_after) })
+        }
         EventKind::Asleep { idle } => json!({ "idle_ms": millis(*idle) }),
         EventKind::SleepFailed { detail }
         | EventKind::ProcessExited { detail }
@@ -87,16 +90,16 @@ fn service(service: &ServiceStatus) -> Value {
 }
 
 fn activation(status: &ActivationStatus) -> Value {
-    let (sleep_after, of_another_service) = match status.sleep_after {
-        SleepAfter::Own(duration) => (duration, false),
-        SleepAfter::OfAnotherService(duration) => (duration, true),
-    };
+    let (SleepAfter::Own(sleep_after)
+    | SleepAfter::OfAnotherService(sleep_after)
+    | SleepAfter::Prolonged(sleep_after)) = status.sleep_after;
     json!({
         "state": status.state,
         "ready_endpoints": status.ready_endpoints,
         "scaler": status.scaler.as_str(),
         "sleep_after": humantime::format_duration(sleep_after).to_string(),
-        "sleep_after_of_another_service": of_another_service,
+        "sleep_after_of_another_service": matches!(status.sleep_after, SleepAfter::OfAnotherService(_)),
+        "sleep_after_prolonged": matches!(status.sleep_after, SleepAfter::Prolonged(_)),
         "kept_awake_by": status.sleep_blocker.map(SleepBlocker::as_str),
         "reason": status.not_ready.as_ref().map(|reason| reason.cause.token()),
         "detail": status.not_ready.as_ref().map(|reason| &reason.detail),

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
-use super::objects::{ObjectName, ServiceObject, Slice, WorkloadObject};
+use super::objects::workload::WorkloadObject;
+use super::objects::{ObjectName, PodIdentity, ServiceObject, Slice};
 use crate::backend::EndpointSource;
 use crate::workload::{WorkloadId, WorkloadKind};
 
@@ -70,8 +71,8 @@ pub struct SourceSnapshot {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     pub address: SocketAddr,
-    /// The pod's UID; absent where no pod is behind the address.
-    pub pod: Option<Arc<str>>,
+    /// Absent where no pod is behind the address.
+    pub pod: Option<PodIdentity>,
 }
 
 /// A Deployment or StatefulSet.

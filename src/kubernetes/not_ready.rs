@@ -2,8 +2,10 @@
 
 use super::index::health::WatchHealth;
 use super::index::{SourceSnapshot, WorkloadSnapshot};
+use super::objects::workload::PodTemplate;
 use crate::backend::EndpointSource;
 use crate::cause::{Cause, NotReadyReason};
+use crate::config::ServicePort;
 use crate::workload::{WorkloadId, WorkloadKind};
 
 /// Longest detail that is passed on: messages of Kubernetes can be pages long.
@@ -32,24 +34,88 @@ pub fn missing_workload(
     Some(NotReadyReason { cause, detail })
 }
 
-/// Why a source cannot have endpoints: its Service is missing, or has no such port.
-pub fn missing_source(
-    namespace: &str,
+/// Why a source cannot have endpoints: its Service is missing, has no such port, or leads to no pod of the workload. If
+/// the Service `is_selecting` pods of it, they have more labels than their template.
+pub fn unusable_source(
+    workload: &WorkloadId,
     source: &EndpointSource,
     snapshot: &SourceSnapshot,
+    template: Option<&PodTemplate>,
+    is_selecting: bool,
 ) -> Option<NotReadyReason> {
     let EndpointSource::Service { name, port, .. } = source else { return None };
+    let WorkloadId { kind, namespace, name: workload } = workload;
+    let subject = format!("Service {namespace}/{name}");
+    let pods = format!("the pods of {} {namespace}/{workload}", object_kind(*kind));
     let Some(service) = &snapshot.service else {
-        let detail = format!("there is no Service {namespace}/{name}");
+        let detail = format!("there is no {subject}");
         return Some(NotReadyReason { cause: Cause::ServiceMissing, detail });
     };
-    if service.port(port).is_some() {
-        return None;
+    let (cause, detail) = if service.is_external_name {
+        let fix = "name a Service that selects the pods";
+        let detail = format!("{subject} has the type ExternalName, so it has no endpoints: {fix}");
+        (Cause::ServiceExternalName, detail)
+    } else if let Some(port) = service.port(port) {
+        let template = template?;
+        match &port.target {
+            _ if !is_selecting && !service.may_select(&template.labels) => {
+                let selector = service.selector.as_deref().unwrap_or("");
+                let labels = template.labels.iter().map(|(key, value)| format!("{key}={value}"));
+                let labels = join_or_none(labels);
+                let detail = format!("{subject} selects {selector}, and {pods} have {labels}");
+                (Cause::SelectorMismatch, detail)
+            }
+            ServicePort::Name(target)
+                if service.selector.is_some() && !template.port_names.contains(target) =>
+            {
+                let names = join_or_none(template.port_names.iter().cloned());
+                let detail =
+                    format!("{subject} has the target port `{target}`, and {pods} name {names}");
+                (Cause::PortMissing, detail)
+            }
+            _ => return None,
+        }
+    } else {
+        let ports = join_or_none(service.ports.iter().map(|port| port.number.to_string()));
+        (Cause::PortMissing, format!("{subject} has no port {port}, only {ports}"))
+    };
+    Some(NotReadyReason { cause, detail })
+}
+
+/// Why a workload has no pods although it is to have replicas, where nothing else is known.
+pub fn no_pods(
+    workload: &WorkloadId,
+    snapshot: &WorkloadSnapshot,
+    terminating: Option<&str>,
+) -> Option<NotReadyReason> {
+    let WorkloadId { kind, namespace, name } = workload;
+    let subject = format!("{} {namespace}/{name}", object_kind(*kind));
+    if snapshot.workload.as_ref().is_some_and(|workload| workload.is_paused) {
+        let detail = format!("{subject} is paused: kubectl rollout resume continues it");
+        return Some(NotReadyReason { cause: Cause::DeploymentPaused, detail });
     }
-    let ports: Vec<_> = service.ports.iter().map(|port| port.number.to_string()).collect();
-    let ports = ports.join(", ");
-    let detail = format!("Service {namespace}/{name} has no port {port}, only {ports}");
-    Some(NotReadyReason { cause: Cause::PortMissing, detail })
+    let detail = format!("pod {} has not ended, and {subject} has no new one", terminating?);
+    Some(NotReadyReason { cause: Cause::PodTerminating, detail })
+}
+
+/// Another writer has scaled the workload to zero since agimo scaled it up.
+pub fn contested(workload: &WorkloadId, snapshot: &WorkloadSnapshot) -> NotReadyReason {
+    let WorkloadId { kind, namespace, name } = workload;
+    let writers = snapshot.workload.iter().flat_map(|workload| workload.replicas_writers.clone());
+    let writers: Vec<_> = writers.collect();
+    let writer = if writers.is_empty() {
+        "another writer, which the object does not name,".to_owned()
+    } else {
+        format!("the field manager {}", writers.join(", "))
+    };
+    let message = format!("{writer} has scaled it to zero since agimo scaled it up");
+    let subject = format!("{} {namespace}/{name}", object_kind(*kind));
+    NotReadyReason { cause: Cause::ScaledDown, detail: detail(&subject, &message) }
+}
+
+fn join_or_none(items: impl Iterator<Item = String>) -> String {
+    let items: Vec<_> = items.collect();
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
 }
 
 /// Why a wake takes long, where no pod gives a reason: the pods are rejected, or the API server cannot be read.
@@ -92,11 +158,13 @@ pub fn detail(subject: &str, message: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
     use std::sync::Arc;
 
-    use super::super::objects::{PortObject, ServiceObject, WorkloadObject};
+    use super::super::objects::workload::WorkloadObject;
+    use super::super::objects::{PortObject, ServiceObject};
     use super::*;
-    use crate::config::{ServicePort, Via};
+    use crate::config::Via;
 
     fn workload() -> WorkloadId {
         WorkloadId {
@@ -121,10 +189,8 @@ mod tests {
         let expected = (Cause::WorkloadMissing, "there is no Deployment default/web".to_owned());
         assert_eq!(reason(&health, &snapshot).unwrap(), expected);
         snapshot.workload = Some(WorkloadObject {
-            replicas: 0,
-            resource_version: "1".to_owned(),
             pods_rejected: Some("exceeded quota: q".to_owned()),
-            is_rolling_out: false,
+            ..WorkloadObject::default()
         });
         assert_eq!(reason(&health, &snapshot), None);
         let delay = delayed_wake(&workload(), &health, &snapshot).unwrap();
@@ -135,28 +201,62 @@ mod tests {
     }
 
     #[test]
-    fn a_source_names_its_missing_service_or_port() {
+    fn a_source_names_what_keeps_its_service_from_having_endpoints() {
         let source = EndpointSource::Service {
             name: "web-http".to_owned(),
             port: ServicePort::Name("http".to_owned()),
             via: Via::Pod,
         };
-        let service = |port: &str| {
-            let port =
-                PortObject { name: port.to_owned(), number: 8080, target: ServicePort::Number(80) };
-            let service = ServiceObject {
-                ports: vec![port],
-                selector: None,
-                prefers_ipv6: false,
-                cluster_ip: None,
-            };
-            SourceSnapshot { service: Some(Arc::new(service)), ..SourceSnapshot::default() }
+        let port = |name: &str, target: ServicePort| {
+            vec![PortObject { name: name.to_owned(), number: 8080, target }]
         };
-        let reason = |snapshot: &SourceSnapshot| missing_source("default", &source, snapshot);
-        assert_eq!(reason(&SourceSnapshot::default()).unwrap().cause, Cause::ServiceMissing);
-        let missing = reason(&service("grpc")).unwrap();
-        assert_eq!(missing.cause, Cause::PortMissing);
-        assert_eq!(missing.detail, "Service default/web-http has no port http, only 8080");
-        assert_eq!(reason(&service("http")), None);
+        let web = || ServicePort::Name("web".to_owned());
+        let service = ServiceObject {
+            ports: port("http", web()),
+            selector: Some("app=web,pod-template-hash=x".to_owned()),
+            ..ServiceObject::default()
+        };
+        let template = PodTemplate {
+            labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
+            port_names: vec!["web".to_owned()],
+        };
+        let reason = |template: &PodTemplate, service: Option<ServiceObject>| {
+            let snapshot =
+                SourceSnapshot { service: service.map(Arc::new), ..SourceSnapshot::default() };
+            let reason = unusable_source(&workload(), &source, &snapshot, Some(template), false);
+            reason.map(|reason| (reason.cause, reason.detail))
+        };
+        assert_eq!(reason(&template, Some(service.clone())), None);
+        let detail = "there is no Service default/web-http".to_owned();
+        assert_eq!(reason(&template, None), Some((Cause::ServiceMissing, detail)));
+        let of_other_port = ServiceObject { ports: port("grpc", web()), ..service.clone() };
+        let detail = "Service default/web-http has no port http, only 8080".to_owned();
+        assert_eq!(reason(&template, Some(of_other_port)), Some((Cause::PortMissing, detail)));
+        let alias = ServiceObject { is_external_name: true, ..ServiceObject::default() };
+        assert_eq!(reason(&template, Some(alias)).unwrap().0, Cause::ServiceExternalName);
+        let of_others = ServiceObject { selector: Some("app=shop".to_owned()), ..service.clone() };
+        let detail = "Service default/web-http selects app=shop, and the pods of Deployment default/web have app=web";
+        let expected = (Cause::SelectorMismatch, detail.to_owned());
+        assert_eq!(reason(&template, Some(of_others)), Some(expected));
+        let without_port = PodTemplate { port_names: Vec::new(), ..template };
+        let detail = "Service default/web-http has the target port `web`, and the pods of Deployment default/web \
+                      name none";
+        let expected = (Cause::PortMissing, detail.to_owned());
+        assert_eq!(reason(&without_port, Some(service.clone())), Some(expected));
+        let unselective = ServiceObject { selector: None, ..service };
+        assert_eq!(reason(&without_port, Some(unselective)), None, "its slices are made by hand");
+    }
+
+    #[test]
+    fn another_writer_is_named_as_far_as_the_object_names_it() {
+        let mut snapshot = WorkloadSnapshot::default();
+        let of = |snapshot: &WorkloadSnapshot| contested(&workload(), snapshot).detail;
+        assert!(of(&snapshot).contains("which the object does not name"));
+        let writers = vec!["argocd-controller".to_owned()];
+        snapshot.workload =
+            Some(WorkloadObject { replicas_writers: writers, ..WorkloadObject::default() });
+        let detail = "Deployment default/web: the field manager argocd-controller has scaled it to zero since agimo \
+                      scaled it up";
+        assert_eq!(of(&snapshot), detail);
     }
 }

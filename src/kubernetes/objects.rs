@@ -1,15 +1,17 @@
 //! The few fields of Kubernetes objects that agimo keeps, read and checked once.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use crate::config::ServicePort;
+
+pub mod workload;
 
 /// An object's namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,8 +34,8 @@ pub struct Slice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SliceEndpoint {
     pub address: IpAddr,
-    /// The pod's UID; absent where no pod is behind the address.
-    pub pod: Option<Arc<str>>,
+    /// Absent where no pod is behind the address.
+    pub pod: Option<PodIdentity>,
     /// The pod is ready and does not terminate.
     pub ready: bool,
     pub terminating: bool,
@@ -41,8 +43,15 @@ pub struct SliceEndpoint {
     pub last_resort: bool,
 }
 
+/// A pod, told from earlier and later ones of the same name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PodIdentity {
+    pub name: Arc<str>,
+    pub uid: Arc<str>,
+}
+
 /// A Service.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ServiceObject {
     pub ports: Vec<PortObject>,
     /// The label selector of its pods; absent where it selects none.
@@ -50,6 +59,8 @@ pub struct ServiceObject {
     pub prefers_ipv6: bool,
     /// Absent for a headless Service.
     pub cluster_ip: Option<IpAddr>,
+    /// It is an alias of a name in DNS, and has no endpoints (core/v1 ServiceSpec, type ExternalName).
+    pub is_external_name: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,17 +69,6 @@ pub struct PortObject {
     pub number: u16,
     /// The pod's port: a number, or the name of a container port.
     pub target: ServicePort,
-}
-
-/// A Deployment or StatefulSet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct WorkloadObject {
-    pub replicas: u32,
-    pub resource_version: String,
-    /// Why its pods are rejected, where its controller reports it.
-    pub pods_rejected: Option<String>,
-    /// A change has not reached all replicas, or is paused.
-    pub is_rolling_out: bool,
 }
 
 // === impl ObjectName ===
@@ -119,10 +119,13 @@ impl Slice {
             let ready = condition(|conditions| conditions.ready).unwrap_or(true);
             let serving = condition(|conditions| conditions.serving).unwrap_or(ready);
             let terminating = condition(|conditions| conditions.terminating).unwrap_or(false);
-            let pod = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_deref());
+            let pod = endpoint.target_ref.as_ref().and_then(|target| {
+                let (name, uid) = (target.name.as_deref()?, target.uid.as_deref()?);
+                Some(PodIdentity { name: name.into(), uid: uid.into() })
+            });
             Some(SliceEndpoint {
                 address,
-                pod: pod.map(Into::into),
+                pod,
                 // `ready` is always true where the Service publishes addresses of pods that are not ready
                 // (publishNotReadyAddresses); `serving` is the readiness of the pod.
                 ready: serving && !terminating,
@@ -171,7 +174,17 @@ impl ServiceObject {
                 .next()
                 .is_some_and(|family| family == "IPv6"),
             cluster_ip: spec.cluster_ip.and_then(|address| address.parse().ok()),
+            is_external_name: spec.type_.as_deref() == Some("ExternalName"),
         }
+    }
+
+    /// Whether it may select pods with these labels. Labels that controllers add to each pod are taken for granted.
+    pub fn may_select(&self, labels: &BTreeMap<String, String>) -> bool {
+        let Some(selector) = &self.selector else { return true };
+        // Neither keys nor values have a comma or an equals sign (Kubernetes, labels and selectors).
+        let pairs = selector.split(',').filter_map(|pair| pair.split_once('='));
+        let mut required = pairs.filter(|(key, _)| !LABELS_OF_CONTROLLERS.contains(key));
+        required.all(|(key, value)| labels.get(key).is_some_and(|found| found == value))
     }
 
     /// The port with this number or name.
@@ -183,77 +196,17 @@ impl ServiceObject {
     }
 }
 
+/// Labels that the controllers of Deployments and StatefulSets add to their pods (Kubernetes, well-known labels).
+const LABELS_OF_CONTROLLERS: [&str; 4] = [
+    "apps.kubernetes.io/pod-index",
+    "controller-revision-hash",
+    "pod-template-hash",
+    "statefulset.kubernetes.io/pod-name",
+];
+
 /// A Service may have a TCP and a UDP port of the same number, for HTTP/3. Absent means TCP (core/v1 ServicePort).
 fn is_tcp(protocol: Option<&str>) -> bool {
     protocol.is_none_or(|protocol| protocol == "TCP")
-}
-
-// === impl WorkloadObject ===
-
-impl WorkloadObject {
-    pub fn of_deployment(deployment: &Deployment) -> Self {
-        let conditions =
-            deployment.status.iter().flat_map(|status| status.conditions.iter().flatten());
-        let pods_rejected = conditions
-            .filter(|condition| condition.type_ == "ReplicaFailure" && condition.status == "True")
-            .find_map(|condition| condition.message.clone());
-        let spec = deployment.spec.as_ref();
-        let replicas = spec.and_then(|spec| spec.replicas);
-        Self {
-            pods_rejected,
-            is_rolling_out: is_rolling_out(deployment),
-            ..Self::new(replicas, deployment.resource_version())
-        }
-    }
-
-    /// A StatefulSet has no condition that says why its pods are rejected; only its events do.
-    pub fn of_stateful_set(set: &StatefulSet) -> Self {
-        let replicas = set.spec.as_ref().and_then(|spec| spec.replicas);
-        let status = set.status.as_ref();
-        let observed = status.and_then(|status| status.observed_generation);
-        let strategy = set.spec.as_ref().and_then(|spec| spec.update_strategy.as_ref());
-        let is_partial = strategy.is_some_and(|strategy| {
-            let partition = strategy.rolling_update.as_ref().and_then(|update| update.partition);
-            strategy.type_.as_deref() == Some("OnDelete") || partition.is_some_and(|from| from > 0)
-        });
-        // The current revision becomes the update revision when all pods have it (apps/v1 StatefulSetStatus).
-        let has_two =
-            status.is_some_and(|status| status.current_revision != status.update_revision);
-        let is_rolling_out = lags(observed, set.metadata.generation) || (has_two && !is_partial);
-        Self { is_rolling_out, ..Self::new(replicas, set.resource_version()) }
-    }
-
-    fn new(replicas: Option<i32>, resource_version: Option<String>) -> Self {
-        Self {
-            // The default is 1 (apps/v1 DeploymentSpec).
-            replicas: replicas.unwrap_or(1).try_into().unwrap_or(0),
-            resource_version: resource_version.unwrap_or_default(),
-            pods_rejected: None,
-            is_rolling_out: false,
-        }
-    }
-}
-
-/// Whether the controller has not seen the newest change. Without a status nothing is known of it.
-fn lags(observed: Option<i64>, newest: Option<i64>) -> bool {
-    observed.is_some() && observed < newest
-}
-
-/// Whether a Deployment has replicas of an older template, or its newest ones were never all available. The reason of
-/// the condition Progressing tells the latter (Kubernetes, Deployment status), and stays as it is when a complete
-/// Deployment is scaled.
-fn is_rolling_out(deployment: &Deployment) -> bool {
-    let is_paused = deployment.spec.as_ref().and_then(|spec| spec.paused).unwrap_or(false);
-    let Some(status) = &deployment.status else { return is_paused };
-    let has_old = status.replicas.unwrap_or(0) > status.updated_replicas.unwrap_or(0);
-    let progressing =
-        status.conditions.iter().flatten().find(|condition| condition.type_ == "Progressing");
-    let is_complete = progressing
-        .is_none_or(|condition| condition.reason.as_deref() == Some("NewReplicaSetAvailable"));
-    is_paused
-        || lags(status.observed_generation, deployment.metadata.generation)
-        || has_old
-        || !is_complete
 }
 
 #[cfg(test)]

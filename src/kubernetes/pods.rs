@@ -3,12 +3,12 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodStatus};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition, PodStatus};
 use kube::ResourceExt;
 
 use super::index::Endpoint;
 use super::not_ready;
-use super::objects::PortObject;
+use super::objects::{PodIdentity, PortObject};
 use crate::cause::{Cause, NotReadyReason};
 use crate::config::ServicePort;
 
@@ -42,10 +42,8 @@ impl PodState {
         if matches!(status.phase.as_deref(), Some("Succeeded" | "Failed")) {
             return None;
         }
-        let condition =
-            |name: &str| status.conditions.iter().flatten().find(|found| found.type_ == name);
-        let holds =
-            |name: &str| condition(name).is_some_and(|condition| condition.status == "True");
+        let condition = |name: &str| condition(status, name);
+        let holds = |name: &str| holds(status, name);
         let containers = || status.container_statuses.iter().flatten();
         let unschedulable = condition("PodScheduled")
             .filter(|condition| condition.reason.as_deref() == Some("Unschedulable"))
@@ -66,10 +64,12 @@ impl PodState {
             is_ready: holds("Ready"),
             addresses: addresses(status),
             named_ports: named_ports(pod),
-            not_ready: unschedulable.or_else(|| {
-                let init = status.init_container_statuses.iter().flatten();
-                init.chain(containers()).find_map(|container| container_reason(pod, container))
-            }),
+            not_ready: unschedulable
+                .or_else(|| {
+                    let init = status.init_container_statuses.iter().flatten();
+                    init.chain(containers()).find_map(|container| container_reason(pod, container))
+                })
+                .or_else(|| unmet_readiness_gate(pod, status)),
         })
     }
 
@@ -85,8 +85,36 @@ impl PodState {
             ServicePort::Number(number) => *number,
             ServicePort::Name(name) => self.named_ports.iter().find(|(named, _)| named == name)?.1,
         };
-        Some(Endpoint { address: SocketAddr::new(address, number), pod: self.uid.clone() })
+        Some(Endpoint { address: SocketAddr::new(address, number), pod: self.identity() })
     }
+
+    fn identity(&self) -> Option<PodIdentity> {
+        Some(PodIdentity { name: self.name.as_str().into(), uid: self.uid.clone()? })
+    }
+}
+
+fn condition<'a>(status: &'a PodStatus, name: &str) -> Option<&'a PodCondition> {
+    status.conditions.iter().flatten().find(|condition| condition.type_ == name)
+}
+
+fn holds(status: &PodStatus, name: &str) -> bool {
+    condition(status, name).is_some_and(|condition| condition.status == "True")
+}
+
+/// The readiness gate that alone keeps a pod from being ready (Kubernetes, pod lifecycle, pod readiness).
+fn unmet_readiness_gate(pod: &Pod, status: &PodStatus) -> Option<NotReadyReason> {
+    if !holds(status, "ContainersReady") {
+        return None;
+    }
+    let gates = pod.spec.iter().flat_map(|spec| spec.readiness_gates.iter().flatten());
+    let gate = gates.map(|gate| &gate.condition_type).find(|gate| !holds(status, gate))?;
+    let message = condition(status, gate).and_then(|condition| condition.message.clone());
+    let message = message.unwrap_or_else(|| "no controller has set it to True".to_owned());
+    let subject = format!("{}, readiness gate {gate}", pod.name_any());
+    Some(NotReadyReason {
+        cause: Cause::ReadinessGate,
+        detail: not_ready::detail(&subject, &message),
+    })
 }
 
 fn addresses(status: &PodStatus) -> Vec<IpAddr> {
@@ -193,7 +221,7 @@ mod tests {
         let http = || ServicePort::Name("http".to_owned());
         let found = endpoint_at(ready.clone(), http()).unwrap();
         assert_eq!(found.address.to_string(), "10.0.0.7:8080");
-        assert_eq!(found.pod.as_deref(), Some("u"));
+        assert_eq!(found.pod.map(|pod| pod.uid).as_deref(), Some("u"));
         let by_number = endpoint_at(ready.clone(), ServicePort::Number(81)).unwrap();
         assert_eq!(by_number.address.port(), 81);
         assert_eq!(endpoint_at(ready, ServicePort::Name("grpc".to_owned())), None);
@@ -228,6 +256,21 @@ mod tests {
         let not_ready = read(unschedulable).not_ready.unwrap();
         assert_eq!(not_ready.cause, Cause::Unschedulable);
         assert_eq!(not_ready.detail, "web-1: 0/1 nodes");
+    }
+
+    #[test]
+    fn an_unmet_readiness_gate_is_named_once_the_containers_are_ready() {
+        let mut gated =
+            pod(json!({ "conditions": [{ "type": "ContainersReady", "status": "True" }] }));
+        let gates = json!([{ "conditionType": "example.com/registered" }]);
+        gated.spec.as_mut().unwrap().readiness_gates = serde_json::from_value(gates).unwrap();
+        let not_ready = PodState::read(&gated).unwrap().not_ready.unwrap();
+        assert_eq!(not_ready.cause, Cause::ReadinessGate);
+        let detail =
+            "web-1, readiness gate example.com/registered: no controller has set it to True";
+        assert_eq!(not_ready.detail, detail);
+        gated.status.as_mut().unwrap().conditions = None;
+        assert_eq!(PodState::read(&gated).unwrap().not_ready, None);
     }
 
     #[test]

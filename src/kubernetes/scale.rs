@@ -64,7 +64,7 @@ const SHORT_RETRY_DELAY: Duration = Duration::from_millis(500);
 const LONG_RETRY_DELAY: Duration = Duration::from_secs(5);
 
 /// The name of the writer in the managed fields of an object.
-const FIELD_MANAGER: &str = "agimo";
+pub const FIELD_MANAGER: &str = "agimo";
 
 // === impl DesiredScale ===
 

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 
 use tokio::time::Instant;
 
-use super::index::WorkloadSnapshot;
 use super::index::health::WatchHealth;
+use super::index::{Endpoint, WorkloadSnapshot};
+use super::pod_names;
 use super::pods::PodState;
 use super::scale::{DesiredScale, ScaleFailure, ScaleRead, ScaleResult, ScaleWrite};
 use super::terminating_endpoints::TerminatingEndpoints;
@@ -47,6 +48,8 @@ pub struct State {
     terminating: TerminatingEndpoints,
     /// agimo scaled the workload to zero, and it was not seen with replicas since.
     is_scaled_to_zero: bool,
+    /// How often in a row somebody else scaled the workload up after agimo had scaled it to zero.
+    foreign_wakes: u32,
     wake: Option<Wake>,
     /// When the first container of the last wake was seen to run.
     started: Option<Instant>,
@@ -113,6 +116,7 @@ impl State {
             contested_until: None,
             terminating: TerminatingEndpoints::new(now),
             is_scaled_to_zero: false,
+            foreign_wakes: 0,
             wake: None,
             started: None,
             lookups: Lookups::default(),
@@ -175,7 +179,10 @@ impl State {
             Input::Written(result) => return self.written(result, now),
             Input::PodsChanged(change) => {
                 let terminating = &self.terminating;
-                if let Some(wake) = &mut self.wake {
+                let is_own = change.pod_name().is_none_or(|pod| self.is_own_pod(pod));
+                if let Some(wake) = &mut self.wake
+                    && is_own
+                {
                     return wake.apply(change, |pod| is_terminating(terminating, pod));
                 }
             }
@@ -236,7 +243,9 @@ impl State {
 
     /// Keeps the endpoints that must not be routed to up to date.
     fn track_terminating(&mut self, now: Instant) {
-        if self.replicas() > Some(0) {
+        let is_own_write = self.in_flight.is_some_and(|replicas| replicas > 0);
+        if self.replicas() > Some(0) && !is_own_write {
+            self.foreign_wakes += u32::from(self.is_scaled_to_zero);
             self.is_scaled_to_zero = false;
         }
         let is_scaling_to_zero = self.is_scaling_to_zero(now);
@@ -261,10 +270,16 @@ impl State {
             || ((is_asleep || now < self.terminating.wait_until()) && self.replicas() == Some(0))
     }
 
+    /// Pods of other workloads behind the same Service stay.
     fn add_terminating(&mut self) {
-        let Self { snapshot, terminating, wake, .. } = self;
+        let Self { snapshot, terminating, wake, spec, .. } = self;
+        let is_own = |endpoint: &&Endpoint| {
+            let pod = endpoint.pod.as_ref();
+            pod.is_none_or(|pod| pod_names::belongs_to(&pod.name, &spec.id))
+        };
         for (source, snapshot) in &snapshot.sources {
-            terminating.add(snapshot.ready.iter().chain(&snapshot.last_resort));
+            let listed = snapshot.ready.iter().chain(&snapshot.last_resort);
+            terminating.add(listed.filter(is_own));
             let of_pods = wake.as_ref().map(|wake| wake.endpoints(source, snapshot));
             terminating.add(of_pods.iter().flatten());
         }
@@ -290,7 +305,9 @@ impl State {
     /// Ends what the workload's readiness ends.
     fn update_wake(&mut self, now: Instant) -> Vec<EventKind> {
         if self.has_ready_endpoint() {
-            if matches!(self.desired, DesiredScale::Awake(_)) {
+            // The endpoints of other workloads behind the same Service may be ready before this one is scaled up.
+            let is_undecided = self.replicas() == Some(0) && !self.is_contested();
+            if matches!(self.desired, DesiredScale::Awake(_)) && !is_undecided {
                 self.desired = DesiredScale::Unchanged;
             }
             self.write_failure = None;
@@ -349,6 +366,11 @@ impl State {
             .into_iter()
             .flatten()
             .min()
+    }
+
+    /// Whether a pod belongs to the workload, and not to another one behind the same Service.
+    fn is_own_pod(&self, name: &str) -> bool {
+        pod_names::belongs_to(name, &self.spec.id)
     }
 
     fn sources(&self) -> &[EndpointSource] {

@@ -109,7 +109,7 @@ impl TerminatingEndpoints {
 impl EndpointKey {
     fn of(endpoint: &Endpoint) -> Self {
         match &endpoint.pod {
-            Some(pod) => Self::Pod(pod.clone()),
+            Some(pod) => Self::Pod(pod.uid.clone()),
             None => Self::Address(endpoint.address),
         }
     }
@@ -117,10 +117,12 @@ impl EndpointKey {
 
 #[cfg(test)]
 mod tests {
+    use super::super::objects::PodIdentity;
     use super::*;
 
     fn endpoint(pod: Option<&str>) -> Endpoint {
-        Endpoint { address: "10.0.0.7:80".parse().unwrap(), pod: pod.map(Into::into) }
+        let pod = pod.map(|uid| PodIdentity { name: uid.into(), uid: uid.into() });
+        Endpoint { address: "10.0.0.7:80".parse().unwrap(), pod }
     }
 
     fn one(endpoint: &Endpoint) -> impl Iterator<Item = &Endpoint> {

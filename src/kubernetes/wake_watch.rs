@@ -7,9 +7,9 @@ use std::time::{Duration, SystemTime};
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use k8s_openapi::api::core::v1::Pod;
-use kube::Client;
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
+use kube::{Client, Resource};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -106,9 +106,11 @@ impl WakeWatch {
         match event {
             Ok(Event::Apply(pod) | Event::InitApply(pod)) => {
                 let name = ObjectName::of(&pod).name;
+                let is_terminating = pod.meta().deletion_timestamp.is_some();
                 let state = pod.0.ok().and_then(|pod| PodState::read(&pod));
                 Some(match state {
                     Some(pod) => PodChange::Updated { selector, pod },
+                    None if is_terminating => PodChange::Terminating { selector, name },
                     None => PodChange::Removed { selector, name },
                 })
             }

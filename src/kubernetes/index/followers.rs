@@ -6,7 +6,8 @@ use tokio::sync::watch;
 
 use super::{SourceSnapshot, WorkloadKey, WorkloadSnapshot};
 use crate::backend::EndpointSource;
-use crate::kubernetes::objects::{ObjectName, WorkloadObject};
+use crate::kubernetes::objects::ObjectName;
+use crate::kubernetes::objects::workload::WorkloadObject;
 
 /// Identifies a follower in its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -61,16 +61,11 @@ fn service(prefers_ipv6: bool) -> Object {
         target: ServicePort::Name(name.to_owned()),
     };
     let ports = vec![port("http", 80), port("admin", 81)];
-    Object::Service(ServiceObject { ports, selector: None, prefers_ipv6, cluster_ip: None })
+    Object::Service(ServiceObject { ports, prefers_ipv6, ..ServiceObject::default() })
 }
 
 fn workload(replicas: u32, version: &str) -> WorkloadObject {
-    WorkloadObject {
-        replicas,
-        resource_version: version.to_owned(),
-        pods_rejected: None,
-        is_rolling_out: false,
-    }
+    WorkloadObject { replicas, resource_version: version.to_owned(), ..WorkloadObject::default() }
 }
 
 /// A slice of `a/<service>` with this number for the port `http`.
@@ -85,7 +80,8 @@ fn slice(service: &str, number: u16, endpoints: impl IntoIterator<Item = SliceEn
 }
 
 fn ready(address: &str, pod: &str) -> SliceEndpoint {
-    let (address, pod) = (address.parse().unwrap(), Some(pod.into()));
+    let pod = Some(PodIdentity { name: pod.into(), uid: pod.into() });
+    let address = address.parse().unwrap();
     SliceEndpoint { address, pod, ready: true, terminating: false, last_resort: false }
 }
 

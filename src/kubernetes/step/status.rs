@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use tokio::time::Instant;
 
 use super::State;
+use super::wake::Wake;
 use crate::backend::{BackendStatus, EndpointSource, Lifecycle, SourceStatus};
 use crate::cause::NotReadyReason;
 use crate::config::{Scaler, Via};
@@ -40,6 +41,7 @@ impl State {
                     .as_ref()
                     .is_some_and(|workload| workload.is_rolling_out),
                 is_contested: self.is_contested(),
+                foreign_wakes: self.foreign_wakes,
             },
         }
     }
@@ -86,6 +88,9 @@ impl State {
         source: &EndpointSource,
         snapshot: &SourceSnapshot,
     ) -> Vec<SocketAddr> {
+        if self.is_asleep() {
+            return Vec::new();
+        }
         let mut ready = self.routable(&snapshot.ready);
         let of_pods = self.wake.as_ref().map(|wake| wake.endpoints(source, snapshot));
         for address in self.routable(&of_pods.unwrap_or_default()) {
@@ -94,6 +99,16 @@ impl State {
             }
         }
         ready
+    }
+
+    /// Whether agimo owns the workload, it has no replicas, and no wake was requested. Endpoints that its Services have
+    /// nevertheless belong to other workloads, and the next request is to wake this one, too.
+    fn is_asleep(&self) -> bool {
+        let is_waking = matches!(self.desired, DesiredScale::Awake(_)) || self.wake.is_some();
+        self.spec.scaler == Scaler::Agimo
+            && self.replicas() == Some(0)
+            && !is_waking
+            && self.in_flight.is_none_or(|replicas| replicas == 0)
     }
 
     /// Endpoints that terminate and still serve: used only where the next pods start without a wake by agimo.
@@ -142,7 +157,11 @@ impl State {
         if !self.health.is_synced || self.snapshot.is_unwatched {
             return None;
         }
-        not_ready::missing_source(&self.spec.id.namespace, source, snapshot)
+        let selector = snapshot.service.as_ref().and_then(|service| service.selector.as_deref());
+        let has_pods = |wake: &Wake| selector.is_some_and(|selector| wake.has_pods(selector));
+        let is_selecting = self.wake.as_ref().is_some_and(has_pods);
+        let template = self.snapshot.workload.as_ref().map(|workload| &*workload.template);
+        not_ready::unusable_source(&self.spec.id, source, snapshot, template, is_selecting)
             .or_else(|| self.lookups.not_ready(name))
     }
 
@@ -165,9 +184,17 @@ impl State {
             return None;
         }
         let wake = self.wake.as_ref()?;
+        if self.is_contested() {
+            return Some(not_ready::contested(id, &self.snapshot));
+        }
+        let no_pods = || {
+            let terminating = wake.terminating_pod();
+            wake.lacks_pods().then(|| not_ready::no_pods(id, &self.snapshot, terminating))?
+        };
         self.write_failure
             .clone()
             .or_else(|| wake.not_ready())
             .or_else(|| not_ready::delayed_wake(id, &self.health, &self.snapshot))
+            .or_else(no_pods)
     }
 }

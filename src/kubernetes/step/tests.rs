@@ -5,9 +5,11 @@ use std::sync::Arc;
 use super::*;
 use crate::cause::Cause;
 use crate::config::Via;
-use crate::kubernetes::objects::ServiceObject;
+use crate::kubernetes::objects::{PodIdentity, ServiceObject};
 
-use self::fixture::{Fixture, SECOND, SELECTOR, admin, endpoint, http, pod, service, source, spec};
+use self::fixture::{
+    Fixture, SECOND, SELECTOR, admin, endpoint, http, pod, pod_name, service, source, spec,
+};
 
 mod cluster_model;
 mod fixture;
@@ -42,7 +44,7 @@ fn ready_pods_are_published_before_the_slices_list_them() {
     fixture.command(ScaleCommand::WakeToAtLeast(1));
     fixture.accepted(1);
     let output = fixture.pod_changed(pod(1, false));
-    let name = || "pod-1".to_owned();
+    let name = || pod_name(1);
     let expected =
         [EventKind::PodScheduled { pod: name() }, EventKind::ContainerStarted { pod: name() }];
     assert_eq!(output.events, expected);
@@ -294,6 +296,7 @@ fn a_workload_that_somebody_else_scales_to_zero_again_and_again_is_scaled_up_les
         let output = fixture.replicas(0);
         assert_eq!(output.written(), None, "not at once");
         assert!(output.status.scale_facts.is_contested);
+        assert_eq!(output.cause(&http()), Some(Cause::ScaledDown));
         assert_eq!(output.step_at, Some(fixture.now + seconds * SECOND));
         assert_eq!(fixture.after(seconds * SECOND).written(), Some(1));
         assert!(!fixture.accepted(1).status.scale_facts.is_contested);
@@ -323,4 +326,84 @@ fn a_zero_that_agimo_wrote_itself_does_not_delay_the_next_wake() {
         fixture.accepted(0);
         fixture.after(60 * SECOND);
     }
+}
+
+/// A pod of another Deployment behind the same Service.
+fn canary(source: &EndpointSource) -> Endpoint {
+    let pod = PodIdentity { name: "web-canary-7d4b9c6f58-x2k9p".into(), uid: "canary".into() };
+    Endpoint { address: ([10, 0, 1, 1], endpoint(source, 1).address.port()).into(), pod: Some(pod) }
+}
+
+#[test]
+fn only_the_workloads_own_pods_terminate_with_it() {
+    let mut fixture = awake();
+    fixture.snapshot.sources.get_mut(&http()).unwrap().ready.push(canary(&http()));
+    fixture.observe();
+    let output = fixture.command(ScaleCommand::Sleep);
+    assert_eq!((output.written(), output.ready(&http())), (Some(0), vec!["10.0.1.1:80".into()]));
+    assert_eq!(fixture.accepted(0).ready(&http()), [""; 0], "the next request is to wake it, too");
+    let output = fixture.command(ScaleCommand::WakeToAtLeast(1));
+    assert_eq!(output.ready(&http()), ["10.0.1.1:80"], "the next request waits for nothing");
+    // The workload is scaled up as well, as soon as its old endpoints have left the slices.
+    assert_eq!(output.written(), None);
+    fixture.snapshot.sources.get_mut(&http()).unwrap().ready.remove(0);
+    assert_eq!(fixture.observe().written(), Some(1));
+    let output = fixture.accepted(1);
+    assert_eq!((output.written(), output.ready(&http())), (None, vec!["10.0.1.1:80".into()]));
+}
+
+#[test]
+fn wakes_by_somebody_else_after_agimos_sleep_are_counted_until_agimo_wakes_it_itself() {
+    let mut fixture = awake();
+    let foreign_wakes = |output: &Output| output.status.scale_facts.foreign_wakes;
+    for wakes in 1..4 {
+        fixture.command(ScaleCommand::Sleep);
+        fixture.accepted(0);
+        fixture.listed(&http(), &[]);
+        fixture.replicas(1);
+        let output = fixture.listed(&http(), &[1]);
+        assert_eq!(foreign_wakes(&output), wakes);
+        // A person who scales it again is not another wake.
+        assert_eq!(foreign_wakes(&fixture.replicas(2)), wakes);
+    }
+    fixture.command(ScaleCommand::Sleep);
+    fixture.accepted(0);
+    fixture.listed(&http(), &[]);
+    fixture.command(ScaleCommand::WakeToAtLeast(1));
+    // The watch is faster than the answer to the write.
+    let output = fixture.replicas(1);
+    assert_eq!(foreign_wakes(&output), 3);
+    assert_eq!(foreign_wakes(&fixture.accepted(1)), 0);
+}
+
+#[test]
+fn a_wake_without_pods_names_the_pause_or_the_pod_that_is_still_terminating() {
+    for (is_paused, expected) in [(true, Cause::DeploymentPaused), (false, Cause::PodTerminating)] {
+        let mut fixture = asleep();
+        fixture.snapshot.workload.as_mut().unwrap().is_paused = is_paused;
+        fixture.observe();
+        fixture.command(ScaleCommand::WakeToAtLeast(1));
+        fixture.accepted(1);
+        let change = PodChange::Terminating { selector: SELECTOR.to_owned(), name: pod_name(9) };
+        let output = fixture.step(Input::PodsChanged(change));
+        assert_eq!(output.cause(&http()), None, "it may take a moment");
+        let output = fixture.step(Input::Warning(None));
+        assert_eq!(output.cause(&http()), Some(expected));
+        assert_eq!(fixture.pod_changed(pod(1, false)).cause(&http()), None);
+    }
+}
+
+#[test]
+fn a_service_that_selects_other_pods_is_named_unless_it_has_pods_nevertheless() {
+    let mut fixture = asleep();
+    let labels = [("app".to_owned(), "shop".to_owned())].into();
+    fixture.template.labels = labels;
+    assert_eq!(fixture.replicas(0).cause(&http()), Some(Cause::SelectorMismatch));
+    fixture.command(ScaleCommand::WakeToAtLeast(1));
+    fixture.accepted(1);
+    let crashing = PodState {
+        not_ready: Some(NotReadyReason { cause: Cause::CrashLoop, detail: String::new() }),
+        ..pod(1, false)
+    };
+    assert_eq!(fixture.pod_changed(crashing).cause(&http()), Some(Cause::CrashLoop));
 }

@@ -17,7 +17,11 @@ use crate::kubernetes::warning_events::UnreadyPod;
 pub struct Wake {
     /// By label selector and name.
     pods: BTreeMap<String, BTreeMap<String, PodState>>,
+    /// Pods that terminate, by label selector.
+    terminating: BTreeMap<String, BTreeSet<String>>,
     newest_warning: Option<NotReadyReason>,
+    /// It has lasted so long that warnings were read.
+    is_delayed: bool,
     /// When the EndpointSlices first listed a ready endpoint of the workload.
     listed_at: Option<Instant>,
     /// The pods are watched.
@@ -37,11 +41,28 @@ pub enum PodChange {
         selector: String,
         pod: PodState,
     },
-    /// The pod is gone or terminates.
+    Terminating {
+        selector: String,
+        name: String,
+    },
+    /// The pod has ended or is gone.
     Removed {
         selector: String,
         name: String,
     },
+}
+
+// === impl PodChange ===
+
+impl PodChange {
+    /// The pod that has changed; a list that begins concerns them all.
+    pub fn pod_name(&self) -> Option<&str> {
+        match self {
+            Self::Cleared { .. } => None,
+            Self::Updated { pod, .. } => Some(&pod.name),
+            Self::Terminating { name, .. } | Self::Removed { name, .. } => Some(name),
+        }
+    }
 }
 
 /// When the EndpointSlices list the pods of one source, those of the others get this much longer. Slices are at most
@@ -59,16 +80,20 @@ impl Wake {
         is_terminating: impl Fn(&PodState) -> bool,
     ) -> Vec<EventKind> {
         match change {
-            PodChange::Cleared { selector } => drop(self.pods.remove(&selector)),
-            PodChange::Removed { selector, name } => {
-                if let Some(pods) = self.pods.get_mut(&selector) {
-                    pods.remove(&name);
-                }
+            PodChange::Cleared { selector } => {
+                self.pods.remove(&selector);
+                self.terminating.remove(&selector);
             }
+            PodChange::Terminating { selector, name } => {
+                self.remove_pod(&selector, &name);
+                self.terminating.entry(selector).or_default().insert(name);
+            }
+            PodChange::Removed { selector, name } => self.remove_pod(&selector, &name),
             PodChange::Updated { selector, pod } => {
                 let before = self.pod(&pod.name).cloned().unwrap_or_default();
                 let events =
                     if is_terminating(&pod) { Vec::new() } else { new_stages(&before, &pod) };
+                self.remove_pod(&selector, &pod.name);
                 self.pods.entry(selector).or_default().insert(pod.name.clone(), pod);
                 return events;
             }
@@ -78,11 +103,37 @@ impl Wake {
 
     pub fn set_warning(&mut self, warning: Option<NotReadyReason>) {
         self.newest_warning = warning;
+        self.is_delayed = true;
+    }
+
+    /// Whether a pod with this label selector was seen.
+    pub fn has_pods(&self, selector: &str) -> bool {
+        self.pods.get(selector).is_some_and(|pods| !pods.is_empty())
+    }
+
+    /// Whether the wake takes long and there is no pod yet.
+    pub fn lacks_pods(&self) -> bool {
+        self.is_delayed && self.all_pods().next().is_none()
+    }
+
+    /// A pod that terminates.
+    pub fn terminating_pod(&self) -> Option<&str> {
+        self.terminating.values().flatten().next().map(String::as_str)
     }
 
     /// Keeps only the pods of these label selectors.
     pub fn retain_selectors(&mut self, selectors: &BTreeSet<String>) {
         self.pods.retain(|selector, _| selectors.contains(selector));
+        self.terminating.retain(|selector, _| selectors.contains(selector));
+    }
+
+    fn remove_pod(&mut self, selector: &str, name: &str) {
+        if let Some(pods) = self.pods.get_mut(selector) {
+            pods.remove(name);
+        }
+        if let Some(pods) = self.terminating.get_mut(selector) {
+            pods.remove(name);
+        }
     }
 
     /// Records that the EndpointSlices list a ready endpoint; true the first time.

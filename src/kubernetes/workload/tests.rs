@@ -7,8 +7,9 @@ use serde_json::{Value, json};
 
 use super::super::fake_api::{self, Log, Received};
 use super::super::index::{Index, Object, ObjectKind, WatchScope};
+use super::super::objects::workload::WorkloadObject;
 use super::super::objects::{
-    ObjectName, PortObject, ServiceObject, Slice, SliceEndpoint, WorkloadObject,
+    ObjectName, PodIdentity, PortObject, ServiceObject, Slice, SliceEndpoint,
 };
 use super::super::watches::SharedIndex;
 use super::*;
@@ -95,30 +96,24 @@ impl Running {
             number,
             target: ServicePort::Number(number),
         };
-        let service = ServiceObject {
-            ports: vec![port(80), port(81)],
-            selector: None,
-            prefers_ipv6: false,
-            cluster_ip: None,
-        };
+        let ports = vec![port(80), port(81)];
+        let service = ServiceObject { ports, ..ServiceObject::default() };
         self.put(ObjectKind::Service, Object::Service(service));
     }
 
     fn replicas(&self, replicas: u32, version: u32) {
         let resource_version = version.to_string();
-        let workload = WorkloadObject {
-            replicas,
-            resource_version,
-            pods_rejected: None,
-            is_rolling_out: false,
-        };
+        let workload = WorkloadObject { replicas, resource_version, ..WorkloadObject::default() };
         self.put(ObjectKind::Deployment, Object::Workload(workload));
     }
 
     fn listed(&self, pods: &[u8]) {
         let endpoint = |pod: &u8| SliceEndpoint {
             address: [10, 0, 0, *pod].into(),
-            pod: Some(format!("uid-{pod}").into()),
+            pod: Some(PodIdentity {
+                name: format!("web-7d4b9c6f58-xxxx{}", char::from(b'a' + pod)).into(),
+                uid: format!("uid-{pod}").into(),
+            }),
             ready: true,
             terminating: false,
             last_resort: false,

@@ -241,7 +241,7 @@ impl Model {
             let selector = SELECTOR.to_owned();
             let change = match alive {
                 Some(_) => PodChange::Updated { selector, pod: pod(number, is_ready) },
-                None => PodChange::Removed { selector, name: format!("pod-{number}") },
+                None => PodChange::Removed { selector, name: pod_name(number) },
             };
             if is_ready {
                 self.mark_known(&[number]);

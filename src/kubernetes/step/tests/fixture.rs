@@ -11,7 +11,8 @@ use crate::cause::{Cause, NotReadyReason};
 use crate::config::{Scaler, ServicePort, Via};
 use crate::kubernetes::index::health::WatchHealth;
 use crate::kubernetes::index::{Endpoint, SourceSnapshot, WorkloadSnapshot};
-use crate::kubernetes::objects::{PortObject, ServiceObject, WorkloadObject};
+use crate::kubernetes::objects::workload::{PodTemplate, WorkloadObject};
+use crate::kubernetes::objects::{PodIdentity, PortObject, ServiceObject};
 use crate::kubernetes::pods::PodState;
 use crate::kubernetes::scale::{ScaleFailure, ScaleRead, ScaleResult};
 use crate::kubernetes::step::wake::PodChange;
@@ -27,6 +28,7 @@ pub(super) struct Fixture {
     pub(super) health: WatchHealth,
     pub(super) snapshot: WorkloadSnapshot,
     pub(super) version: u64,
+    pub(super) template: PodTemplate,
 }
 
 pub(super) fn http() -> EndpointSource {
@@ -61,8 +63,7 @@ pub(super) fn service(port: u16) -> ServiceObject {
     ServiceObject {
         ports: vec![port],
         selector: Some(SELECTOR.to_owned()),
-        prefers_ipv6: false,
-        cluster_ip: None,
+        ..ServiceObject::default()
     }
 }
 
@@ -71,12 +72,20 @@ pub(super) fn endpoint(source: &EndpointSource, pod: u8) -> Endpoint {
     let EndpointSource::Service { port: ServicePort::Number(port), .. } = source else {
         panic!("{source:?}")
     };
-    Endpoint { address: ([10, 0, 0, pod], *port).into(), pod: Some(format!("uid-{pod}").into()) }
+    let identity = PodIdentity { name: pod_name(pod).into(), uid: format!("uid-{pod}").into() };
+    Endpoint { address: ([10, 0, 0, pod], *port).into(), pod: Some(identity) }
+}
+
+/// The name that the ReplicaSet controller would give to this pod.
+pub(super) fn pod_name(number: u8) -> String {
+    let letter = |digit: u8| char::from(b"bcdfghjklm"[usize::from(digit % 10)]);
+    let [hundreds, tens, ones] = [number / 100, number / 10, number].map(letter);
+    format!("web-7d4b9c6f58-xx{hundreds}{tens}{ones}")
 }
 
 pub(super) fn pod(number: u8, is_ready: bool) -> PodState {
     PodState {
-        name: format!("pod-{number}"),
+        name: pod_name(number),
         uid: Some(format!("uid-{number}").into()),
         is_scheduled: true,
         is_started: true,
@@ -106,6 +115,10 @@ impl Fixture {
                 ..WorkloadSnapshot::default()
             },
             version: 0,
+            template: PodTemplate {
+                labels: [("app".to_owned(), "web".to_owned())].into(),
+                ..PodTemplate::default()
+            },
         };
         fixture.replicas(replicas);
         fixture
@@ -134,8 +147,8 @@ impl Fixture {
         self.snapshot.workload = Some(WorkloadObject {
             replicas,
             resource_version: self.version.to_string(),
-            pods_rejected: None,
-            is_rolling_out: false,
+            template: Arc::new(self.template.clone()),
+            ..WorkloadObject::default()
         });
         self.observe()
     }
