@@ -29,6 +29,7 @@ mod origin;
 mod process_stats;
 mod report;
 mod servers;
+mod two_parts;
 mod warm;
 
 /// Measures agimo, HAProxy, nginx and direct requests to the application, on loopback only.
@@ -122,6 +123,7 @@ fn measure(options: &Options) -> io::Result<()> {
             duration: options.seconds.unwrap_or(duration),
         };
         warm::measure(&environment, &plan, &mut report)?;
+        two_parts::measure(&environment, &plan, &mut report)?;
     }
     if selected(Section::Memory) {
         memory::measure(&environment, &mut report)?;

@@ -18,9 +18,13 @@ use rustix::process::getppid;
 
 use crate::launch::pin;
 
-/// The response to every GET except for the two special paths.
+/// The response to every GET except for the special paths.
 const RESPONSE: &[u8] =
     b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\n\r\nhello, world!\n";
+
+/// The path whose response is written in two parts, without TCP_NODELAY.
+pub(crate) const TWO_PARTS_PATH: &str = "/two-parts";
+const BODY_LENGTH: usize = b"hello, world!\n".len();
 
 /// The accept value for the key of RFC 6455 section 1.3, the only key that the benchmark sends.
 const SWITCHING_PROTOCOLS: &[u8] =
@@ -197,6 +201,11 @@ impl Connection {
         } else if head.starts_with(b"GET /never ") {
             self.state = State::NoResponse;
             Ok(())
+        } else if head.starts_with(b"GET /two-parts ") {
+            self.stream.set_nodelay(false)?;
+            let (head, body) = RESPONSE.split_at(RESPONSE.len() - BODY_LENGTH);
+            self.stream.write_all(head)?;
+            self.stream.write_all(body)
         } else {
             self.stream.write_all(RESPONSE)
         }

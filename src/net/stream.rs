@@ -20,6 +20,8 @@ pub struct Stream {
     sent: usize,
     received: u64,
     written: u64,
+    /// Whether the peer may be waiting for an acknowledgement; absent where it is none of agimo's concern.
+    is_acknowledged: Option<bool>,
 }
 
 /// Bytes both ways: what a tunnel joins.
@@ -55,7 +57,14 @@ impl Stream {
             sent: 0,
             received: 0,
             written: 0,
+            is_acknowledged: None,
         }
+    }
+
+    /// A message from the peer begins. If only a part of it arrives, it is acknowledged at once: the peer may wait for
+    /// that before it sends the rest.
+    pub fn expect_message(&mut self) {
+        self.is_acknowledged = Some(true);
     }
 
     /// Gives bytes back, so that the next read starts with them.
@@ -122,9 +131,21 @@ impl ByteStream for Stream {
             }
             return Poll::Ready(Ok(length));
         }
-        let length = ready!(self.transport.poll_read(cx, into))?;
-        self.received += length as u64;
-        Poll::Ready(Ok(length))
+        match self.transport.poll_read(cx, into) {
+            Poll::Ready(Ok(length)) => {
+                self.received += length as u64;
+                self.is_acknowledged = self.is_acknowledged.map(|_| false);
+                Poll::Ready(Ok(length))
+            }
+            Poll::Pending => {
+                if self.is_acknowledged == Some(false) {
+                    self.is_acknowledged = Some(true);
+                    self.transport.acknowledge();
+                }
+                Poll::Pending
+            }
+            failed => failed,
+        }
     }
 
     fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {

@@ -96,6 +96,13 @@ impl TcpTransport {
         let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
+    /// Acknowledges what has arrived at once (tcp(7), TCP_QUICKACK). The kernel may delay it by 40 ms otherwise, and a
+    /// peer with Nagle's algorithm (RFC 1122 section 4.2.3.4) does not send the rest of its message before.
+    pub(super) fn acknowledge(&self) {
+        // Where that fails, the delay stays.
+        let _ = rustix::net::sockopt::set_tcp_quickack(&self.socket, true);
+    }
+
     /// Bytes that have arrived and nobody has read.
     pub(super) fn unread_bytes(&self) -> u64 {
         rustix::io::ioctl_fionread(&self.socket).unwrap_or(0)

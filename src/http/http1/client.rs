@@ -46,7 +46,8 @@ pub struct ClientConnection {
 
 impl ClientConnection {
     /// `reused` says that the connection has served a request before.
-    pub fn new(stream: Stream, reused: bool) -> Self {
+    pub fn new(mut stream: Stream, reused: bool) -> Self {
+        stream.expect_message();
         Self {
             reused,
             request: BodyWriter::new(Framing::Empty),
