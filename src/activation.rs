@@ -243,15 +243,18 @@ impl Published {
     /// The ready endpoints of a backend; those that were ready before keep their state.
     fn ready(status: &BackendStatus, before: &Self) -> Self {
         let with_endpoints = status.sources.iter().filter(|(_, source)| !source.ready.is_empty());
-        let endpoint = |address: &SocketAddr, known: Option<&Arc<[ReadyEndpoint]>>| {
-            let known =
-                known.and_then(|known| known.iter().find(|known| known.address == *address));
-            known.cloned().unwrap_or_else(|| ReadyEndpoint::new(*address))
+        let endpoint = |address: &SocketAddr, ordinal, known: Option<&Arc<[ReadyEndpoint]>>| {
+            let is_known =
+                |known: &&ReadyEndpoint| known.address == *address && known.ordinal == ordinal;
+            let known = known.and_then(|known| known.iter().find(is_known));
+            known.cloned().unwrap_or_else(|| ReadyEndpoint::new(*address, ordinal))
         };
         let endpoints = with_endpoints
             .map(|(source, status)| {
                 let known = before.endpoints.get(source);
-                let ready = status.ready.iter().map(|address| endpoint(address, known));
+                let ordinal = |address: &SocketAddr| status.ordinals.get(address).copied();
+                let ready = status.ready.iter();
+                let ready = ready.map(|address| endpoint(address, ordinal(address), known));
                 (source.clone(), ready.collect())
             })
             .collect();

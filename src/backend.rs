@@ -76,6 +76,8 @@ pub struct BackendStatus {
 pub struct SourceStatus {
     /// Endpoints that passed their readiness check.
     pub ready: Vec<SocketAddr>,
+    /// Which replicas of a StatefulSet answer there.
+    pub ordinals: BTreeMap<SocketAddr, u32>,
     /// Why this source has no endpoint, where that concerns it alone.
     pub not_ready: Option<NotReadyReason>,
 }

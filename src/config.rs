@@ -80,10 +80,23 @@ pub struct ServiceConfig {
     pub body_timeout: Option<Duration>,
     /// Which connections to endpoints are kept for further requests (`keep_alive`).
     pub keep_alive: KeepAlive,
+    /// Which of the ready endpoints a request goes to (`affinity`).
+    pub affinity: Affinity,
     /// Maximum number of requests of one client address held at once (`max_held_per_address`).
     pub max_held_per_address: Option<u32>,
     /// Maximum size of a request body in bytes (`max_body`); beyond it 413.
     pub max_body: Option<u64>,
+}
+
+/// Which of the ready endpoints a request goes to (`affinity`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Affinity {
+    /// The less loaded of two.
+    Off,
+    /// The one that served the client before, as a cookie names it.
+    Cookie,
+    /// The pod of a StatefulSet that the first label of the host names.
+    Host,
 }
 
 /// Which idle connections to an endpoint are kept (`keep_alive`).
@@ -194,6 +207,11 @@ fn service_name(host: &str, path_prefix: &str) -> String {
 // === impl ServiceConfig ===
 
 impl ServiceConfig {
+    /// Maximum time without a byte of the request body.
+    pub fn upload_timeout(&self) -> Option<Duration> {
+        self.idle_timeout.into_iter().chain(self.body_timeout).min()
+    }
+
     /// The name of the service in logs: its host, and its path prefix unless that is `/`.
     pub fn name(&self) -> String {
         service_name(&self.host, &self.path_prefix)
@@ -264,6 +282,23 @@ impl Scaler {
 
     pub(crate) fn from_spelling(written: &str) -> Option<Self> {
         [Self::External, Self::Agimo].into_iter().find(|scaler| scaler.as_str() == written)
+    }
+}
+
+// === impl Affinity ===
+
+impl Affinity {
+    /// Every spelling of `affinity`.
+    pub const SPELLINGS: &[&str] = &["off", "cookie", "host"];
+
+    pub fn as_str(self) -> &'static str {
+        Self::SPELLINGS[self as usize]
+    }
+
+    pub(crate) fn from_spelling(written: &str) -> Option<Self> {
+        [Self::Off, Self::Cookie, Self::Host]
+            .into_iter()
+            .find(|affinity| affinity.as_str() == written)
     }
 }
 

@@ -173,8 +173,8 @@ impl Prometheus {
         for source in sources {
             let EndpointSource::Service { name, port, .. } = source else { continue };
             let status = match self.addresses(&spec.id.namespace, name, port).await {
-                Ok(ready) => SourceStatus { ready, not_ready: None },
-                Err(reason) => SourceStatus { ready: Vec::new(), not_ready: Some(reason) },
+                Ok(ready) => SourceStatus { ready, ..SourceStatus::default() },
+                Err(reason) => SourceStatus { not_ready: Some(reason), ..SourceStatus::default() },
             };
             found.insert(source.clone(), status);
         }

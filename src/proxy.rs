@@ -3,6 +3,7 @@
 
 pub mod accept;
 pub mod access_log;
+mod affinity;
 pub mod client;
 pub mod client_connections;
 pub mod connection;

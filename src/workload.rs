@@ -22,6 +22,13 @@ pub struct WorkloadId {
     pub name: String,
 }
 
+/// The ordinal of a replica with this name in a StatefulSet (Kubernetes, StatefulSet, ordinal index).
+pub fn ordinal(replica: &str, stateful_set: &str) -> Option<u32> {
+    let ordinal = replica.strip_prefix(stateful_set)?.strip_prefix('-')?;
+    let is_canonical = ordinal == "0" || !ordinal.starts_with(['0', '+']);
+    ordinal.parse().ok().filter(|_| is_canonical)
+}
+
 // === impl WorkloadKind ===
 
 impl WorkloadKind {

@@ -11,6 +11,8 @@ use super::ramp::Ramp;
 #[derive(Clone, Debug)]
 pub struct ReadyEndpoint {
     pub address: SocketAddr,
+    /// Which replica of a StatefulSet answers there.
+    pub ordinal: Option<u32>,
     pub shared: Arc<SharedEndpoint>,
 }
 
@@ -42,8 +44,8 @@ const CERTAIN: u32 = 3;
 // === impl ReadyEndpoint ===
 
 impl ReadyEndpoint {
-    pub fn new(address: SocketAddr) -> Self {
-        Self { address, shared: Arc::default() }
+    pub fn new(address: SocketAddr, ordinal: Option<u32>) -> Self {
+        Self { address, ordinal, shared: Arc::default() }
     }
 }
 

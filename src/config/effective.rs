@@ -59,6 +59,7 @@ fn service(service: &ServiceConfig) -> Value {
     put("half_closed_timeout", service.half_closed_timeout.map_or(off(), duration));
     put("body_timeout", service.body_timeout.map_or(off(), duration));
     put("keep_alive", keep_alive(service.keep_alive));
+    put("affinity", json!(service.affinity.as_str()));
     put("max_held_per_address", service.max_held_per_address.map_or(off(), |most| json!(most)));
     put("max_body", service.max_body.map_or(off(), |bytes| json!(bytes)));
     shown.extend(match &service.workload {
@@ -191,7 +192,7 @@ mod tests {
             let text = format!(
                 "trusted_proxies = {networks:?}\n{top}[[services]]\nhost = '{}.Test'\ntype = 'process'\n\
                  path_prefix = '{prefix}'\ncommand = {command:?}\n{own}\
-                 [[services]]\nhost = '*.k8s'\ntype = 'sts'\nnamespace = 'n'\nname = 'a.b'\nservice_name = 's'\nservice_port = 'web'\nvia = 'service'",
+                 [[services]]\nhost = '*.k8s'\ntype = 'sts'\nnamespace = 'n'\nname = 'a.b'\nservice_name = 's'\nservice_port = 'web'\nvia = 'service'\naffinity = 'cookie'",
                 labels.join("."),
             );
             let config = parse(&text).unwrap();

@@ -108,6 +108,14 @@ impl Fields {
         self.lines.iter().filter(move |line| line.kind == kind).map(|line| self.bytes(line.value))
     }
 
+    /// The same lines and one more.
+    pub fn with_line(&self, name: &[u8], value: &[u8]) -> Self {
+        let (raw, lines) = (self.raw.to_vec(), self.lines.to_vec());
+        let mut builder = FieldsBuilder { raw, lines };
+        builder.line(name, value);
+        builder.build()
+    }
+
     pub fn is_empty(&self) -> bool {
         self.lines.is_empty()
     }

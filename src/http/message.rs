@@ -132,6 +132,12 @@ impl ResponseHead {
         Self { status, body, declared_length, fields: fields.build(), is_own: false, reason }
     }
 
+    /// The same head with one more field line.
+    pub fn with_line(&self, name: &[u8], value: &str) -> Self {
+        let fields = self.fields.with_line(name, value.as_bytes());
+        Self { fields, status: self.status, ..*self }
+    }
+
     /// The reason phrase; empty in versions of HTTP that have none.
     pub fn reason(&self) -> &[u8] {
         self.fields.bytes(self.reason)

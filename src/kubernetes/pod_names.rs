@@ -1,7 +1,7 @@
 //! Whether a pod belongs to a workload, by the name that its controller gives it: a Service may select the pods of several
 //! workloads. Pure.
 
-use crate::workload::{WorkloadId, WorkloadKind};
+use crate::workload::{WorkloadId, WorkloadKind, ordinal};
 
 /// The characters of generated names (apimachinery, `util/rand`): no vowels, so that hardly any word looks like one.
 const GENERATED: &str = "bcdfghjklmnpqrstvwxz2456789";
@@ -33,13 +33,6 @@ pub fn belongs_to(pod: &str, workload: &WorkloadId) -> bool {
         }
         WorkloadKind::Process => false,
     }
-}
-
-/// The ordinal of a pod of the StatefulSet with this name.
-pub fn ordinal(pod: &str, stateful_set: &str) -> Option<u32> {
-    let ordinal = pod.strip_prefix(stateful_set)?.strip_prefix('-')?;
-    let is_canonical = ordinal == "0" || !ordinal.starts_with(['0', '+']);
-    ordinal.parse().ok().filter(|_| is_canonical)
 }
 
 fn is_generated(text: &str) -> bool {
@@ -84,6 +77,5 @@ mod tests {
         for other in ["db-01", "db-+1", "db-a-0", "db-", "db", "db-7d4b9c6f58-x2k9p"] {
             assert!(!of("db", other), "{other}");
         }
-        assert_eq!(ordinal("db-12", "db"), Some(12));
     }
 }

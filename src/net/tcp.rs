@@ -15,13 +15,25 @@ pub(super) struct TcpTransport {
     socket: TcpStream,
     /// `poll_closed` has cleared a readiness that a read still needs.
     readiness_cleared: bool,
+    acknowledgement: Acknowledgement,
+}
+
+/// Whether what arrives is acknowledged as soon as no more of it has arrived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Acknowledgement {
+    /// When the kernel likes.
+    Delayed,
+    /// At once, and nothing has arrived since the last time.
+    Done,
+    /// At once, and something has arrived.
+    Due,
 }
 
 // === impl TcpTransport ===
 
 impl TcpTransport {
     pub(super) fn new(socket: TcpStream) -> Self {
-        Self { socket, readiness_cleared: false }
+        Self { socket, readiness_cleared: false, acknowledgement: Acknowledgement::Delayed }
     }
 
     /// Reads what has arrived; 0 is the end of the peer's side.
@@ -30,6 +42,20 @@ impl TcpTransport {
         cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
+        let read = self.poll_socket(cx, into);
+        match (self.acknowledgement, &read) {
+            (Acknowledgement::Done, Poll::Ready(_)) => self.acknowledgement = Acknowledgement::Due,
+            (Acknowledgement::Due, Poll::Pending) => {
+                self.acknowledgement = Acknowledgement::Done;
+                // Where that fails, the delay stays.
+                let _ = rustix::net::sockopt::set_tcp_quickack(&self.socket, true);
+            }
+            _ => {}
+        }
+        read
+    }
+
+    fn poll_socket(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
         if self.readiness_cleared {
             match rustix::net::recv(&self.socket, &mut *into, rustix::net::RecvFlags::DONTWAIT) {
                 Ok((length, _)) => {
@@ -96,11 +122,11 @@ impl TcpTransport {
         let _ = socket2::SockRef::from(&self.socket).set_linger(Some(Duration::ZERO));
     }
 
-    /// Acknowledges what has arrived at once (tcp(7), TCP_QUICKACK). The kernel may delay it by 40 ms otherwise, and a
-    /// peer with Nagle's algorithm (RFC 1122 section 4.2.3.4) does not send the rest of its message before.
-    pub(super) fn acknowledge(&self) {
-        // Where that fails, the delay stays.
-        let _ = rustix::net::sockopt::set_tcp_quickack(&self.socket, true);
+    /// Whether a part of what the peer sends is acknowledged at once (tcp(7), TCP_QUICKACK). The kernel may delay that by
+    /// 40 ms, and a peer with Nagle's algorithm (RFC 1122 section 4.2.3.4) does not send the rest before.
+    pub(super) fn acknowledge_parts(&mut self, at_once: bool) {
+        self.acknowledgement =
+            if at_once { Acknowledgement::Done } else { Acknowledgement::Delayed };
     }
 
     /// Bytes that have arrived and nobody has read.

@@ -21,6 +21,7 @@ use crate::http::message::RequestHead;
 use crate::net::stream::Stream;
 
 use super::accept::Proxy;
+use super::affinity::Preference;
 use super::client_connections::ClientConnections;
 use super::endpoints::{Endpoint, EndpointChoice, Endpoints};
 use super::error_log::ErrorLog;
@@ -225,9 +226,9 @@ impl CoreRoute {
     }
 
     /// An endpoint for a request, or why there is none.
-    pub fn choose(&self) -> EndpointChoice {
+    pub fn choose(&self, preference: Preference) -> EndpointChoice {
         self.refresh();
-        self.endpoints.choose()
+        self.endpoints.choose(preference)
     }
 
     /// Whether the workload has answered a request since its last wake.

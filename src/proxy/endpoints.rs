@@ -14,6 +14,7 @@ use crate::activation::{Activation, Rejection};
 use crate::backend::EndpointSource;
 use crate::backoff::Backoff;
 
+use super::affinity::{EndpointToken, Preference};
 use super::idle_connections::IdleConnections;
 
 /// The endpoints of one source of a workload, read again only when they have changed.
@@ -29,6 +30,9 @@ pub struct Endpoints {
 /// An endpoint, with this core's load on it and idle connections to it.
 pub struct Endpoint {
     pub address: SocketAddr,
+    /// Which replica of a StatefulSet answers there.
+    ordinal: Option<u32>,
+    pub token: EndpointToken,
     pub shared: Arc<SharedEndpoint>,
     /// Requests are released to it step by step; false for ever once it takes any number.
     is_ramping: Cell<bool>,
@@ -97,30 +101,25 @@ impl Endpoints {
         self.rejection.set(published.rejection);
     }
 
-    /// The less loaded of two ready endpoints, or why there is none.
-    pub fn choose(&self) -> EndpointChoice {
+    /// The preferred ready endpoint, or the less loaded of two, or why there is none.
+    pub fn choose(&self, preference: Preference) -> EndpointChoice {
         if let Some(rejection) = self.rejection.get() {
             return EndpointChoice::Rejected(rejection);
         }
         let ready = self.ready.borrow();
-        let chosen = match ready.as_slice() {
-            [] => return EndpointChoice::Wait(None),
-            [only] => only,
-            many => {
-                let (one, other) = self.two_of(many.len());
-                let (one, other) = (&many[one], &many[other]);
-                match (one.is_avoided(), other.is_avoided()) {
-                    (false, true) => one,
-                    (true, false) => other,
-                    (true, true) => {
-                        let reachable = many.iter().find(|endpoint| !endpoint.is_avoided());
-                        let soonest = || many.iter().min_by_key(|endpoint| endpoint.retry_at());
-                        reachable.or_else(soonest).unwrap_or(one)
-                    }
-                    _ if other.in_flight.get() < one.in_flight.get() => other,
-                    _ => one,
-                }
+        let preferred = match preference {
+            Preference::Any | Preference::Nowhere => None,
+            Preference::Sticky(token) => {
+                ready.iter().find(|endpoint| endpoint.token == token && !endpoint.is_avoided())
             }
+            Preference::Ordinal(ordinal) => {
+                let replica = ready.iter().find(|endpoint| endpoint.ordinal == Some(ordinal));
+                let Some(replica) = replica else { return EndpointChoice::Wait(None) };
+                Some(replica)
+            }
+        };
+        let Some(chosen) = preferred.or_else(|| self.less_loaded(&ready)) else {
+            return EndpointChoice::Wait(None);
         };
         if let Some(retry_at) =
             chosen.retry_at().filter(|at| chosen.is_avoided() && *at > Instant::now())
@@ -130,7 +129,7 @@ impl Endpoints {
         if !chosen.is_ramping() {
             return EndpointChoice::Ready(EndpointLease::new(chosen.clone(), None));
         }
-        let others = ready.iter().filter(|endpoint| !endpoint.is_avoided());
+        let others = ready.iter().filter(|endpoint| preferred.is_none() && !endpoint.is_avoided());
         for endpoint in std::iter::once(chosen).chain(others) {
             if !endpoint.is_ramping() {
                 return EndpointChoice::Ready(EndpointLease::new(endpoint.clone(), None));
@@ -174,6 +173,28 @@ impl Endpoints {
         }
     }
 
+    /// The less loaded of two of these, chosen at random, as far as they are reachable.
+    fn less_loaded<'a>(&self, ready: &'a [Rc<Endpoint>]) -> Option<&'a Rc<Endpoint>> {
+        let many = match ready {
+            [] => return None,
+            [only] => return Some(only),
+            many => many,
+        };
+        let (one, other) = self.two_of(many.len());
+        let (one, other) = (&many[one], &many[other]);
+        Some(match (one.is_avoided(), other.is_avoided()) {
+            (false, true) => one,
+            (true, false) => other,
+            (true, true) => {
+                let reachable = many.iter().find(|endpoint| !endpoint.is_avoided());
+                let soonest = || many.iter().min_by_key(|endpoint| endpoint.retry_at());
+                reachable.or_else(soonest).unwrap_or(one)
+            }
+            _ if other.in_flight.get() < one.in_flight.get() => other,
+            _ => one,
+        })
+    }
+
     /// Two different indexes below `length`, which is at least 2.
     fn two_of(&self, length: usize) -> (usize, usize) {
         let mut random = self.random.get().max(1);
@@ -193,6 +214,8 @@ impl Endpoint {
     fn new(ready: &ReadyEndpoint) -> Self {
         Self {
             address: ready.address,
+            ordinal: ready.ordinal,
+            token: EndpointToken::of(ready.address),
             shared: ready.shared.clone(),
             is_ramping: Cell::new(true),
             in_flight: Cell::new(0),

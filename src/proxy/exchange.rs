@@ -80,7 +80,7 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
     ) -> Result<ResponseStart, ForwardError> {
         let config = in_flight.route().config();
         let response_timeout = config.response_timeout;
-        let limit = config.idle_timeout.into_iter().chain(config.body_timeout).min();
+        let limit = config.upload_timeout();
         // `body_timeout` is for the client alone.
         let bounds_application = config.idle_timeout == limit;
         let mut idleness = Idleness::new(limit);
@@ -160,9 +160,7 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
 
     /// The response is complete and successful, and the client is still sending: goes on as long as both sides want.
     async fn finish_upload(&mut self, in_flight: &InFlightRequest) {
-        let config = in_flight.route().config();
-        let limit = config.idle_timeout.into_iter().chain(config.body_timeout).min();
-        let mut idleness = Idleness::new(limit);
+        let mut idleness = Idleness::new(in_flight.route().config().upload_timeout());
         poll_fn(|cx| {
             let has_failed = self.poll_upload(cx).is_err() || self.upload_refused;
             let is_sent = self.client.downstream.is_complete() && !self.upstream.is_blocked();
@@ -237,11 +235,16 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
             // The client first takes what was sent to it; otherwise informational responses would pile up.
             ready!(downstream.poll_flush(cx)).map_err(|_| RequestError::ClientDisconnected)?;
             let passed_on = ready!(self.upstream.poll_response(cx, |cx, head, frames| {
-                if head.status == StatusCode::SWITCHING_PROTOCOLS {
-                    switch(cx, downstream, self.request, head, in_flight)
-                } else if head.status.is_informational() {
+                let is_switched = head.status == StatusCode::SWITCHING_PROTOCOLS;
+                if head.status.is_informational() && !is_switched {
                     let sent = downstream.send_informational(cx, head);
-                    sent.map(|()| None).map_err(|_| RequestError::ClientDisconnected)
+                    return sent.map(|()| None).map_err(|_| RequestError::ClientDisconnected);
+                }
+                let cookie = in_flight.new_cookie();
+                let with_cookie = cookie.map(|cookie| head.with_line(b"Set-Cookie", cookie));
+                let head = with_cookie.as_ref().unwrap_or(head);
+                if is_switched {
+                    switch(cx, downstream, self.request, head, in_flight)
                 } else {
                     if core.draining.get() {
                         downstream.close_after_response();

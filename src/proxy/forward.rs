@@ -43,6 +43,9 @@ pub async fn forward<D: Downstream>(
     let upstream = connection(client, request, &mut lease, in_flight, reuse).await?;
     // The clock is read for the access log only.
     let sent = core.access_log.then(Instant::now);
+    if let Some(cookie) = in_flight.preference().new_cookie(route.config(), lease.endpoint()) {
+        in_flight.set_new_cookie(cookie);
+    }
     let mut exchange = Exchange::new(client, request, &route.route, upstream);
     let started = if exchange.is_reused() {
         lease.release_permit();

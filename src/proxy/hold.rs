@@ -12,6 +12,7 @@ use crate::activation::Activation;
 use crate::http::codec::Downstream;
 use crate::http::message::RequestHead;
 
+use super::affinity::Preference;
 use super::client::Client;
 use super::core::CoreRoute;
 use super::endpoints::{EndpointChoice, EndpointLease};
@@ -94,10 +95,11 @@ pub async fn wait_for_endpoint<D: Downstream>(
     unanswered: Option<&Unanswered>,
 ) -> Result<EndpointLease, RequestError> {
     let route = in_flight.route().clone();
+    let preference = in_flight.preference();
     let Some(activation) = &route.route.workload.activation else {
         return Err(LocalError::NoBackend.into());
     };
-    if let (Some(unanswered), EndpointChoice::Ready(lease)) = (unanswered, route.choose())
+    if let (Some(unanswered), EndpointChoice::Ready(lease)) = (unanswered, route.choose(preference))
         && unanswered.wake == activation.wake_number()
         && unanswered.accepts(&lease)
     {
@@ -109,7 +111,7 @@ pub async fn wait_for_endpoint<D: Downstream>(
     let share = client.identity.untrusted_address().zip(limit);
     let _permit = route.route.acquire_hold(share).ok_or(LocalError::HoldFull)?;
     route.counters.count_hold();
-    let outcome = wait(client, request, &route, activation, deadline, unanswered).await;
+    let outcome = wait(client, request, &route, preference, deadline, unanswered).await;
     route.counters.count_release();
     in_flight.add_held(started);
     outcome
@@ -119,10 +121,13 @@ async fn wait<D: Downstream>(
     client: &mut Client<D>,
     request: &RequestHead,
     route: &CoreRoute,
-    activation: &Activation,
+    preference: Preference,
     deadline: Instant,
     mut unanswered: Option<&Unanswered>,
 ) -> Result<EndpointLease, RequestError> {
+    let Some(activation) = &route.route.workload.activation else {
+        return Err(LocalError::NoBackend.into());
+    };
     let outcome = loop {
         let mut changed = pin!(activation.endpoints_changed());
         // From here on no change is missed, even one that comes before the first poll.
@@ -130,7 +135,7 @@ async fn wait<D: Downstream>(
         if route.route.is_removed() {
             break Err(RequestError::RouteRemoved);
         }
-        let choice = route.choose();
+        let choice = route.choose(preference);
         unanswered = unanswered.filter(|unanswered| !unanswered.terminates(activation));
         if let Some(unanswered) = unanswered
             && unanswered.has_ended(&choice, route, activation)

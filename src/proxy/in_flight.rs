@@ -8,9 +8,10 @@ use http::StatusCode;
 use tokio::time::Instant;
 
 use crate::activation::Activation;
-use crate::cause::NotReadyReason;
+use crate::cause::{Cause, NotReadyReason};
 
 use super::access_log::{Outcome, ResponseEnd};
+use super::affinity::Preference;
 use super::core::CoreRoute;
 
 /// One request, counted from its arrival until this is dropped.
@@ -21,17 +22,20 @@ pub struct InFlightRequest {
     connecting: Duration,
     waiting: Duration,
     /// Boxed: few requests need it.
-    trouble: Option<Box<Trouble>>,
+    particulars: Option<Box<Particulars>>,
     status: u16,
 }
 
-/// What went wrong with a request.
+/// What only some requests have.
 #[derive(Debug, Default)]
-struct Trouble {
+struct Particulars {
     /// What the last attempt met, and at which endpoint.
     obstacle: Option<(Obstacle, SocketAddr)>,
     /// What is wrong with the response of the application, for people.
     detail: Option<String>,
+    preference: Preference,
+    /// The value of a `Set-Cookie` line that agimo adds to the response.
+    new_cookie: Option<Box<str>>,
 }
 
 /// Why an attempt to reach an endpoint that is reported as ready was in vain.
@@ -57,13 +61,24 @@ impl InFlightRequest {
             held: none,
             connecting: none,
             waiting: none,
-            trouble: None,
+            particulars: None,
             status: 0,
         }
     }
 
     pub fn route(&self) -> &Rc<CoreRoute> {
         &self.route
+    }
+
+    pub fn set_preference(&mut self, preference: Preference) {
+        if preference != Preference::Any {
+            self.particulars.get_or_insert_default().preference = preference;
+        }
+    }
+
+    /// Which of the ready endpoints may serve it.
+    pub fn preference(&self) -> Preference {
+        self.particulars.as_ref().map_or(Preference::Any, |particulars| particulars.preference)
     }
 
     /// Until then the request must have been sent to an endpoint: `hold_timeout` after its arrival.
@@ -91,7 +106,7 @@ impl InFlightRequest {
 
     /// Notes what an attempt has met.
     pub fn note_obstacle(&mut self, obstacle: Obstacle, endpoint: SocketAddr) {
-        self.trouble.get_or_insert_default().obstacle = Some((obstacle, endpoint));
+        self.particulars.get_or_insert_default().obstacle = Some((obstacle, endpoint));
         let Some(activation) = &self.route.route.workload.activation else { return };
         match obstacle {
             Obstacle::Refused => activation.report_refused(endpoint),
@@ -102,7 +117,7 @@ impl InFlightRequest {
 
     /// Notes what is wrong with the response of the application.
     pub fn note_detail(&mut self, detail: String) {
-        self.trouble.get_or_insert_default().detail = Some(detail);
+        self.particulars.get_or_insert_default().detail = Some(detail);
     }
 
     /// Notes that the head has been sent to an endpoint.
@@ -136,12 +151,20 @@ impl InFlightRequest {
     /// Why the workload of the route has no endpoint, as far as its backend knows.
     pub fn not_ready_reason(&self) -> Option<NotReadyReason> {
         let route = &self.route.route;
-        route.workload.activation.as_ref()?.not_ready_reason(&route.source)
+        let of_workload = route.workload.activation.as_ref()?.not_ready_reason(&route.source);
+        let of_replica = || match self.preference() {
+            Preference::Ordinal(ordinal) => Some(NotReadyReason {
+                cause: Cause::NotReady,
+                detail: format!("{}: replica {ordinal} is not ready", route.workload.id),
+            }),
+            _ => None,
+        };
+        of_workload.or_else(of_replica)
     }
 
     /// What the last attempt to reach an endpoint has met, for people.
     pub fn obstacle(&self) -> Option<String> {
-        let (obstacle, endpoint) = self.trouble.as_ref()?.obstacle?;
+        let (obstacle, endpoint) = self.particulars.as_ref()?.obstacle?;
         Some(match obstacle {
             Obstacle::Refused => format!("{endpoint} is ready but refuses connections"),
             Obstacle::NoFiles => "agimo has no file descriptor left: raise its limit of open files, or lower max_connections".to_owned(),
@@ -157,9 +180,18 @@ impl InFlightRequest {
         })
     }
 
+    pub fn set_new_cookie(&mut self, cookie: Box<str>) {
+        self.particulars.get_or_insert_default().new_cookie = Some(cookie);
+    }
+
+    /// The value of a `Set-Cookie` line that agimo adds to the response.
+    pub fn new_cookie(&self) -> Option<&str> {
+        self.particulars.as_ref()?.new_cookie.as_deref()
+    }
+
     /// What is wrong with the response of the application, for people.
     pub fn take_detail(&mut self) -> Option<String> {
-        self.trouble.as_mut()?.detail.take()
+        self.particulars.as_mut()?.detail.take()
     }
 
     /// From its arrival, without the time that it was held or waited for a connection.

@@ -11,6 +11,7 @@ use crate::http::message::{BodyLength, RequestHead};
 use crate::net::stream::Stream;
 
 use super::access_log::ResponseEnd;
+use super::affinity::Preference;
 use super::client::Client;
 use super::endpoints::{EndpointChoice, EndpointLease};
 use super::error_response::{ErrorResponse, LocalError};
@@ -125,6 +126,11 @@ async fn forward_until_answered<D: Downstream>(
     {
         return Err(LocalError::BodyTooLarge.into());
     }
+    in_flight.set_preference(Preference::of(in_flight.route().config(), request));
+    if in_flight.preference() == Preference::Nowhere {
+        in_flight.note_detail("the first label of the host is not the name of a pod".to_owned());
+        return Err(LocalError::UnknownHost.into());
+    }
     // Boxed: few requests need it.
     let mut unanswered: Option<Box<Unanswered>> = None;
     let mut reuse = true;
@@ -183,7 +189,7 @@ fn has_passed(request: &RequestHead, in_flight: &InFlightRequest) -> bool {
 /// A ready endpoint for a request that was not sent before. A place at a fresh endpoint is not held while the request waits
 /// for another one.
 fn ready_endpoint(in_flight: &InFlightRequest, is_first: bool) -> Option<EndpointLease> {
-    match in_flight.route().choose() {
+    match in_flight.route().choose(in_flight.preference()) {
         EndpointChoice::Ready(lease) if is_first => Some(lease),
         _ => None,
     }

@@ -72,3 +72,35 @@ async fn until_two_pods_are_ready(agimo: &Agimo, samples: &[Sample]) {
         load.stop().await;
     }
 }
+
+#[tokio::test]
+async fn a_host_leads_to_the_pod_that_it_names() {
+    let namespace = Namespace::new("ordinals").await;
+    let db = namespace.stateful_set("db").replicas(2).apply().await;
+    let keys = "scaler = \"agimo\"\nsleep_after = \"2s\"\naffinity = \"host\"\ntimeout = \"8s\"";
+    let agimo = start_agimo(&db.service_config("*.db.test", keys)).await;
+    agimo.until_ready_endpoints("*.db.test", 2).await;
+    for _ in 0..2 {
+        // After the first round the workload sleeps, and a request for the second pod waits for that one.
+        for pod in ["db-1", "db-0", "db-1", "db-1", "db-0"] {
+            let host = format!("{pod}.db.test");
+            let response = SampleRequest::get(&host).send_once(agimo.address).await;
+            assert!(
+                response.text().starts_with(&format!("hello from {pod}")),
+                "{}",
+                response.text()
+            );
+        }
+        db.until_asleep().await;
+    }
+    let unknown = agimo.get("db.db.test", "/").await;
+    assert_eq!((unknown.status, unknown.reason()), (404, Some("unknown-host")));
+    let missing = agimo.get("db-7.db.test", "/").await;
+    assert_eq!(
+        (missing.status, missing.reason()),
+        (504, Some("wake-not-ready")),
+        "{}",
+        missing.head
+    );
+    assert!(missing.header("x-agimo-detail").unwrap().contains("replica 7 is not ready"));
+}

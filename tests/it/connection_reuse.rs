@@ -156,3 +156,21 @@ async fn what_an_application_sends_on_an_idle_connection_is_no_response() {
         tokio::time::sleep(Duration::from_millis(40)).await;
     }
 }
+
+/// `ThreadingHTTPServer` writes head and body separately and does not set TCP_NODELAY.
+#[tokio::test]
+async fn a_response_in_two_parts_does_not_wait_for_a_delayed_acknowledgement() {
+    let program = ONE_CONNECTION.replace("HTTPServer", "ThreadingHTTPServer");
+    let agimo = Agimo::with(python_service("a.test", "", &program)).start().await;
+    let mut client = agimo.connect().await;
+    let mut durations = Vec::new();
+    for _ in 0..21 {
+        let sent = Instant::now();
+        client.send("GET / HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+        assert_eq!(client.response().await.text(), "hi");
+        durations.push(sent.elapsed());
+    }
+    durations.sort_unstable();
+    // The kernel would delay each acknowledgement by 40 ms.
+    assert!(durations[10] < Duration::from_millis(30), "{durations:?}");
+}

@@ -4,6 +4,7 @@
 mod support;
 
 mod admin;
+mod affinity;
 mod bodies;
 mod command_line;
 mod connection_reuse;

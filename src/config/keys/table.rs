@@ -1,7 +1,7 @@
 //! The table of configuration keys, in the order of the manual.
 
 use super::{Key, KeyDefault, Place, ValueKind};
-use crate::config::{Scaler, Via};
+use crate::config::{Affinity, Scaler, Via};
 
 mod process;
 
@@ -217,6 +217,18 @@ pub const TABLE: &[Key] = &[
                       as a number, how many may be idle for each endpoint (for one minute), or `off` for none. agimo notices \
                       an application that serves one connection at a time and then keeps none.",
         example: "keep_alive = \"10s\"",
+    },
+    Key {
+        name: "affinity",
+        aliases: &[],
+        place: Place::TopAndServices,
+        kind: ValueKind::OneOf(Affinity::SPELLINGS),
+        default: KeyDefault::Value("\"off\""),
+        description: "Which replica a request goes to. With `cookie`, the one that served the client before, as long as it is \
+                      ready: agimo sets the cookie `agimo_affinity`. With `host`, the pod of a StatefulSet that the first \
+                      label of the host names, such as `web-0.example.com`; `host` is then a wildcard. With `off`, the less \
+                      loaded of two.",
+        example: "affinity = \"cookie\"",
     },
     Key {
         name: "max_body",

@@ -9,8 +9,8 @@ use crate::config::keys::table::TABLE;
 use crate::config::keys::{KeyDefault, ServiceType, TYPES, TableScope};
 use crate::config::report::Problem;
 use crate::config::{
-    KubernetesConfig, KubernetesKind, ProcessConfig, Scaler, ServiceConfig, Via, WorkloadConfig,
-    service_name,
+    Affinity, KubernetesConfig, KubernetesKind, ProcessConfig, Scaler, ServiceConfig, Via,
+    WorkloadConfig, service_name,
 };
 
 /// A parsed service, with the values that must be unique among services.
@@ -40,6 +40,7 @@ pub(super) fn parse(
     report_missing_keys(&own, scope, problems);
     let layers = Layers { own: &own, outer: Some(top), defaults };
     problems.extend(fixed_port_with_replicas(&layers));
+    problems.extend(affinity_without_pods(&layers, service_type));
 
     let route = layers.text("host").zip(layers.text("path_prefix"));
     ParsedService {
@@ -84,6 +85,7 @@ fn service(layers: &Layers<'_>, service_type: ServiceType) -> Option<ServiceConf
         half_closed_timeout: layers.duration("half_closed_timeout")?,
         body_timeout: layers.duration("body_timeout")?,
         keep_alive: layers.keep_alive("keep_alive")?,
+        affinity: Affinity::from_spelling(&layers.text("affinity")?)?,
         max_held_per_address: layers.count("max_held_per_address")?,
         max_body: layers.size("max_body")?,
     })
@@ -137,6 +139,30 @@ fn report_missing_keys(own: &Section, scope: TableScope, problems: &mut Vec<Prob
             });
         }
     }
+}
+
+/// `affinity = "host"` where no label of the host can name a pod, or no pod has a name that stays.
+fn affinity_without_pods(
+    layers: &Layers<'_>,
+    service_type: Option<ServiceType>,
+) -> Option<Problem> {
+    let is_host = layers.text("affinity").as_deref() == Some(Affinity::Host.as_str());
+    let span = layers.span_of("affinity").filter(|_| is_host)?;
+    let is_wildcard = layers.text("host")?.starts_with("*.");
+    let (message, help) =
+        if service_type != Some(ServiceType::Kubernetes(KubernetesKind::StatefulSet)) {
+            let help = "write type = \"statefulset\", or affinity = \"cookie\"";
+            ("only the pods of a StatefulSet have names that stay", help)
+        } else if layers.text("via")? != Via::Pod.as_str() {
+            let message = "the address of the Service does not lead to a pod that is chosen";
+            (message, "remove `via`, or write affinity = \"off\"")
+        } else if !is_wildcard {
+            let message = "the first label of the host is to name the pod, and this host is fixed";
+            (message, "write a wildcard, for example host = \"*.example.com\"")
+        } else {
+            return None;
+        };
+    Some(Problem { span, message: message.to_owned(), help: help.to_owned(), related: None })
 }
 
 /// A fixed port with several replicas: they cannot all listen on it.

@@ -198,6 +198,8 @@ fn an_invalid_value_is_reported_with_its_fix() {
         ("readiness = 'http://localhost:3000/healthz?x'", "write only the path: \"/healthz?x\""),
         ("readiness = 'http://localhost'", "write only the path: \"/\""),
         ("keep_alive = 0", "write a number from 1 to"),
+        ("affinity = 'ip'", "write \"off\" or \"cookie\" or \"host\""),
+        ("affinity = 'host'", "write type = \"statefulset\", or affinity = \"cookie\""),
         ("max_held_per_address = 'none'", "or \"off\""),
         ("strip_prefix = 'yes'", "must be true or false"),
         ("host = 'a.*'", "the * stands for one whole label"),

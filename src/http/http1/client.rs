@@ -199,7 +199,8 @@ impl Upstream for ClientConnection {
             && self.stream.is_quiet()
     }
 
-    fn into_stream(self) -> Stream {
+    fn into_stream(mut self) -> Stream {
+        self.stream.end_message();
         self.stream
     }
 }

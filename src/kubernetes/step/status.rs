@@ -14,6 +14,7 @@ use crate::kubernetes::index::{Endpoint, SourceSnapshot};
 use crate::kubernetes::not_ready;
 use crate::kubernetes::scale::DesiredScale;
 use crate::ownership::ScaleFacts;
+use crate::workload::{WorkloadId, WorkloadKind, ordinal};
 
 impl State {
     pub(super) fn status(&self) -> BackendStatus {
@@ -47,10 +48,7 @@ impl State {
     }
 
     pub(super) fn has_ready_endpoint(&self) -> bool {
-        self.snapshot
-            .sources
-            .iter()
-            .any(|(source, snapshot)| !self.ready_addresses(source, snapshot).is_empty())
+        self.snapshot.sources.iter().any(|(source, snapshot)| self.has_ready(source, snapshot))
     }
 
     /// The lookups that the Services without a cluster IP need.
@@ -60,7 +58,7 @@ impl State {
             let EndpointSource::Service { name, via: Via::Service, .. } = source else { continue };
             let is_headless =
                 snapshot.service.as_ref().is_some_and(|service| service.cluster_ip.is_none());
-            let ready = self.ready_addresses(source, snapshot);
+            let ready = addresses(&self.ready_endpoints(source, snapshot));
             if is_headless && !ready.is_empty() {
                 wanted.entry(name.clone()).or_default().extend(ready);
             }
@@ -70,32 +68,48 @@ impl State {
 
     fn source_status(&self, source: &EndpointSource, snapshot: &SourceSnapshot) -> SourceStatus {
         let EndpointSource::Service { via, .. } = source else { return SourceStatus::default() };
-        let pods = self.ready_addresses(source, snapshot);
-        let ready = match via {
-            Via::Service if pods.is_empty() => Vec::new(),
-            Via::Service => self.service_address(source, snapshot).into_iter().collect(),
-            Via::Pod if pods.is_empty() => self.last_resort(snapshot),
-            Via::Pod => pods,
+        let pods = self.ready_endpoints(source, snapshot);
+        let pods = if pods.is_empty() { self.last_resort(snapshot) } else { pods };
+        let (ready, ordinals) = match via {
+            Via::Pod => (addresses(&pods), self.ordinals(&pods)),
+            Via::Service if self.has_ready(source, snapshot) => {
+                let address = self.service_address(source, snapshot);
+                (address.into_iter().collect(), BTreeMap::new())
+            }
+            Via::Service => (Vec::new(), BTreeMap::new()),
         };
         let not_ready =
             if ready.is_empty() { self.source_not_ready(source, snapshot) } else { None };
-        SourceStatus { ready, not_ready }
+        SourceStatus { ready, ordinals, not_ready }
     }
 
-    /// The addresses of ready pods: what the EndpointSlices list, and what the pods of the wake report.
-    fn ready_addresses(
-        &self,
-        source: &EndpointSource,
-        snapshot: &SourceSnapshot,
-    ) -> Vec<SocketAddr> {
+    /// Which pods of a StatefulSet these are, by address.
+    fn ordinals(&self, endpoints: &[Endpoint]) -> BTreeMap<SocketAddr, u32> {
+        let WorkloadId { kind, name, .. } = &self.spec.id;
+        if *kind != WorkloadKind::StatefulSet {
+            return BTreeMap::new();
+        }
+        let of_endpoint = |endpoint: &Endpoint| {
+            let pod = endpoint.pod.as_ref()?;
+            Some((endpoint.address, ordinal(&pod.name, name)?))
+        };
+        endpoints.iter().filter_map(of_endpoint).collect()
+    }
+
+    fn has_ready(&self, source: &EndpointSource, snapshot: &SourceSnapshot) -> bool {
+        !self.ready_endpoints(source, snapshot).is_empty()
+    }
+
+    /// The endpoints of ready pods: what the EndpointSlices list, and what the pods of the wake report.
+    fn ready_endpoints(&self, source: &EndpointSource, snapshot: &SourceSnapshot) -> Vec<Endpoint> {
         if self.is_asleep() {
             return Vec::new();
         }
         let mut ready = self.routable(&snapshot.ready);
         let of_pods = self.wake.as_ref().map(|wake| wake.endpoints(source, snapshot));
-        for address in self.routable(&of_pods.unwrap_or_default()) {
-            if !ready.contains(&address) {
-                ready.push(address);
+        for endpoint in self.routable(&of_pods.unwrap_or_default()) {
+            if !ready.iter().any(|known| known.address == endpoint.address) {
+                ready.push(endpoint);
             }
         }
         ready
@@ -112,7 +126,7 @@ impl State {
     }
 
     /// Endpoints that terminate and still serve: used only where the next pods start without a wake by agimo.
-    fn last_resort(&self, snapshot: &SourceSnapshot) -> Vec<SocketAddr> {
+    fn last_resort(&self, snapshot: &SourceSnapshot) -> Vec<Endpoint> {
         let is_sleeping = self.desired == DesiredScale::Exactly(0);
         if !is_sleeping && (self.spec.scaler == Scaler::External || self.replicas() > Some(0)) {
             self.routable(&snapshot.last_resort)
@@ -128,9 +142,9 @@ impl State {
         of_agimo.map(|endpoint| endpoint.address).chain(listed.copied()).collect()
     }
 
-    fn routable(&self, endpoints: &[Endpoint]) -> Vec<SocketAddr> {
+    fn routable(&self, endpoints: &[Endpoint]) -> Vec<Endpoint> {
         let routable = endpoints.iter().filter(|endpoint| !self.terminating.contains(endpoint));
-        routable.map(|endpoint| endpoint.address).collect()
+        routable.cloned().collect()
     }
 
     /// The Service's own address: its cluster IP, or that of its name where it has none.
@@ -197,4 +211,8 @@ impl State {
             .or_else(|| not_ready::delayed_wake(id, &self.health, &self.snapshot))
             .or_else(no_pods)
     }
+}
+
+fn addresses(endpoints: &[Endpoint]) -> Vec<SocketAddr> {
+    endpoints.iter().map(|endpoint| endpoint.address).collect()
 }

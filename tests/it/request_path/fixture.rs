@@ -114,7 +114,7 @@ impl Drop for RequestPath {
 
 impl FakeBackend {
     pub(super) fn set_ready(&self, endpoints: &[SocketAddr]) {
-        let source = SourceStatus { ready: endpoints.to_vec(), not_ready: None };
+        let source = SourceStatus { ready: endpoints.to_vec(), ..SourceStatus::default() };
         let sources = BTreeMap::from([(EndpointSource::Processes, source)]);
         self.status.send_modify(|status| status.sources = sources);
     }
