@@ -1,6 +1,7 @@
 //! Builds agimo from its rooms, owns every task and thread, and ends them in order.
 
 use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +20,8 @@ use crate::catalog::backends::{BackendContext, Backends};
 use crate::catalog::{self, Catalog, Snapshot};
 use crate::config::Config;
 use crate::config_file;
+use crate::coordination::{self, Coordination};
+use crate::peers::{Exchange, Tokens};
 use crate::process::ports::Ports;
 use crate::process::{self, exec};
 use crate::proxy::accept::{self, Proxy};
@@ -38,6 +41,8 @@ pub struct AppSettings {
     pub drain_timeout: Duration,
     /// Absent where no service runs in Kubernetes.
     pub cluster: Option<ClusterSettings>,
+    /// Absent where the replicas of agimo do not exchange their demand.
+    pub peers: Option<PeerSettings>,
     /// Lifecycle events go here; a subscriber of the caller receives them all.
     pub events: EventBus,
 }
@@ -46,6 +51,12 @@ pub struct AppSettings {
 pub struct Listeners {
     pub proxy: Vec<TcpListener>,
     pub admin: TcpListener,
+}
+
+/// What the exchange with other replicas of agimo needs.
+pub struct PeerSettings {
+    pub listener: TcpListener,
+    pub tokens: Tokens,
 }
 
 /// How long processes have between SIGTERM and SIGKILL after a second signal, whatever their `stop_grace`.
@@ -66,6 +77,22 @@ impl Listeners {
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .with_context(|| taken("the admin port", "--admin-port", admin))?;
         Ok(Self { proxy, admin })
+    }
+}
+
+// === impl PeerSettings ===
+
+impl PeerSettings {
+    /// Reads the tokens and binds the port; 0 lets the kernel choose.
+    ///
+    /// # Errors
+    /// When there is no usable token or the port is taken.
+    pub fn bind(tokens: &Path, address: SocketAddr) -> anyhow::Result<Self> {
+        let tokens = Tokens::new(tokens).map_err(|error| anyhow!("--peer-tokens: {error}"))?;
+        let listener = TcpListener::bind(address)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+            .with_context(|| format!("cannot listen on {address} for the exchange; choose another port with --peer-port"))?;
+        Ok(Self { listener, tokens })
     }
 }
 
@@ -113,11 +140,14 @@ pub async fn serve(
     let address = listeners.proxy.first().context("there is no listener")?.local_addr()?;
     let admin_address = listeners.admin.local_addr()?;
     let cores = listeners.proxy.len();
+    let coordination = Coordination::default();
     let cluster = match settings.cluster {
-        Some(cluster) => cluster::choose(cluster, &settings.config).await?,
+        Some(cluster) => cluster::choose(cluster, &settings.config, &coordination).await?,
         None => ReadinessBackend::Neither,
     };
-    let ports = Ports::new([address.port(), admin_address.port()]);
+    let peer_port = settings.peers.as_ref().and_then(|peers| peers.listener.local_addr().ok());
+    let peer_port = peer_port.map_or(admin_address.port(), |address| address.port());
+    let ports = Ports::new([address.port(), admin_address.port(), peer_port]);
     let backends = Backends {
         processes: Box::new(move |context| process_backend(context, &ports)),
         kubernetes: cluster.backends(),
@@ -125,8 +155,14 @@ pub async fn serve(
     let events = settings.events;
     let log_stop = CancellationToken::new();
     let event_log = tokio::spawn(event_log::run(events.subscribe(), log_stop.clone()));
-    let (catalog, snapshots) =
-        Catalog::new(settings.config, cores, backends, events.clone(), shutdown.clone());
+    let (catalog, snapshots) = Catalog::new(
+        settings.config,
+        cores,
+        backends,
+        coordination.clone(),
+        events.clone(),
+        shutdown.clone(),
+    );
     let (configs, new_configs) = mpsc::channel(1);
     let status = Arc::<config_file::ReloadStatus>::default();
 
@@ -134,7 +170,7 @@ pub async fn serve(
     let workloads = tokio::spawn(catalog.run(new_configs));
     let admin = Admin {
         snapshots: snapshots.clone(),
-        collectors: collectors(snapshots.clone(), status.clone()),
+        collectors: collectors(snapshots.clone(), status.clone(), coordination.clone()),
         events,
         is_ready: cluster.is_ready(),
         pages: PageQueue::default(),
@@ -149,6 +185,14 @@ pub async fn serve(
         admin.run(admin_listener).await;
         "the admin port"
     });
+    if let Some(PeerSettings { listener, tokens }) = settings.peers {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        let shutdown = shutdown.clone();
+        tasks.spawn(async move {
+            Exchange { listener, tokens, coordination, shutdown }.run().await;
+            "the exchange with other replicas"
+        });
+    }
     // Without a file, SIGHUP ends agimo, as a closed terminal should.
     if let Some(file) = settings.file {
         let hangup = signal(SignalKind::hangup())?;
@@ -256,10 +300,12 @@ fn process_backend(context: BackendContext, ports: &Ports) -> Option<BackendAndT
 fn collectors(
     snapshots: watch::Receiver<Arc<Snapshot>>,
     status: Arc<config_file::ReloadStatus>,
+    coordination: Coordination,
 ) -> Vec<Collector> {
     vec![
         Box::new(move |page| catalog::metrics::collect(page, &snapshots.borrow().clone())),
         Box::new(move |page| status.collect(page)),
+        Box::new(move |page| coordination::collect(page, &coordination)),
         Box::new(build_info),
         Box::new(telemetry::process::collect),
         Box::new(telemetry::panics::collect),

@@ -16,8 +16,10 @@ use crate::activation::events::EventBus;
 use crate::activation::hold_quota::{HoldPermit, HoldQuota, TotalHoldQuota};
 use crate::activation::runner::Runner;
 use crate::activation::{Activation, WakeRequester};
-use crate::backend::{EndpointSource, WorkloadSpec};
+use crate::backend::{EndpointSource, Placement, WorkloadSpec};
 use crate::config::{Config, ServiceConfig};
+use crate::coordination::Coordination;
+use crate::coordination::membership::Membership;
 use crate::demand::{RouteCounters, WorkloadDemand};
 use crate::routing::Table;
 use crate::shutdown::Shutdown;
@@ -80,6 +82,7 @@ pub struct Catalog {
     cores: usize,
     shutdown: Shutdown,
     backends: Backends,
+    coordination: Coordination,
     events: EventBus,
     routes: HashMap<RouteKey, Arc<Route>>,
     workloads: BTreeMap<WorkloadId, Arc<Workload>>,
@@ -141,6 +144,7 @@ impl Catalog {
         config: Config,
         cores: usize,
         backends: Backends,
+        coordination: Coordination,
         events: EventBus,
         shutdown: Shutdown,
     ) -> (Self, watch::Receiver<Arc<Snapshot>>) {
@@ -151,6 +155,7 @@ impl Catalog {
             cores,
             shutdown,
             backends,
+            coordination,
             events,
             routes: HashMap::new(),
             workloads: BTreeMap::new(),
@@ -259,7 +264,11 @@ impl Catalog {
         let activation = started.map(|started| {
             self.tasks.spawn(started.task);
             let activation = Arc::new(Activation::new(started.backend, events));
-            let runner = Runner::new(activation.clone(), demand.clone(), spec);
+            let membership = match spec.borrow().placement {
+                Placement::Kubernetes { .. } => self.coordination.join(id.clone(), demand.clone()),
+                Placement::Process(_) => Membership::alone(),
+            };
+            let runner = Runner::new(activation.clone(), demand.clone(), spec, membership);
             self.tasks.spawn(runner.run(unused.clone(), self.shutdown.clone()));
             activation
         });

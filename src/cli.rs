@@ -56,9 +56,19 @@ pub struct ServeOptions {
     /// Namespaces to watch, if agimo is not allowed to watch the whole cluster
     #[arg(long, env = "AGIMO_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
-    /// Service of agimo's own replicas; while it has several endpoints, agimo does not scale workloads to zero
+    /// Service of agimo's own replicas, with the port of their exchange; without --peer-tokens and with several of them, agimo
+    /// does not scale workloads to zero
     #[arg(long, env = "AGIMO_PEER_SERVICE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub peer_service: Option<(String, String)>,
+    /// File with a secret token, or folder of such files, by which the replicas of agimo trust each other
+    #[arg(long, env = "AGIMO_PEER_TOKENS", value_name = "PATH", requires = "peer_service")]
+    pub peer_tokens: Option<PathBuf>,
+    /// Port of the exchange between the replicas of agimo
+    #[arg(long, default_value_t = 9091, value_name = "PORT")]
+    pub peer_port: u16,
+    /// Lease by which the replicas of agimo choose the one that scales workloads to zero; without it each of them does
+    #[arg(long, env = "AGIMO_LEASE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
+    pub lease: Option<(String, String)>,
     /// ConfigMap that stores the replicas that sleeping workloads had; without it a restart of agimo forgets them
     #[arg(long, env = "AGIMO_REPLICA_STORE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub replica_store: Option<(String, String)>,

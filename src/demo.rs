@@ -49,8 +49,15 @@ pub fn run(options: &DemoOptions) -> anyhow::Result<()> {
     timeline.follow(events.subscribe())?;
     // Ctrl-C must end the demo at once, even with an open stream.
     let drain_timeout = Duration::from_millis(200);
-    let settings =
-        AppSettings { config, file: None, access_log: false, drain_timeout, cluster: None, events };
+    let settings = AppSettings {
+        config,
+        file: None,
+        access_log: false,
+        drain_timeout,
+        cluster: None,
+        peers: None,
+        events,
+    };
     app::run(settings, listeners)
 }
 

@@ -1,13 +1,16 @@
 //! Workloads in Kubernetes: follows what the API server reports about them, and writes their `replicas`.
 
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use kube::Client;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 
 use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::BackendContext;
+use crate::coordination::Coordination;
 use crate::net::dns::Resolver;
 
 use self::index::{Index, WatchScope};
@@ -20,6 +23,7 @@ pub mod client;
 #[cfg(test)]
 mod fake_api;
 pub mod index;
+pub mod lease;
 pub mod not_ready;
 pub mod objects;
 pub mod pending_operation;
@@ -43,16 +47,21 @@ pub struct Cluster {
     scopes: Vec<WatchScope>,
     index: SharedIndex,
     saved_replicas: SavedReplicas,
+    lease: Option<ObjectName>,
+    coordination: Coordination,
     demand: Arc<WatchDemand>,
 }
 
 /// What agimo watches in the cluster, besides the workloads.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Default)]
 pub struct ClusterOptions {
     /// The namespaces to watch; all where none is named.
     pub namespaces: Vec<String>,
-    /// The Service of agimo's own replicas.
+    /// The Service of agimo's own replicas, with the port of their exchange.
     pub peer_service: Option<ObjectName>,
+    /// The Lease by which the replicas choose one that scales to zero.
+    pub lease: Option<ObjectName>,
+    pub coordination: Coordination,
     /// The ConfigMap that keeps the replicas of sleeping workloads.
     pub replica_store: Option<ObjectName>,
 }
@@ -70,18 +79,23 @@ struct WatchDemand {
 
 impl Cluster {
     pub fn new(client: Client, resolver: Resolver, options: ClusterOptions) -> Self {
-        let ClusterOptions { namespaces, peer_service, replica_store } = options;
+        let ClusterOptions { namespaces, peer_service, lease, coordination, replica_store } =
+            options;
         let scopes = watches::scopes(&namespaces, peer_service.as_ref());
         let index = SharedIndex::new(Index::new(scopes.clone(), peer_service));
         let saved_replicas = SavedReplicas::new(replica_store);
-        Self { client, resolver, scopes, index, saved_replicas, demand: Arc::default() }
+        let demand = Arc::default();
+        Self { client, resolver, scopes, index, saved_replicas, lease, coordination, demand }
     }
 
     /// Runs the watches forever, from the first workload on.
     pub async fn run(self) {
         self.demand.needed.notified().await;
+        let peers = self.index.lock().peers();
         tokio::join!(
             watches::run(self.client.clone(), self.scopes, self.index),
+            list_peers(peers, self.coordination.clone()),
+            lease::run(self.client.clone(), self.lease, self.coordination),
             self.saved_replicas.run(self.client),
         );
     }
@@ -114,10 +128,7 @@ impl Cluster {
             };
             self.index.follow(&spec.id, sources)
         };
-        let (health, agimo_replicas) = {
-            let index = self.index.lock();
-            (index.health(), index.peer_count())
-        };
+        let health = self.index.lock().health();
         let (workload, runner) = Workload::new(RunnerContext {
             client: self.client.clone(),
             resolver: self.resolver.clone(),
@@ -125,7 +136,6 @@ impl Cluster {
             events,
             following,
             health,
-            agimo_replicas,
             saved_replicas: self.saved_replicas.clone(),
         });
         let task = async move {
@@ -135,5 +145,16 @@ impl Cluster {
             }
         };
         BackendAndTask { backend: Arc::new(workload), task: Box::pin(task) }
+    }
+}
+
+/// Tells the coordination which replicas of agimo there are, forever.
+async fn list_peers(mut peers: watch::Receiver<BTreeSet<SocketAddr>>, coordination: Coordination) {
+    loop {
+        let listed = peers.borrow_and_update().clone();
+        coordination.set_listed(listed);
+        if peers.changed().await.is_err() {
+            return;
+        }
     }
 }

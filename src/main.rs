@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use agimo::activation::events::EventBus;
 use agimo::app::cluster::ClusterSettings;
-use agimo::app::{self, AppSettings, Listeners};
+use agimo::app::{self, AppSettings, Listeners, PeerSettings};
 use agimo::cli::{Cli, Command, ServeOptions};
 use agimo::config::{Config, WorkloadConfig, keys, schema};
 use agimo::config_file::{self, LoadError, WatchedFile};
@@ -72,6 +72,12 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
     let proxy = SocketAddr::new(options.bind, options.port);
     let admin = SocketAddr::new(options.admin_bind.unwrap_or(options.bind), options.admin_port);
     let listeners = Listeners::bind(proxy, admin, cores)?;
+    let peers = match &options.peer_tokens {
+        Some(tokens) => {
+            Some(PeerSettings::bind(tokens, SocketAddr::new(options.bind, options.peer_port))?)
+        }
+        None => None,
+    };
     let settings = AppSettings {
         config,
         file: Some(file),
@@ -83,8 +89,10 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
             kube_context: options.kube_context,
             watch_namespaces: options.watch_namespaces,
             peer_service: options.peer_service,
+            lease: options.lease,
             replica_store: options.replica_store,
         }),
+        peers,
         events: EventBus::default(),
     };
     app::run(settings, listeners)

@@ -10,14 +10,10 @@ use crate::config::Scaler;
 pub struct ScaleFacts {
     /// The edge can write `replicas`. Prometheus alone cannot.
     pub can_write_replicas: bool,
-    /// Running replicas of agimo, this one included; 0 and 1 mean that it runs alone.
-    pub agimo_replicas: usize,
     /// A change of the workload has not reached all of its replicas. To scale it to zero now would lose those that work.
     pub is_rolling_out: bool,
     /// Somebody else has scaled the workload to zero since agimo scaled it up.
     pub is_contested: bool,
-    /// How often in a row somebody else scaled the workload up after agimo had put it to sleep.
-    pub foreign_wakes: u32,
 }
 
 /// Who writes `replicas` of a workload.
@@ -33,7 +29,7 @@ pub enum Owner {
 pub enum SleepBlocker {
     /// An external scaler owns `replicas`.
     External,
-    /// Other replicas of agimo may have requests in flight for the workload.
+    /// Another replica of agimo is silent, and may have requests in flight for the workload.
     Peers,
     /// A rollout is not finished.
     Rollout,
@@ -42,26 +38,19 @@ pub enum SleepBlocker {
 /// Longest idle time that agimo waits because of somebody else, unless more is configured.
 const LONGEST_PROLONGED: Duration = Duration::from_secs(3600);
 
+/// The idle time before sleep. Where another writer scales the workload up again and again after agimo has put it to
+/// sleep, such as another installation of agimo, it doubles each time: two writers that disagree must not write without
+/// end.
+pub fn prolonged_sleep_after(configured: Duration, foreign_wakes: u32) -> Duration {
+    let backoff = Backoff { first: configured, longest: configured.max(LONGEST_PROLONGED) };
+    backoff.delay(foreign_wakes)
+}
+
 // === impl ScaleFacts ===
 
 impl Default for ScaleFacts {
     fn default() -> Self {
-        Self {
-            can_write_replicas: true,
-            agimo_replicas: 1,
-            is_rolling_out: false,
-            is_contested: false,
-            foreign_wakes: 0,
-        }
-    }
-}
-
-impl ScaleFacts {
-    /// The idle time before sleep. Where another writer scales the workload up again and again, such as another
-    /// installation of agimo, it doubles each time: two writers that disagree must not write without end.
-    pub fn sleep_after(self, configured: Duration) -> Duration {
-        let backoff = Backoff { first: configured, longest: configured.max(LONGEST_PROLONGED) };
-        backoff.delay(self.foreign_wakes)
+        Self { can_write_replicas: true, is_rolling_out: false, is_contested: false }
     }
 }
 
@@ -89,10 +78,10 @@ impl Owner {
 
 impl SleepBlocker {
     /// The first reason that keeps the workload awake.
-    pub fn of(owner: Owner, facts: ScaleFacts) -> Option<Self> {
+    pub fn of(owner: Owner, facts: ScaleFacts, are_peers_known: bool) -> Option<Self> {
         match owner {
             Owner::External => Some(Self::External),
-            Owner::Agimo if facts.agimo_replicas > 1 => Some(Self::Peers),
+            Owner::Agimo if !are_peers_known => Some(Self::Peers),
             Owner::Agimo => facts.is_rolling_out.then_some(Self::Rollout),
         }
     }
@@ -111,34 +100,33 @@ impl SleepBlocker {
 mod tests {
     use super::*;
 
-    fn facts(can_write_replicas: bool, agimo_replicas: usize) -> ScaleFacts {
-        ScaleFacts { can_write_replicas, agimo_replicas, ..ScaleFacts::default() }
+    fn facts(can_write_replicas: bool) -> ScaleFacts {
+        ScaleFacts { can_write_replicas, ..ScaleFacts::default() }
     }
 
     #[test]
     fn agimo_owns_replicas_only_where_it_is_told_to_and_can_write_them() {
-        assert_eq!(Owner::of(Scaler::Agimo, facts(true, 1)), Owner::Agimo);
-        assert_eq!(Owner::of(Scaler::Agimo, facts(false, 1)), Owner::External);
-        assert_eq!(Owner::of(Scaler::External, facts(true, 1)), Owner::External);
+        assert_eq!(Owner::of(Scaler::Agimo, facts(true)), Owner::Agimo);
+        assert_eq!(Owner::of(Scaler::Agimo, facts(false)), Owner::External);
+        assert_eq!(Owner::of(Scaler::External, facts(true)), Owner::External);
     }
 
     #[test]
     fn the_idle_time_doubles_with_each_wake_by_somebody_else_after_the_first() {
         let seconds = |foreign_wakes, configured| {
-            let facts = ScaleFacts { foreign_wakes, ..ScaleFacts::default() };
-            facts.sleep_after(Duration::from_secs(configured)).as_secs()
+            prolonged_sleep_after(Duration::from_secs(configured), foreign_wakes).as_secs()
         };
         assert_eq!([0, 1, 2, 3, 60].map(|wakes| seconds(wakes, 5)), [5, 5, 10, 20, 3600]);
         assert_eq!(seconds(60, 7200), 7200);
     }
 
     #[test]
-    fn only_a_single_agimo_puts_its_own_workloads_to_sleep() {
-        assert_eq!(SleepBlocker::of(Owner::Agimo, facts(true, 0)), None);
-        assert_eq!(SleepBlocker::of(Owner::Agimo, facts(true, 1)), None);
-        assert_eq!(SleepBlocker::of(Owner::Agimo, facts(true, 2)), Some(SleepBlocker::Peers));
-        assert_eq!(SleepBlocker::of(Owner::External, facts(true, 1)), Some(SleepBlocker::External));
-        let rolling_out = ScaleFacts { is_rolling_out: true, ..facts(true, 1) };
-        assert_eq!(SleepBlocker::of(Owner::Agimo, rolling_out), Some(SleepBlocker::Rollout));
+    fn sleep_is_blocked_by_other_scalers_silent_replicas_of_agimo_and_rollouts() {
+        let of = SleepBlocker::of;
+        assert_eq!(of(Owner::Agimo, facts(true), true), None);
+        assert_eq!(of(Owner::Agimo, facts(true), false), Some(SleepBlocker::Peers));
+        assert_eq!(of(Owner::External, facts(true), true), Some(SleepBlocker::External));
+        let rolling_out = ScaleFacts { is_rolling_out: true, ..facts(true) };
+        assert_eq!(of(Owner::Agimo, rolling_out, true), Some(SleepBlocker::Rollout));
     }
 }

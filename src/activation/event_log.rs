@@ -83,9 +83,10 @@ fn log(event: &LifecycleEvent) {
         EventKind::EndpointsLost { scaled_down: false } => {
             warn!(%workload, "no endpoint is ready any more; the next request wakes the workload");
         }
-        EventKind::SleepBlocked(Some(SleepBlocker::Peers)) => info!(
+        // The exchange logs it once for all workloads.
+        EventKind::SleepBlocked(Some(SleepBlocker::Peers)) => debug!(
             %workload,
-            "other replicas of agimo may have requests in flight: the workload stays awake"
+            "another replica of agimo is silent and may have requests in flight: the workload stays awake"
         ),
         EventKind::SleepBlocked(Some(SleepBlocker::Rollout)) => {
             info!(%workload, "a rollout is not finished: the workload stays awake");

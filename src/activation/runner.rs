@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::backend::{BackendStatus, Lifecycle, ScaleCommand, WorkloadSpec};
 use crate::cause::{Cause, NotReadyReason};
+use crate::coordination::membership::Membership;
 use crate::demand::WorkloadDemand;
-use crate::ownership::{Owner, SleepBlocker};
+use crate::ownership::{Owner, SleepBlocker, prolonged_sleep_after};
 use crate::shutdown::Shutdown;
 
 use super::events::EventKind;
@@ -20,6 +21,8 @@ use super::state::{Action, Input, Machine, State};
 use super::{
     ALL_PHASES, Activation, Published, Rejection, WakeRequester, WakingRequest, WorkloadStatus,
 };
+
+mod sleep;
 
 /// Decides for one workload.
 pub struct Runner {
@@ -35,7 +38,13 @@ pub struct Runner {
     started_seen: Option<Instant>,
     not_ready_seen: Option<NotReadyReason>,
     sleep_blocker_seen: Option<SleepBlocker>,
-    foreign_wakes_seen: u32,
+    membership: Membership,
+    /// The endpoints are withdrawn, because another replica of agimo is about to put the workload to sleep.
+    is_withdrawn_for_peer: bool,
+    /// Arrivals when this replica put the workload to sleep.
+    arrivals_at_sleep: Option<u64>,
+    /// How often in a row somebody else woke the workload after this replica had put it to sleep.
+    foreign_wakes: u32,
     next_check: Instant,
 }
 
@@ -46,6 +55,7 @@ impl Runner {
         activation: Arc<Activation>,
         demand: Arc<WorkloadDemand>,
         spec: watch::Receiver<WorkloadSpec>,
+        membership: Membership,
     ) -> Self {
         let mut status = activation.backend.status();
         status.mark_changed();
@@ -61,7 +71,10 @@ impl Runner {
             started_seen: None,
             not_ready_seen: None,
             sleep_blocker_seen: None,
-            foreign_wakes_seen: 0,
+            membership,
+            is_withdrawn_for_peer: false,
+            arrivals_at_sleep: None,
+            foreign_wakes: 0,
             next_check: Instant::now(),
         }
     }
@@ -76,7 +89,7 @@ impl Runner {
                 // It may never be ready; the start of a local process ends by itself.
                 State::Waking { .. } => {
                     let is_contested = self.status.borrow().scale_facts.is_contested;
-                    let may_sleep = self.sleep_blocker().is_none() || is_contested;
+                    let may_sleep = self.may_sleep() || is_contested;
                     self.owner() == Owner::External
                         || (may_sleep && !self.status.borrow().owns_lifecycle())
                 }
@@ -109,19 +122,43 @@ impl Runner {
                     self.apply_spec();
                     continue;
                 }
+                view = self.membership.changed() => match self.follow_peers(&view) {
+                    Some(input) => input,
+                    None => continue,
+                },
                 () = tokio::time::sleep_until(self.next_check), if is_checked => self.check_demand(),
             };
             let (next, action) = self.machine.step(input, Instant::now());
             let before = std::mem::replace(&mut self.machine, next);
-            if let Some(action) = action {
-                self.perform(action, before);
+            match action {
+                Some(Action::Sleep) => tokio::select! {
+                    () = shutdown.aborted() => return,
+                    () = self.sleep(before) => {}
+                },
+                Some(action) => self.perform(action, before),
+                None => {}
             }
         }
     }
 
     /// The idle time before sleep that is in force.
     fn sleep_after(&self) -> Duration {
-        self.status.borrow().scale_facts.sleep_after(self.spec.borrow().sleep_after)
+        prolonged_sleep_after(self.spec.borrow().sleep_after, self.foreign_wakes)
+    }
+
+    /// Arrivals at all replicas of agimo.
+    fn arrivals(&self) -> u64 {
+        self.demand.arrivals() + self.membership.view().arrivals
+    }
+
+    /// Requests in flight at all replicas of agimo.
+    fn in_flight(&self) -> u64 {
+        self.demand.in_flight() + self.membership.view().in_flight
+    }
+
+    /// Whether this replica may put the workload to sleep when it is idle.
+    fn may_sleep(&self) -> bool {
+        self.membership.is_leader() && self.sleep_blocker().is_none()
     }
 
     fn owner(&self) -> Owner {
@@ -129,7 +166,8 @@ impl Runner {
     }
 
     fn sleep_blocker(&self) -> Option<SleepBlocker> {
-        SleepBlocker::of(self.owner(), self.status.borrow().scale_facts)
+        let facts = self.status.borrow().scale_facts;
+        SleepBlocker::of(self.owner(), facts, self.membership.are_peers_known())
     }
 
     /// The backend's status as an input of the state machine.
@@ -147,7 +185,7 @@ impl Runner {
             _ => None,
         };
         match (status.is_ready(), new_failure) {
-            (true, _) => Input::Ready { arrivals: self.demand.arrivals() },
+            (true, _) => Input::Ready { arrivals: self.arrivals() },
             (false, Some(true)) => Input::EndpointsLost,
             (false, Some(false)) => Input::WakeFailed,
             (false, None) => Input::Unready { starting: status.is_starting },
@@ -158,9 +196,9 @@ impl Runner {
         let sleep_after = self.sleep_after();
         self.next_check = Instant::now() + check_interval(sleep_after);
         Input::DemandChecked {
-            arrivals: self.demand.arrivals(),
-            in_flight: self.demand.in_flight(),
-            sleep_after: self.sleep_blocker().is_none().then_some(sleep_after),
+            arrivals: self.arrivals(),
+            in_flight: self.in_flight(),
+            sleep_after: self.may_sleep().then_some(sleep_after),
             is_contested: self.status.borrow().scale_facts.is_contested,
         }
     }
@@ -179,6 +217,7 @@ impl Runner {
     fn perform(&mut self, action: Action, before: Machine) {
         match action {
             Action::Wake => {
+                self.foreign_wakes = 0;
                 self.activation.wakes.fetch_add(1, Ordering::Relaxed);
                 self.activation.pending_phases.store(ALL_PHASES, Ordering::Relaxed);
                 if before.state != State::Asleep {
@@ -187,14 +226,17 @@ impl Runner {
                 }
                 // The command goes first: it wakes the backend before the tasks that consume events.
                 self.command_wake();
-                let service = self.requester.as_ref().map(|requester| requester.service.clone());
-                let service = service.unwrap_or_default();
-                let request = self.waking_request.clone();
-                self.activation.events.publish(EventKind::WakeRequested { service, request });
+                // Without a requester, the request is held by another replica, which publishes the event.
+                if let Some(requester) = &self.requester {
+                    let service = requester.service.clone();
+                    let request = self.waking_request.clone();
+                    self.activation.events.publish(EventKind::WakeRequested { service, request });
+                }
             }
             Action::PublishEndpoints => self.publish_endpoints(before),
             Action::RejectUntil { until } => self.reject(until),
-            Action::Sleep => self.sleep(before),
+            // It awaits the agreement of other replicas.
+            Action::Sleep => {}
             Action::WithdrawEndpoints => self.withdraw_endpoints(),
             Action::GiveUpReplicas => {
                 self.withdraw_endpoints();
@@ -207,8 +249,9 @@ impl Runner {
         }
     }
 
-    fn withdraw_endpoints(&self) {
-        let scaled_down = self.owner() == Owner::External;
+    fn withdraw_endpoints(&mut self) {
+        let scaled_down = self.owner() == Owner::External || self.is_withdrawn_for_peer;
+        self.is_withdrawn_for_peer = false;
         self.activation.events.publish(EventKind::EndpointsLost { scaled_down });
         let terminating = self.status.borrow().terminating.clone();
         self.activation.publish(Published { terminating, ..Published::default() });
@@ -222,7 +265,15 @@ impl Runner {
         self.activation.backend.command(command);
     }
 
-    fn publish_endpoints(&self, before: Machine) {
+    fn publish_endpoints(&mut self, before: Machine) {
+        if matches!(before.state, State::Asleep) {
+            self.count_foreign_wake();
+        }
+        self.membership.retract();
+        if sleep::is_being_prepared(&self.membership.view()) {
+            self.is_withdrawn_for_peer = true;
+            return;
+        }
         let published = Published::ready(&self.status.borrow(), &self.activation.published());
         let endpoints = published.endpoint_count();
         // The event goes first: once the endpoints are published, a core may publish the answer.
@@ -241,30 +292,6 @@ impl Runner {
             State::Awake { .. } => {}
         }
         self.activation.publish(published);
-    }
-
-    /// Scales to zero. The endpoints are withdrawn first and the arrivals read then: a request that arrived
-    /// before it could see the withdrawal is counted by now, and keeps the workload awake.
-    fn sleep(&mut self, before: Machine) {
-        let arrivals = self.demand.arrivals();
-        let awake = self.activation.published();
-        self.activation.publish(Published::default());
-        if self.demand.arrivals() != arrivals || self.demand.in_flight() > 0 {
-            self.activation.publish(awake);
-            self.machine = before;
-            return;
-        }
-        let event = match before.state {
-            State::Awake { idleness } => {
-                Some(EventKind::Asleep { idle: idleness.lasted(Instant::now()) })
-            }
-            State::Waking { .. } => Some(EventKind::WakeGivenUp),
-            State::Asleep | State::Failing { .. } => None,
-        };
-        if let Some(event) = event {
-            self.activation.events.publish(event);
-        }
-        self.activation.backend.command(ScaleCommand::Sleep);
     }
 
     fn reject(&self, until: Instant) {
@@ -337,14 +364,6 @@ impl Runner {
             self.sleep_blocker_seen = sleep_blocker;
             self.activation.events.publish(EventKind::SleepBlocked(sleep_blocker));
         }
-        let foreign_wakes = backend.scale_facts.foreign_wakes;
-        if foreign_wakes > self.foreign_wakes_seen.max(1) && owner == Owner::Agimo {
-            let sleep_after = self.sleep_after();
-            self.activation
-                .events
-                .publish(EventKind::SleepProlonged { foreign_wakes, sleep_after });
-        }
-        self.foreign_wakes_seen = foreign_wakes;
         let status = WorkloadStatus {
             state: self.machine.state,
             owner,

@@ -8,10 +8,12 @@ use super::runner::Runner;
 use super::*;
 use crate::backend::{Lifecycle, Placement, ScaleCommand, WakeFailure, WorkloadSpec};
 use crate::config::Scaler;
+use crate::coordination::Coordination;
 use crate::demand::{CoreCounters, RouteCounters, WorkloadDemand};
-use crate::ownership::ScaleFacts;
 use crate::shutdown::Shutdown;
 use crate::workload::{WorkloadId, WorkloadKind};
+
+mod replicas;
 
 /// A fake: no process, no cluster; it records the commands and shows the status that the test sets.
 struct FakeBackend {
@@ -28,11 +30,16 @@ struct Fixture {
     spec: watch::Sender<WorkloadSpec>,
     events: tokio::sync::broadcast::Receiver<LifecycleEvent>,
     in_use: DropGuard,
+    coordination: Coordination,
 }
 
 const SLEEP_AFTER: Duration = Duration::from_secs(60);
 const WAKE: ScaleCommand = ScaleCommand::WakeToAtLeast(2);
 const SOURCE: EndpointSource = EndpointSource::Processes;
+
+fn id() -> WorkloadId {
+    WorkloadId { kind: WorkloadKind::Deployment, namespace: "n".into(), name: "web".into() }
+}
 
 impl Backend for FakeBackend {
     fn status(&self) -> watch::Receiver<BackendStatus> {
@@ -64,11 +71,7 @@ impl Fixture {
             commands: Mutex::default(),
             status: watch::Sender::new(status),
         });
-        let id = WorkloadId {
-            kind: WorkloadKind::Deployment,
-            namespace: "n".into(),
-            name: "web".into(),
-        };
+        let id = id();
         let bus = EventBus::default();
         let events = bus.subscribe();
         let publisher = bus.publisher(Arc::new(id.clone()));
@@ -77,7 +80,7 @@ impl Fixture {
         let demand = Arc::new(WorkloadDemand::default());
         demand.set_routes(vec![route.clone()]);
         let (spec, spec_receiver) = watch::channel(WorkloadSpec {
-            id,
+            id: id.clone(),
             host: "a.test".into(),
             scaler,
             sleep_after: SLEEP_AFTER,
@@ -85,10 +88,12 @@ impl Fixture {
             placement: Placement::Kubernetes { sources: vec![SOURCE] },
         });
         let unused = CancellationToken::new();
-        let runner = Runner::new(activation.clone(), demand.clone(), spec_receiver);
+        let coordination = Coordination::default();
+        let membership = coordination.join(Arc::new(id.clone()), demand.clone());
+        let runner = Runner::new(activation.clone(), demand.clone(), spec_receiver, membership);
         tokio::spawn(runner.run(unused.clone(), Shutdown::default()));
         let in_use = unused.drop_guard();
-        Self { backend, activation, demand, route, spec, events, in_use }
+        Self { backend, activation, demand, route, spec, events, in_use, coordination }
     }
 
     async fn set_status(&self, change: impl FnOnce(&mut BackendStatus)) {
@@ -104,11 +109,6 @@ impl Fixture {
 
     async fn become_unready(&self) {
         self.set_status(|status| status.sources.clear()).await;
-    }
-
-    async fn set_agimo_replicas(&self, agimo_replicas: usize) {
-        let facts = ScaleFacts { agimo_replicas, ..ScaleFacts::default() };
-        self.set_status(|status| status.scale_facts = facts).await;
     }
 
     async fn fail_wake(&self, sequence: u64) {
@@ -335,20 +335,6 @@ async fn a_workload_of_an_external_scaler_is_never_scaled_by_agimo() {
     fixture.become_unready().await;
     assert_eq!(fixture.commands(), [ScaleCommand::ExpectReady], "its scaler put it to sleep");
     assert_eq!(fixture.state(), "asleep");
-}
-
-#[tokio::test(start_paused = true)]
-async fn the_idle_time_begins_when_no_other_replica_of_agimo_runs_any_more() {
-    let fixture = Fixture::shared(Scaler::Agimo);
-    fixture.set_agimo_replicas(2).await;
-    fixture.request_wake().await;
-    fixture.become_ready().await;
-    tokio::time::sleep(SLEEP_AFTER * 2).await;
-    fixture.set_agimo_replicas(1).await;
-    tokio::time::sleep(SLEEP_AFTER / 2).await;
-    assert_eq!(fixture.commands(), [WAKE], "requests of the other replica may have ended just now");
-    tokio::time::sleep(SLEEP_AFTER).await;
-    assert_eq!(fixture.commands(), [WAKE, ScaleCommand::Sleep]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -9,6 +9,7 @@ use tracing::{info, warn};
 use crate::catalog::backends::BackendFactory;
 use crate::cli::ReadinessSource;
 use crate::config::{Config, WorkloadConfig};
+use crate::coordination::Coordination;
 use crate::kubernetes::client::{self, Source};
 use crate::kubernetes::objects::ObjectName;
 use crate::kubernetes::{Cluster, ClusterOptions};
@@ -25,6 +26,8 @@ pub struct ClusterSettings {
     pub watch_namespaces: Vec<String>,
     /// Namespace and name of the Service of agimo's own replicas.
     pub peer_service: Option<(String, String)>,
+    /// Namespace and name of the Lease by which the replicas choose a leader.
+    pub lease: Option<(String, String)>,
     /// Namespace and name of the ConfigMap that keeps the replicas of sleeping workloads.
     pub replica_store: Option<(String, String)>,
 }
@@ -43,6 +46,7 @@ pub enum ReadinessBackend {
 pub async fn choose(
     settings: ClusterSettings,
     config: &Config,
+    coordination: &Coordination,
 ) -> anyhow::Result<ReadinessBackend> {
     let is_needed = config
         .services
@@ -59,6 +63,8 @@ pub async fn choose(
                 let options = ClusterOptions {
                     namespaces: settings.watch_namespaces,
                     peer_service: settings.peer_service.map(object_name),
+                    lease: settings.lease.map(object_name),
+                    coordination: coordination.clone(),
                     replica_store: settings.replica_store.map(object_name),
                 };
                 let cluster = Cluster::new(client, resolver, options);

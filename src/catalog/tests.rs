@@ -41,6 +41,7 @@ impl Fixture {
             parse(text).unwrap(),
             1,
             backends,
+            Coordination::default(),
             EventBus::default(),
             Shutdown::default(),
         );

@@ -13,7 +13,7 @@ use super::objects::{ObjectName, PodIdentity, ServiceObject, Slice};
 use crate::backend::EndpointSource;
 use crate::workload::{WorkloadId, WorkloadKind};
 
-use self::endpoints::endpoints;
+use self::endpoints::{endpoints, peer_addresses};
 use self::followers::{FollowerId, Followers};
 use self::health::{ClusterHealth, WatchHealth};
 
@@ -90,7 +90,7 @@ pub struct Index {
     health: watch::Sender<ClusterHealth>,
     /// The Service of agimo's own replicas.
     peer_service: Option<ObjectName>,
-    peer_count: watch::Sender<usize>,
+    peers: watch::Sender<BTreeSet<SocketAddr>>,
     /// Snapshots of sources that were computed, for the test that bounds them.
     #[cfg(test)]
     computed_sources: usize,
@@ -131,7 +131,7 @@ impl Index {
             followers: Followers::default(),
             health: watch::Sender::new(ClusterHealth::default()),
             peer_service,
-            peer_count: watch::Sender::new(0),
+            peers: watch::Sender::new(BTreeSet::new()),
             #[cfg(test)]
             computed_sources: 0,
         }
@@ -142,10 +142,10 @@ impl Index {
         self.health.subscribe()
     }
 
-    /// The number of agimo's replicas, this one included; 0 where it is unknown. Replicas that start or terminate
-    /// count.
-    pub fn peer_count(&self) -> watch::Receiver<usize> {
-        self.peer_count.subscribe()
+    /// The addresses of agimo's replicas, this one included. Replicas that start or terminate count: they may have requests
+    /// in flight.
+    pub fn peers(&self) -> watch::Receiver<BTreeSet<SocketAddr>> {
+        self.peers.subscribe()
     }
 
     /// Follows a workload and these sources of it, until `unfollow`.
@@ -323,13 +323,12 @@ impl Index {
         }
         if self.peer_service.as_ref() == Some(service) {
             let slices = self.slices.get(service).into_iter().flat_map(BTreeMap::values);
-            // A pod may have an address of each family, and an endpoint may have no pod.
-            let replicas: HashSet<_> = slices
-                .flat_map(|slice| &slice.endpoints)
-                .map(|endpoint| endpoint.pod.as_ref().ok_or(endpoint.address))
-                .collect();
-            let count = replicas.len();
-            self.peer_count.send_if_modified(|known| std::mem::replace(known, count) != count);
+            let peers = peer_addresses(slices);
+            self.peers.send_if_modified(|known| {
+                let is_changed = *known != peers;
+                *known = peers;
+                is_changed
+            });
         }
     }
 

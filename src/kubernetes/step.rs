@@ -32,7 +32,6 @@ pub struct State {
     spec: WorkloadSpec,
     health: WatchHealth,
     snapshot: WorkloadSnapshot,
-    agimo_replicas: usize,
     desired: DesiredScale,
     /// What the last write returned.
     written: Option<ScaleRead>,
@@ -48,8 +47,6 @@ pub struct State {
     terminating: TerminatingEndpoints,
     /// agimo scaled the workload to zero, and it was not seen with replicas since.
     is_scaled_to_zero: bool,
-    /// How often in a row somebody else scaled the workload up after agimo had scaled it to zero.
-    foreign_wakes: u32,
     wake: Option<Wake>,
     /// When the first container of the last wake was seen to run.
     started: Option<Instant>,
@@ -66,8 +63,6 @@ pub enum Input {
         snapshot: WorkloadSnapshot,
     },
     Spec(WorkloadSpec),
-    /// The number of agimo's replicas.
-    AgimoReplicas(usize),
     /// A command of the engine, and the replicas that the workload had before it was last scaled to zero.
     Command {
         command: ScaleCommand,
@@ -101,12 +96,11 @@ pub struct Output {
 // === impl State ===
 
 impl State {
-    pub fn new(spec: WorkloadSpec, agimo_replicas: usize, now: Instant) -> Self {
+    pub fn new(spec: WorkloadSpec, now: Instant) -> Self {
         Self {
             spec,
             health: WatchHealth::default(),
             snapshot: WorkloadSnapshot::default(),
-            agimo_replicas,
             desired: DesiredScale::Unchanged,
             written: None,
             in_flight: None,
@@ -116,7 +110,6 @@ impl State {
             contested_until: None,
             terminating: TerminatingEndpoints::new(now),
             is_scaled_to_zero: false,
-            foreign_wakes: 0,
             wake: None,
             started: None,
             lookups: Lookups::default(),
@@ -162,7 +155,11 @@ impl State {
         match input {
             Input::TimePassed => {}
             Input::Observed { health, snapshot } => {
+                let before = self.replicas();
                 (self.health, self.snapshot) = (health, snapshot);
+                if before > Some(0) && self.replicas() == Some(0) {
+                    self.terminating.wait_from(now);
+                }
             }
             Input::Spec(spec) => {
                 // What is not written yet is left to the external scaler.
@@ -172,7 +169,6 @@ impl State {
                 }
                 self.spec = spec;
             }
-            Input::AgimoReplicas(count) => self.agimo_replicas = count,
             Input::Command { command, saved_replicas } => {
                 self.command(command, saved_replicas, now);
             }
@@ -243,9 +239,7 @@ impl State {
 
     /// Keeps the endpoints that must not be routed to up to date.
     fn track_terminating(&mut self, now: Instant) {
-        let is_own_write = self.in_flight.is_some_and(|replicas| replicas > 0);
-        if self.replicas() > Some(0) && !is_own_write {
-            self.foreign_wakes += u32::from(self.is_scaled_to_zero);
+        if self.replicas() > Some(0) {
             self.is_scaled_to_zero = false;
         }
         let is_scaling_to_zero = self.is_scaling_to_zero(now);
@@ -264,7 +258,9 @@ impl State {
 
     /// Whether every endpoint that is known now belongs to a pod that terminates.
     fn is_scaling_to_zero(&self, now: Instant) -> bool {
-        let is_asleep = self.is_scaled_to_zero && self.desired == DesiredScale::Unchanged;
+        // Another replica of agimo may have put it to sleep.
+        let is_agimos = self.is_scaled_to_zero || self.spec.scaler == Scaler::Agimo;
+        let is_asleep = is_agimos && self.desired == DesiredScale::Unchanged;
         self.desired == DesiredScale::Exactly(0)
             || self.in_flight == Some(0)
             || ((is_asleep || now < self.terminating.wait_until()) && self.replicas() == Some(0))

@@ -39,8 +39,6 @@ pub struct RunnerContext {
     pub events: EventPublisher,
     pub following: Following,
     pub health: watch::Receiver<ClusterHealth>,
-    /// The number of agimo's replicas.
-    pub agimo_replicas: watch::Receiver<usize>,
     pub saved_replicas: SavedReplicas,
 }
 
@@ -63,7 +61,6 @@ impl Workload {
     /// A workload, and the runner whose `run` the caller must own as a task.
     pub fn new(context: RunnerContext) -> (Self, Runner) {
         let spec = context.spec.borrow().clone();
-        let agimo_replicas = *context.agimo_replicas.borrow();
         let (commands, commands_receiver) = watch::channel(ScaleCommand::CancelWake);
         let initial = BackendStatus { lifecycle: Lifecycle::Shared, ..BackendStatus::default() };
         let (status_sender, status) = watch::channel(initial);
@@ -72,7 +69,7 @@ impl Workload {
             commands: commands_receiver,
             status: status_sender,
             dns: ServiceDns::new(context.resolver.clone(), spec.id.namespace.clone()),
-            state: State::new(spec, agimo_replicas, Instant::now()),
+            state: State::new(spec, Instant::now()),
             write: None,
             wake_watch: None,
             step_at: None,
@@ -127,10 +124,6 @@ impl Runner {
             changed = self.context.health.changed() => {
                 changed.ok()?;
                 self.observe()
-            }
-            changed = self.context.agimo_replicas.changed() => {
-                changed.ok()?;
-                Input::AgimoReplicas(*self.context.agimo_replicas.borrow_and_update())
             }
             result = result_of(&mut self.write) => Input::Written(result),
             report = next_report(&mut self.wake_watch, self.state.unready_pod()) => match report {

@@ -5,12 +5,12 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use crate::fixtures::{Helm, Namespace, Sample, SampleRequest, start_agimo};
+use crate::fixtures::{Helm, Namespace, Sample, SampleRequest, WebSocket, start_agimo};
 use crate::support::agimo::Agimo;
 use crate::support::client::Client;
 use crate::support::eventually;
 
-const KEYS: &str = "scaler = \"agimo\"\nsleep_after = \"1s\"";
+const KEYS: &str = "scaler = \"agimo\"\nsleep_after = \"2s\"";
 
 /// How a manifest is applied.
 const SERVER_SIDE: &[&str] = &["--server-side", "--field-manager=manifests"];
@@ -49,7 +49,7 @@ async fn manifests_are_applied_again_after_agimo_has_scaled_the_workload() {
         assert_eq!(web.current_replicas().await, 2, "{arguments:?}");
         cycle(&agimo, &web).await;
         // Awake, with the number that agimo wrote.
-        SampleRequest::get("web.test").send_once(agimo.address).await;
+        let _open = WebSocket::open(agimo.address, "web.test").await;
         apply(&namespace.deployment("web").replicas(3).manifest(), arguments).unwrap();
         assert_eq!(web.current_replicas().await, 3, "{arguments:?}");
         drop(agimo);
@@ -84,10 +84,11 @@ async fn a_manifest_with_zero_replicas_conflicts_until_the_workload_has_slept_on
     web.apply_service(&[("http", 80)]).await;
     let manifest = |replicas| namespace.deployment("web").replicas(replicas).manifest();
     apply(&manifest(0), SERVER_SIDE).unwrap();
-    let agimo = start_agimo(&web.service_config("web.test", &KEYS.replace("1s", "5s"))).await;
-    SampleRequest::get("web.test").send_once(agimo.address).await;
+    let agimo = start_agimo(&web.service_config("web.test", KEYS)).await;
+    let socket = WebSocket::open(agimo.address, "web.test").await;
     let error = apply(&manifest(2), SERVER_SIDE).unwrap_err();
     assert!(error.contains("conflict with \"agimo\""), "{error}");
+    socket.close().await;
     web.until_replicas(0).await;
     apply(&manifest(2), SERVER_SIDE).unwrap();
 }
@@ -107,7 +108,7 @@ async fn helm_upgrades_a_release_whose_workload_agimo_scales() {
     Helm::run(&["upgrade", "web", chart, &of_namespace, "--set", "replicas=2"]).await;
     assert_eq!(web.current_replicas().await, 2);
     cycle(&agimo, &web).await;
-    SampleRequest::get("web.test").send_once(agimo.address).await;
+    let _open = WebSocket::open(agimo.address, "web.test").await;
     Helm::run(&["upgrade", "web", chart, &of_namespace, "--set", "replicas=3"]).await;
     assert_eq!(web.current_replicas().await, 3);
 }
@@ -154,7 +155,7 @@ async fn an_installation_without_requests_yields_to_one_that_wakes_the_same_work
     let web = namespace.deployment("web").apply().await;
     let idle_keys = "scaler = \"agimo\"\nsleep_after = \"500ms\"";
     let idle = start_agimo(&web.service_config("web.test", idle_keys)).await;
-    let busy = start_agimo(&web.service_config("web.test", &KEYS.replace("1s", "1h"))).await;
+    let busy = start_agimo(&web.service_config("web.test", &KEYS.replace("2s", "1h"))).await;
     for _ in 0..4 {
         SampleRequest::get("web.test").send_once(busy.address).await;
         idle.until_state("web.test", "awake").await;

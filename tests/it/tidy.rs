@@ -24,6 +24,7 @@ const ORDER: &[&str] = &[
     "demand",
     "ownership",
     "backend",
+    "coordination",
     "activation",
     "catalog",
     "status",
@@ -32,6 +33,7 @@ const ORDER: &[&str] = &[
     "admin",
     "config_file",
     "kubernetes",
+    "peers",
     "process",
     "prometheus",
     "proxy",
@@ -43,7 +45,8 @@ const ORDER: &[&str] = &[
 ];
 
 /// Rooms that connect agimo to the outside. None of them imports another.
-const EDGES: &[&str] = &["admin", "config_file", "kubernetes", "process", "prometheus", "proxy"];
+const EDGES: &[&str] =
+    &["admin", "config_file", "kubernetes", "peers", "process", "prometheus", "proxy"];
 
 /// Rooms that know neither a protocol nor a place where workloads run.
 const MODEL: &[&str] = &[
@@ -54,6 +57,7 @@ const MODEL: &[&str] = &[
     "demand",
     "ownership",
     "backend",
+    "coordination",
     "activation",
     "catalog",
     "status",

@@ -68,6 +68,11 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- end -}}
 {{- end -}}
 
+{{/* The Secret with the tokens of the exchange between the replicas. */}}
+{{- define "agimo.peerSecret" -}}
+{{- default (printf "%s-peers" (include "agimo.fullname" .)) .Values.peers.existingSecret -}}
+{{- end -}}
+
 {{/* drainTimeout in seconds. */}}
 {{- define "agimo.drainSeconds" -}}
 {{- $units := dict "h" 3600 "m" 60 "s" 1 -}}

@@ -331,8 +331,7 @@ pub const TABLE: &[Key] = &[
         default: KeyDefault::Value("\"external\""),
         description: "Who writes `replicas`. With `external` agimo only reports: KEDA, an HPA or another scaler \
                       reads its metrics and scales the workload. With `agimo` it scales the workload from zero on \
-                      the first request, and to zero after `sleep_after`. While several replicas of agimo run, it \
-                      does not scale to zero.",
+                      the first request, and to zero after `sleep_after`.",
         example: "scaler = \"agimo\"",
     },
     Key {

@@ -1,6 +1,6 @@
 //! Joins the EndpointSlices of a Service to the endpoints of one of its ports. Pure.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::net::SocketAddr;
 
 use super::{Endpoint, SourceSnapshot};
@@ -46,4 +46,19 @@ pub(super) fn endpoints<'a>(
         last_resort: if preferred.1.is_empty() { other.1 } else { preferred.1 },
         terminating: all_terminating,
     }
+}
+
+/// One address for each endpoint of a Service with one port, whatever its conditions. A pod may have one of each family, and
+/// an endpoint may have no pod.
+pub(super) fn peer_addresses<'a>(slices: impl Iterator<Item = &'a Slice>) -> BTreeSet<SocketAddr> {
+    let mut by_pod = BTreeMap::new();
+    for slice in slices {
+        let port = slice.ports.first().map_or(0, |(_, number)| *number);
+        for endpoint in &slice.endpoints {
+            let address = SocketAddr::new(endpoint.address, port);
+            let pod = endpoint.pod.as_ref().map(|pod| pod.uid.clone());
+            by_pod.entry(pod.ok_or(endpoint.address)).or_insert(address);
+        }
+    }
+    by_pod.into_values().collect()
 }

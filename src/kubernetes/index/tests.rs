@@ -167,16 +167,16 @@ fn a_new_list_replaces_the_old_one() {
 fn a_list_of_one_namespace_does_not_affect_another() {
     let both = ["a", "b"].map(|namespace| scope(ObjectKind::EndpointSlice, Some(namespace)));
     let mut index = Index::new(both.clone(), Some(ObjectName::new("a", "web")));
-    let of = |name: &str| {
+    let of = |name: &str, address: &str| {
         let pod = format!("pod-{name}");
-        (ObjectName::new("a", name), Object::Slice(slice("web", 80, [ready("10.0.0.1", &pod)])))
+        (ObjectName::new("a", name), Object::Slice(slice("web", 80, [ready(address, &pod)])))
     };
-    list(&mut index, &both[0], [of("one"), of("two")]);
-    assert_eq!(*index.peer_count().borrow(), 2);
+    list(&mut index, &both[0], [of("one", "10.0.0.1"), of("two", "10.0.0.2")]);
+    assert_eq!(index.peers().borrow().len(), 2);
     list(&mut index, &both[1], []);
-    assert_eq!(*index.peer_count().borrow(), 2);
-    list(&mut index, &both[0], [of("two")]);
-    assert_eq!(*index.peer_count().borrow(), 1);
+    assert_eq!(index.peers().borrow().len(), 2);
+    list(&mut index, &both[0], [of("two", "10.0.0.2")]);
+    assert_eq!(index.peers().borrow().len(), 1);
 }
 
 #[test]
@@ -252,20 +252,23 @@ fn terminating_endpoints_that_serve_are_kept_apart() {
 }
 
 #[test]
-fn peers_are_counted_by_pod_whatever_their_conditions() {
+fn peers_have_one_address_for_each_pod_whatever_its_conditions() {
     let mut index = index(Some(ObjectName::new("a", "agimo")));
-    let count = index.peer_count();
-    assert_eq!(*count.borrow(), 0);
+    let peers = index.peers();
+    let count = || peers.borrow().len();
+    assert_eq!(count(), 0);
     let both = [ready("10.0.0.1", "p1"), terminating("10.0.0.2", "p2")];
     put_slice(&mut index, "agimo-4", slice("agimo", 80, both));
     put_slice(&mut index, "agimo-6", slice("agimo", 80, [ready("fd00::1", "p1")]));
-    assert_eq!(*count.borrow(), 2, "two families of one pod are one replica");
+    assert_eq!(count(), 2, "two families of one pod are one replica");
+    // The first port of its slices is the one of the exchange.
+    assert!(peers.borrow().iter().all(|address| address.port() == 9));
     let outside = |address: &str| SliceEndpoint { pod: None, ..ready(address, "") };
     put_slice(&mut index, "agimo-4", slice("agimo", 80, [outside("1.0.0.1"), outside("1.0.0.2")]));
     delete(&mut index, ObjectKind::EndpointSlice, "agimo-6");
-    assert_eq!(*count.borrow(), 2, "addresses without a pod are counted by themselves");
+    assert_eq!(count(), 2, "addresses without a pod are counted by themselves");
     delete(&mut index, ObjectKind::EndpointSlice, "agimo-4");
-    assert_eq!(*count.borrow(), 0);
+    assert_eq!(count(), 0);
 }
 
 #[test]

@@ -98,7 +98,6 @@ impl State {
                 if replicas > 0 && !is_conflict {
                     self.scaled_up += 1;
                     self.contested_until = None;
-                    (self.is_scaled_to_zero, self.foreign_wakes) = (false, 0);
                 }
                 self.written = Some(read);
                 self.write_failure = None;

@@ -35,14 +35,12 @@ impl State {
             lifecycle: Lifecycle::Shared,
             scale_facts: ScaleFacts {
                 can_write_replicas: true,
-                agimo_replicas: self.agimo_replicas,
                 is_rolling_out: self
                     .snapshot
                     .workload
                     .as_ref()
                     .is_some_and(|workload| workload.is_rolling_out),
                 is_contested: self.is_contested(),
-                foreign_wakes: self.foreign_wakes,
             },
         }
     }

@@ -64,7 +64,6 @@ impl Running {
         let bus = EventBus::default();
         let saved_replicas = SavedReplicas::new(None);
         let health = index.lock().health();
-        let agimo_replicas = index.lock().peer_count();
         let (workload, runner) = Workload::new(RunnerContext {
             client,
             resolver: Resolver::default(),
@@ -72,7 +71,6 @@ impl Running {
             events: bus.publisher(Arc::new(id.clone())),
             following: index.follow(&id, &[source(80)]),
             health,
-            agimo_replicas,
             saved_replicas: saved_replicas.clone(),
         });
         tokio::spawn(runner.run());

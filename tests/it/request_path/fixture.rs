@@ -12,6 +12,7 @@ use agimo::backend::{
 use agimo::catalog::backends::Backends;
 use agimo::catalog::{Catalog, Snapshot};
 use agimo::config::parse;
+use agimo::coordination::Coordination;
 use agimo::proxy::accept::{Proxy, listen};
 use agimo::proxy::core::Core;
 use agimo::shutdown::Shutdown;
@@ -53,8 +54,14 @@ impl RequestPath {
         });
         let backends = Backends { processes, kubernetes: None };
         let shutdown = Shutdown::default();
-        let (catalog, snapshots) =
-            Catalog::new(config, 1, backends, EventBus::default(), shutdown.clone());
+        let (catalog, snapshots) = Catalog::new(
+            config,
+            1,
+            backends,
+            Coordination::default(),
+            EventBus::default(),
+            shutdown.clone(),
+        );
         Self { backend, snapshots, shutdown, _catalog: catalog }
     }
 

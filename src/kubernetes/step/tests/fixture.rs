@@ -107,7 +107,7 @@ impl Fixture {
             (source.clone(), SourceSnapshot { service, ..SourceSnapshot::default() })
         };
         let mut fixture = Self {
-            state: State::new(spec(scaler, sources), 1, now),
+            state: State::new(spec(scaler, sources), now),
             now,
             health: WatchHealth { is_synced: true, fault: None },
             snapshot: WorkloadSnapshot {

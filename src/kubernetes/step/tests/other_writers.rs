@@ -42,27 +42,3 @@ fn a_zero_that_agimo_wrote_itself_does_not_delay_the_next_wake() {
         fixture.after(60 * SECOND);
     }
 }
-
-#[test]
-fn wakes_by_somebody_else_after_agimos_sleep_are_counted_until_agimo_wakes_it_itself() {
-    let mut fixture = awake();
-    let foreign_wakes = |output: &Output| output.status.scale_facts.foreign_wakes;
-    for wakes in 1..4 {
-        fixture.command(ScaleCommand::Sleep);
-        fixture.accepted(0);
-        fixture.listed(&http(), &[]);
-        fixture.replicas(1);
-        let output = fixture.listed(&http(), &[1]);
-        assert_eq!(foreign_wakes(&output), wakes);
-        // A person who scales it again is not another wake.
-        assert_eq!(foreign_wakes(&fixture.replicas(2)), wakes);
-    }
-    fixture.command(ScaleCommand::Sleep);
-    fixture.accepted(0);
-    fixture.listed(&http(), &[]);
-    fixture.command(ScaleCommand::WakeToAtLeast(1));
-    // The watch is faster than the answer to the write.
-    let output = fixture.replicas(1);
-    assert_eq!(foreign_wakes(&output), 3);
-    assert_eq!(foreign_wakes(&fixture.accepted(1)), 0);
-}

@@ -1,0 +1,125 @@
+//! Puts a workload to sleep, once every replica of agimo has agreed that nothing is in flight.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Runner;
+use crate::activation::Published;
+use crate::activation::events::EventKind;
+use crate::activation::state::{Input, Machine, State};
+use crate::backend::ScaleCommand;
+use crate::coordination::PeerView;
+use crate::ownership::Owner;
+
+/// The other replicas of agimo must withdraw the endpoints within this time. They hear of it at once.
+const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Whether another replica of agimo is about to put the workload to sleep.
+pub(super) fn is_being_prepared(view: &PeerView) -> bool {
+    view.announcements.iter().any(|announcement| !announcement.is_done)
+}
+
+impl Runner {
+    /// Scales to zero. The endpoints are withdrawn first and the arrivals read then: a request that arrived
+    /// before it could see the withdrawal is counted by now, and keeps the workload awake.
+    pub(super) async fn sleep(&mut self, before: Machine) {
+        let arrivals = self.arrivals();
+        let awake = self.activation.published();
+        self.activation.publish(Published::default());
+        if !self.agree_on_sleep(arrivals).await {
+            self.machine = before;
+            let status = self.status.borrow().clone();
+            if status.is_ready() {
+                self.activation.publish(Published::ready(&status, &awake));
+            }
+            return;
+        }
+        let event = match before.state {
+            State::Awake { idleness } => {
+                Some(EventKind::Asleep { idle: idleness.lasted(Instant::now()) })
+            }
+            State::Waking { .. } => Some(EventKind::WakeGivenUp),
+            State::Asleep | State::Failing { .. } => None,
+        };
+        if let Some(event) = event {
+            self.activation.events.publish(event);
+        }
+        self.arrivals_at_sleep = Some(arrivals);
+        self.activation.backend.command(ScaleCommand::Sleep);
+    }
+
+    /// Whether nothing has arrived since, here or at another replica of agimo: each of those withdraws its endpoints first and
+    /// reports its arrivals then.
+    async fn agree_on_sleep(&mut self, arrivals: u64) -> bool {
+        let is_idle = |runner: &Self| runner.arrivals() == arrivals && runner.in_flight() == 0;
+        if !is_idle(self) {
+            return false;
+        }
+        let Some(announced) = self.membership.announce() else { return true };
+        let activation = self.activation.clone();
+        let agreed = async {
+            while self.membership.view().agreed != Some(announced) {
+                self.membership.changed().await;
+            }
+        };
+        let has_agreed = tokio::select! {
+            biased;
+            () = activation.wake_requested.notified() => {
+                // The request is seen again once the endpoints are published.
+                activation.wake_requested.notify_one();
+                false
+            }
+            agreed = tokio::time::timeout(AGREEMENT_TIMEOUT, agreed) => agreed.is_ok(),
+        };
+        if has_agreed && is_idle(self) && self.may_sleep() {
+            self.membership.note_done();
+            return true;
+        }
+        self.membership.retract();
+        false
+    }
+
+    /// Follows what the other replicas of agimo say.
+    pub(super) fn follow_peers(&mut self, view: &PeerView) -> Option<Input> {
+        let is_awake = matches!(self.machine.state, State::Awake { .. });
+        if is_being_prepared(view) && is_awake && !self.is_withdrawn_for_peer {
+            self.is_withdrawn_for_peer = true;
+            self.activation.publish(Published::default());
+        }
+        // Only now: what is reported from here on was counted after the withdrawal.
+        self.membership
+            .acknowledge(view.announcements.iter().map(|announced| announced.id).collect());
+        if view.announcements.is_empty() && self.is_withdrawn_for_peer {
+            self.is_withdrawn_for_peer = false;
+            let status = self.status.borrow().clone();
+            if is_awake && status.is_ready() {
+                let before = self.activation.published();
+                self.activation.publish(Published::ready(&status, &before));
+            }
+        }
+        // Whoever leads gives up a wake that never gets ready, and so must know of it.
+        let is_asleep = matches!(self.machine.state, State::Asleep);
+        let joins = is_asleep && view.in_flight > 0 && self.membership.is_leader();
+        if joins {
+            self.requester = None;
+        }
+        joins.then_some(Input::WakeRequested)
+    }
+
+    /// The workload is ready without a wake by this replica. Where no request has arrived since it was put to sleep, somebody
+    /// else has scaled it up, such as another installation of agimo.
+    pub(super) fn count_foreign_wake(&mut self) {
+        let arrivals = self.arrivals();
+        match self.arrivals_at_sleep.take() {
+            Some(at_sleep) if at_sleep == arrivals => self.foreign_wakes += 1,
+            _ => self.foreign_wakes = 0,
+        }
+        if self.foreign_wakes > 1 && self.owner() == Owner::Agimo {
+            let (foreign_wakes, sleep_after) = (self.foreign_wakes, self.sleep_after());
+            self.activation
+                .events
+                .publish(EventKind::SleepProlonged { foreign_wakes, sleep_after });
+        }
+    }
+}
