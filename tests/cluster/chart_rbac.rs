@@ -45,7 +45,10 @@ async fn agimo_works_under_the_restricted_pod_security_standard_with_one_role_pe
 
     let permissions = |namespace: &str| permissions(&own.name, namespace);
     assert_eq!(permissions(&watched.name), PERMISSIONS.map(ToOwned::to_owned).into());
-    let expected = [PERMISSIONS[0], REPLICA_STORE].map(ToOwned::to_owned);
+    let lease = ["[agimo] [get update]", "[create]"];
+    let [held, created] = lease.map(|verbs| format!("leases.coordination.k8s.io {verbs}"));
+    let [slices, store] = [PERMISSIONS[0], REPLICA_STORE].map(ToOwned::to_owned);
+    let expected = [slices, store, held, created];
     assert_eq!(permissions(&own.name), expected.into());
     assert_eq!(permissions("monitoring"), [].into());
 }
