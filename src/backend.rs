@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cause::{Cause, NotReadyReason};
-use crate::config::{ProcessConfig, Scaler, ServicePort, Via};
+use crate::config::{AutoscalingConfig, ProcessConfig, Scaler, ServicePort, Via};
 use crate::ownership::ScaleFacts;
 use crate::workload::WorkloadId;
 
@@ -69,6 +69,8 @@ pub struct BackendStatus {
     pub not_ready: Option<NotReadyReason>,
     pub lifecycle: Lifecycle,
     pub scale_facts: ScaleFacts,
+    /// Replicas that the workload is to have now, where the backend knows.
+    pub replicas: Option<u32>,
 }
 
 /// What is known of the endpoints of one source.
@@ -123,6 +125,8 @@ pub struct WorkloadSpec {
     pub sleep_after: Duration,
     /// Replicas that a wake asks for at least.
     pub wake_replicas: u32,
+    /// How agimo scales it while it is awake; absent where it leaves the number alone.
+    pub autoscaling: Option<AutoscalingConfig>,
     pub placement: Placement,
 }
 

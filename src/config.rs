@@ -134,6 +134,32 @@ pub struct KubernetesConfig {
     pub service_port: ServicePort,
     pub scaler: Scaler,
     pub via: Via,
+    /// How agimo scales it while it is awake.
+    pub autoscaling: AutoscalingConfig,
+}
+
+/// How agimo scales a workload that is awake. The keys have the names of the fields.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AutoscalingConfig {
+    /// Requests in flight that each replica is to have.
+    pub target_concurrency: Option<u32>,
+    /// Requests per second that each replica is to have.
+    pub target_rate: Option<u32>,
+    /// Fewest replicas of a workload that is awake.
+    pub min_replicas: u32,
+    pub max_replicas: u32,
+    /// Replicas that a wake asks for at least.
+    pub activation_replicas: u32,
+    pub stable_window: Duration,
+    pub panic_window: Duration,
+    /// The demand over the panic window is so many times what the ready replicas can take.
+    pub panic_threshold: u32,
+    /// At most so many times as many replicas as are ready, in one decision.
+    pub max_scale_up_rate: u32,
+    /// At least one in so many of the ready replicas stays, in one decision.
+    pub max_scale_down_rate: u32,
+    /// Replicas are removed only when they have not been needed for so long.
+    pub scale_down_delay: Duration,
 }
 
 /// A port of a Kubernetes Service (`service_port`).
@@ -282,6 +308,15 @@ impl Scaler {
 
     pub(crate) fn from_spelling(written: &str) -> Option<Self> {
         [Self::External, Self::Agimo].into_iter().find(|scaler| scaler.as_str() == written)
+    }
+}
+
+// === impl AutoscalingConfig ===
+
+impl AutoscalingConfig {
+    /// Whether agimo changes the replicas of a workload that is awake.
+    pub fn has_target(&self) -> bool {
+        self.target_concurrency.is_some() || self.target_rate.is_some()
     }
 }
 

@@ -34,6 +34,9 @@ pub struct Report {
     pub arrivals: u64,
     /// Requests, streams and tunnels that have not ended, those held included.
     pub in_flight: u64,
+    /// The time that requests have spent in flight since the replica started, added up, in nanoseconds.
+    #[serde(default)]
+    pub request_time_ns: u64,
     /// The replica is about to scale the workload to zero, or has done so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub announcement: Option<Announcement>,
@@ -55,6 +58,7 @@ pub struct Announcement {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerView {
     pub arrivals: u64,
+    pub request_time: Duration,
     pub in_flight: u64,
     pub announcements: Vec<Announcement>,
     /// The announcement of this replica for which every other one has withdrawn its endpoints.
@@ -230,11 +234,13 @@ impl Coordination {
         let state = self.lock();
         let report = |(id, workload): (&Arc<WorkloadId>, &Workload)| {
             // Counted after the withdrawal that it reports.
+            let totals = workload.demand.totals();
             let report = Report {
                 announcement: workload.announcement,
                 withdrawn: workload.withdrawn.clone(),
-                arrivals: workload.demand.arrivals(),
+                arrivals: totals.arrivals,
                 in_flight: workload.demand.in_flight(),
+                request_time_ns: totals.request_time.as_nanos() as u64,
             };
             (id.clone(), report)
         };
@@ -296,6 +302,7 @@ impl State {
         for peer in self.peers.values() {
             let Some(report) = peer.reports.get(id) else { continue };
             view.arrivals += report.arrivals;
+            view.request_time += Duration::from_nanos(report.request_time_ns);
             view.in_flight += report.in_flight;
             view.announcements.extend(report.announcement.filter(|_| peer.is_connected));
         }

@@ -4,8 +4,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
 
+use tokio::time::Instant;
+
+use self::request_time::RequestTime;
 use crate::telemetry::counters::{Counter, Histogram};
 use crate::telemetry::{Exposition, Labels, MetricKind};
+
+pub mod request_time;
 
 /// The demand of one workload: the sum of its routes.
 #[derive(Debug, Default)]
@@ -17,13 +22,16 @@ pub struct WorkloadDemand {
 #[derive(Debug)]
 pub struct RouteCounters {
     cores: Box<[Arc<CoreCounters>]>,
+    began: Instant,
 }
 
 /// The part of one core, which alone writes it: no two cores share a cache line.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct CoreCounters {
+    began: Instant,
     arrivals: AtomicU64,
+    request_time: RequestTime,
     ended: Counter,
     held: Counter,
     released: Counter,
@@ -37,14 +45,23 @@ struct CountedRoutes {
     current: Vec<Arc<RouteCounters>>,
     /// Routes that no longer lead to the workload; they are gone when their last request has ended.
     removed: Vec<RemovedRoute>,
-    /// Arrivals of removed routes that are gone.
-    past_arrivals: u64,
+    /// Of removed routes that are gone.
+    past: Totals,
+}
+
+/// What was counted since the start; neither value ever decreases.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Requests that have arrived.
+    pub arrivals: u64,
+    /// The time that requests have spent in flight, added up.
+    pub request_time: Duration,
 }
 
 #[derive(Debug)]
 struct RemovedRoute {
     counters: Weak<RouteCounters>,
-    arrivals: u64,
+    totals: Totals,
 }
 
 /// Why a request was sent to an endpoint again.
@@ -73,8 +90,7 @@ impl WorkloadDemand {
     pub fn set_routes(&self, routes: Vec<Arc<RouteCounters>>) {
         let mut counted = self.lock();
         for route in std::mem::replace(&mut counted.current, routes) {
-            let removed =
-                RemovedRoute { counters: Arc::downgrade(&route), arrivals: route.arrivals() };
+            let removed = RemovedRoute { counters: Arc::downgrade(&route), totals: route.totals() };
             counted.removed.push(removed);
         }
         // Most routes stay, and some come back.
@@ -89,8 +105,17 @@ impl WorkloadDemand {
         let mut counted = self.lock();
         counted.forget_gone();
         let current: u64 = counted.current.iter().map(|route| route.arrivals()).sum();
-        let removed: u64 = counted.removed.iter().map(|route| route.arrivals).sum();
-        counted.past_arrivals + current + removed
+        let removed: u64 = counted.removed.iter().map(|route| route.totals.arrivals).sum();
+        counted.past.arrivals + current + removed
+    }
+
+    /// What was counted since the start.
+    pub fn totals(&self) -> Totals {
+        let mut counted = self.lock();
+        counted.forget_gone();
+        let current = counted.current.iter().map(|route| route.totals());
+        let removed = counted.removed.iter().map(|route| route.totals);
+        current.chain(removed).fold(counted.past, Totals::plus)
     }
 
     /// Requests, streams and tunnels that have arrived and not ended, those held included.
@@ -109,19 +134,31 @@ impl WorkloadDemand {
 // === impl CountedRoutes ===
 
 impl CountedRoutes {
-    /// Reads the removed routes anew and keeps the arrivals of those that are gone.
+    /// Reads the removed routes anew and keeps what was counted of those that are gone.
     fn forget_gone(&mut self) {
-        let past = &mut self.past_arrivals;
+        let past = &mut self.past;
         self.removed.retain_mut(|route| match route.counters.upgrade() {
             Some(counters) => {
-                route.arrivals = counters.arrivals();
+                route.totals = counters.totals();
                 true
             }
             None => {
-                *past += route.arrivals;
+                *past = past.plus(route.totals);
                 false
             }
         });
+    }
+}
+
+// === impl Totals ===
+
+impl Totals {
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            arrivals: self.arrivals + other.arrivals,
+            request_time: self.request_time + other.request_time,
+        }
     }
 }
 
@@ -129,7 +166,8 @@ impl CountedRoutes {
 
 impl RouteCounters {
     pub fn new(cores: usize) -> Self {
-        Self { cores: (0..cores).map(|_| Arc::default()).collect() }
+        let began = Instant::now();
+        Self { cores: (0..cores).map(|_| Arc::new(CoreCounters::new(began))).collect(), began }
     }
 
     pub fn core(&self, core: usize) -> Arc<CoreCounters> {
@@ -148,6 +186,13 @@ impl RouteCounters {
         self.arrivals().saturating_sub(ended)
     }
 
+    /// What was counted since the start.
+    pub fn totals(&self) -> Totals {
+        let now = self.began.elapsed();
+        let request_time = self.cores.iter().map(|core| core.request_time.total(now)).sum();
+        Totals { arrivals: self.arrivals(), request_time }
+    }
+
     fn sum(&self, of: impl Fn(&CoreCounters) -> u64) -> u64 {
         self.cores.iter().map(|core| of(core)).sum()
     }
@@ -155,9 +200,11 @@ impl RouteCounters {
 
 // === impl CoreCounters ===
 
-impl Default for CoreCounters {
-    fn default() -> Self {
+impl CoreCounters {
+    fn new(began: Instant) -> Self {
         Self {
+            began,
+            request_time: RequestTime::default(),
             arrivals: AtomicU64::new(0),
             ended: Counter::default(),
             held: Counter::default(),
@@ -167,16 +214,16 @@ impl Default for CoreCounters {
             durations: Histogram::new(DURATION_BOUNDS),
         }
     }
-}
 
-impl CoreCounters {
     /// Counts an arrival. Sequentially consistent with the look at the endpoints that follows it, so
     /// that a workload is never put to sleep under a request that has just found it awake.
-    pub fn count_arrival(&self) {
+    pub fn count_arrival(&self, now: Instant) {
+        self.request_time.change(true, now.saturating_duration_since(self.began));
         self.arrivals.fetch_add(1, Ordering::SeqCst);
     }
 
-    pub fn count_end(&self) {
+    pub fn count_end(&self, now: Instant) {
+        self.request_time.change(false, now.saturating_duration_since(self.began));
         self.ended.add(1);
     }
 
@@ -269,9 +316,9 @@ mod tests {
     #[test]
     fn requests_in_flight_have_arrived_and_not_ended() {
         let counters = RouteCounters::new(2);
-        counters.core(0).count_arrival();
-        counters.core(1).count_arrival();
-        counters.core(1).count_end();
+        counters.core(0).count_arrival(Instant::now());
+        counters.core(1).count_arrival(Instant::now());
+        counters.core(1).count_end(Instant::now());
         assert_eq!((counters.arrivals(), counters.in_flight()), (2, 1));
     }
 
@@ -280,19 +327,19 @@ mod tests {
         let demand = WorkloadDemand::default();
         let (one, other) = (Arc::new(RouteCounters::new(1)), Arc::new(RouteCounters::new(1)));
         demand.set_routes(vec![one.clone(), other.clone()]);
-        one.core(0).count_arrival();
-        other.core(0).count_arrival();
-        other.core(0).count_arrival();
+        one.core(0).count_arrival(Instant::now());
+        other.core(0).count_arrival(Instant::now());
+        other.core(0).count_arrival(Instant::now());
         assert_eq!((demand.arrivals(), demand.in_flight()), (3, 3));
         demand.set_routes(vec![one.clone()]);
-        other.core(0).count_end();
+        other.core(0).count_end(Instant::now());
         assert_eq!((demand.arrivals(), demand.in_flight()), (3, 2), "removed, with one in flight");
-        other.core(0).count_end();
+        other.core(0).count_end(Instant::now());
         assert_eq!((demand.arrivals(), demand.in_flight()), (3, 1));
         demand.set_routes(vec![one.clone(), other.clone()]);
-        other.core(0).count_arrival();
+        other.core(0).count_arrival(Instant::now());
         assert_eq!((demand.arrivals(), demand.in_flight()), (4, 2), "it came back");
-        other.core(0).count_end();
+        other.core(0).count_end(Instant::now());
         demand.set_routes(vec![one]);
         drop(other);
         assert_eq!((demand.arrivals(), demand.in_flight()), (4, 1), "arrivals never decrease");
@@ -302,7 +349,7 @@ mod tests {
     fn the_metrics_page_lists_every_route_from_the_start() {
         let counters = Arc::new(RouteCounters::new(1));
         let core = counters.core(0);
-        core.count_arrival();
+        core.count_arrival(Instant::now());
         core.count_response(204);
         core.count_response(999);
         core.count_retry(Retry::Idle);

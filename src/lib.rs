@@ -2,6 +2,7 @@
 
 // A room imports only from rooms above it; `tests/it/tidy.rs` holds this order.
 pub mod activation;
+pub mod autoscaler;
 pub mod backend;
 pub mod backoff;
 pub mod catalog;

@@ -170,7 +170,7 @@ mod tests {
             one.coordination.are_peers_known() && other.coordination.are_peers_known()
         })
         .await;
-        other.route.core(0).count_arrival();
+        other.route.core(0).count_arrival(tokio::time::Instant::now());
         until("the arrival", || one.membership.view().in_flight == 1).await;
         assert_eq!(
             other.membership.view().in_flight,

@@ -100,6 +100,9 @@ fn log(event: &LifecycleEvent) {
             "another writer, for example another installation of agimo, scales the workload up again and again: \
              prolonging sleep_after"
         ),
+        EventKind::ScaleDecided { from, to, reason } => {
+            info!(%workload, from, to, reason = reason.as_str(), "scaling by demand");
+        }
         EventKind::Asleep { idle } => {
             info!(%workload, idle_ms = idle.as_millis() as u64, "idle, scaling to zero");
         }

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast;
 
+use crate::autoscaler::Reason;
 use crate::cause::{Cause, NotReadyReason};
 use crate::ownership::SleepBlocker;
 use crate::workload::WorkloadId;
@@ -60,6 +61,8 @@ pub enum EventKind {
     /// Another writer has scaled the workload up again after agimo had put it to sleep, so many times in a row. It is put
     /// to sleep after a longer idle time.
     SleepProlonged { foreign_wakes: u32, sleep_after: Duration },
+    /// The demand asks for another number of replicas.
+    ScaleDecided { from: u32, to: u32, reason: Reason },
     /// The workload was idle for so long and is being scaled to zero.
     Asleep { idle: Duration },
     /// The workload could not be scaled to zero and stays awake.
@@ -117,6 +120,7 @@ impl EventKind {
             Self::EndpointsLost { .. } => "endpoints_lost",
             Self::SleepBlocked(_) => "sleep_blocked",
             Self::SleepProlonged { .. } => "sleep_prolonged",
+            Self::ScaleDecided { .. } => "scale_decided",
             Self::Asleep { .. } => "asleep",
             Self::SleepFailed { .. } => "sleep_failed",
             Self::ProcessExited { .. } => "process_exited",

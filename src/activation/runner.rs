@@ -8,6 +8,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::autoscaler::Autoscaler;
 use crate::backend::{BackendStatus, Lifecycle, ScaleCommand, WorkloadSpec};
 use crate::cause::{Cause, NotReadyReason};
 use crate::coordination::membership::Membership;
@@ -22,7 +23,11 @@ use super::{
     ALL_PHASES, Activation, Published, Rejection, WakeRequester, WakingRequest, WorkloadStatus,
 };
 
+mod scale;
 mod sleep;
+
+/// How often to see whether more requests wait for a wake than it was begun for.
+const CROWD_INTERVAL: Duration = Duration::from_millis(200);
 
 /// Decides for one workload.
 pub struct Runner {
@@ -45,6 +50,8 @@ pub struct Runner {
     arrivals_at_sleep: Option<u64>,
     /// How often in a row somebody else woke the workload after this replica had put it to sleep.
     foreign_wakes: u32,
+    autoscaler: Autoscaler,
+    next_decision: Instant,
     next_check: Instant,
 }
 
@@ -75,6 +82,8 @@ impl Runner {
             is_withdrawn_for_peer: false,
             arrivals_at_sleep: None,
             foreign_wakes: 0,
+            autoscaler: Autoscaler::default(),
+            next_decision: Instant::now(),
             next_check: Instant::now(),
         }
     }
@@ -193,8 +202,11 @@ impl Runner {
     }
 
     fn check_demand(&mut self) -> Input {
-        let sleep_after = self.sleep_after();
-        self.next_check = Instant::now() + check_interval(sleep_after);
+        let (sleep_after, now) = (self.sleep_after(), Instant::now());
+        let is_waking = matches!(self.machine.state, State::Waking { .. });
+        let crowd_interval = if is_waking { CROWD_INTERVAL } else { Duration::MAX };
+        self.next_check = now + check_interval(sleep_after).min(crowd_interval);
+        self.scale(now);
         Input::DemandChecked {
             arrivals: self.arrivals(),
             in_flight: self.in_flight(),
@@ -259,7 +271,7 @@ impl Runner {
 
     fn command_wake(&self) {
         let command = match self.owner() {
-            Owner::Agimo => ScaleCommand::WakeToAtLeast(self.spec.borrow().wake_replicas),
+            Owner::Agimo => ScaleCommand::WakeToAtLeast(self.wake_replicas()),
             Owner::External => ScaleCommand::ExpectReady,
         };
         self.activation.backend.command(command);
@@ -268,6 +280,9 @@ impl Runner {
     fn publish_endpoints(&mut self, before: Machine) {
         if matches!(before.state, State::Asleep) {
             self.count_foreign_wake();
+        }
+        if !matches!(before.state, State::Awake { .. }) {
+            self.begin_scaling();
         }
         self.membership.retract();
         if sleep::is_being_prepared(&self.membership.view()) {

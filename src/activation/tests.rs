@@ -85,6 +85,7 @@ impl Fixture {
             scaler,
             sleep_after: SLEEP_AFTER,
             wake_replicas: 2,
+            autoscaling: None,
             placement: Placement::Kubernetes { sources: vec![SOURCE] },
         });
         let unused = CancellationToken::new();
@@ -209,8 +210,8 @@ async fn it_sleeps_after_the_idle_time_and_not_before() {
     fixture.request_wake().await;
     fixture.become_ready().await;
     tokio::time::sleep(SLEEP_AFTER - Duration::from_secs(2)).await;
-    fixture.core().count_arrival();
-    fixture.core().count_end();
+    fixture.core().count_arrival(Instant::now());
+    fixture.core().count_end(Instant::now());
     tokio::time::sleep(SLEEP_AFTER - Duration::from_secs(2)).await;
     assert_eq!(fixture.commands(), [WAKE], "an arrival, however short, restarts the clock");
     tokio::time::sleep(Duration::from_secs(6)).await;
@@ -221,12 +222,12 @@ async fn it_sleeps_after_the_idle_time_and_not_before() {
 #[tokio::test(start_paused = true)]
 async fn a_request_in_flight_keeps_it_awake_however_long_it_lasts() {
     let fixture = Fixture::owned();
-    fixture.core().count_arrival();
+    fixture.core().count_arrival(Instant::now());
     fixture.request_wake().await;
     fixture.become_ready().await;
     tokio::time::sleep(SLEEP_AFTER * 100).await;
     assert_eq!(fixture.commands(), [WAKE]);
-    fixture.core().count_end();
+    fixture.core().count_end(Instant::now());
     tokio::time::sleep(SLEEP_AFTER + Duration::from_secs(4)).await;
     assert_eq!(fixture.commands(), [WAKE, ScaleCommand::Sleep]);
 }
@@ -236,14 +237,14 @@ async fn a_request_on_any_route_keeps_the_workload_awake() {
     let fixture = Fixture::owned();
     let other = Arc::new(RouteCounters::new(1));
     fixture.demand.set_routes(vec![fixture.route.clone(), other.clone()]);
-    other.core(0).count_arrival();
+    other.core(0).count_arrival(Instant::now());
     fixture.request_wake().await;
     fixture.become_ready().await;
     tokio::time::sleep(SLEEP_AFTER * 10).await;
     fixture.demand.set_routes(vec![fixture.route.clone()]);
     tokio::time::sleep(SLEEP_AFTER * 10).await;
     assert_eq!(fixture.commands(), [WAKE], "a stream of a removed route is still open");
-    other.core(0).count_end();
+    other.core(0).count_end(Instant::now());
     tokio::time::sleep(SLEEP_AFTER + Duration::from_secs(4)).await;
     assert_eq!(fixture.commands(), [WAKE, ScaleCommand::Sleep]);
 }
@@ -283,7 +284,7 @@ async fn a_failed_wake_is_tried_again_after_a_growing_backoff() {
 #[tokio::test(start_paused = true)]
 async fn an_unused_workload_is_stopped_and_not_before() {
     let mut fixture = Fixture::owned();
-    fixture.core().count_arrival();
+    fixture.core().count_arrival(Instant::now());
     fixture.request_wake().await;
     fixture.become_ready().await;
     tokio::time::sleep(SLEEP_AFTER * 10).await;
@@ -325,10 +326,10 @@ async fn frequent_changes_of_status_do_not_keep_it_awake() {
 #[tokio::test(start_paused = true)]
 async fn a_workload_of_an_external_scaler_is_never_scaled_by_agimo() {
     let fixture = Fixture::shared(Scaler::External);
-    fixture.core().count_arrival();
+    fixture.core().count_arrival(Instant::now());
     fixture.request_wake().await;
     fixture.become_ready().await;
-    fixture.core().count_end();
+    fixture.core().count_end(Instant::now());
     tokio::time::sleep(SLEEP_AFTER * 10).await;
     assert_eq!(fixture.commands(), [ScaleCommand::ExpectReady]);
     assert_eq!(fixture.state(), "awake");
@@ -340,11 +341,11 @@ async fn a_workload_of_an_external_scaler_is_never_scaled_by_agimo() {
 #[tokio::test(start_paused = true)]
 async fn a_wake_by_an_external_scaler_is_cancelled_when_no_request_waits() {
     let fixture = Fixture::shared(Scaler::External);
-    fixture.core().count_arrival();
+    fixture.core().count_arrival(Instant::now());
     fixture.request_wake().await;
     tokio::time::sleep(SLEEP_AFTER * 2).await;
     assert_eq!(fixture.state(), "waking", "a request waits");
-    fixture.core().count_end();
+    fixture.core().count_end(Instant::now());
     tokio::time::sleep(SLEEP_AFTER).await;
     assert_eq!(fixture.state(), "asleep");
     assert_eq!(fixture.commands(), [ScaleCommand::ExpectReady, ScaleCommand::CancelWake]);
@@ -353,7 +354,7 @@ async fn a_wake_by_an_external_scaler_is_cancelled_when_no_request_waits() {
 #[tokio::test(start_paused = true)]
 async fn a_wake_is_handed_over_when_the_owner_changes() {
     let fixture = Fixture::shared(Scaler::External);
-    fixture.core().count_arrival();
+    fixture.core().count_arrival(Instant::now());
     fixture.request_wake().await;
     fixture.spec.send_modify(|spec| spec.scaler = Scaler::Agimo);
     fixture.settle().await;

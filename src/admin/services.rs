@@ -52,6 +52,9 @@ pub fn event(event: &LifecycleEvent) -> Value {
         EventKind::SleepProlonged { foreign_wakes, sleep_after } => {
             json!({ "foreign_wakes": foreign_wakes, "sleep_after_ms": millis(*sleep_after) })
         }
+        EventKind::ScaleDecided { from, to, reason } => {
+            json!({ "from": from, "to": to, "reason": reason.as_str() })
+        }
         EventKind::Asleep { idle } => json!({ "idle_ms": millis(*idle) }),
         EventKind::SleepFailed { detail }
         | EventKind::ProcessExited { detail }

@@ -66,13 +66,14 @@ pub fn endpoint_source(service: &ServiceConfig) -> EndpointSource {
 }
 
 fn spec(id: WorkloadId, service: &ServiceConfig) -> WorkloadSpec {
-    let (scaler, wake_replicas, placement) = match &service.workload {
+    let (scaler, wake_replicas, autoscaling, placement) = match &service.workload {
         WorkloadConfig::Kubernetes(config) => {
             let sources = vec![endpoint_source(service)];
-            (config.scaler, 1, Placement::Kubernetes { sources })
+            let autoscaling = Some(config.autoscaling).filter(|config| config.has_target());
+            (config.scaler, 1, autoscaling, Placement::Kubernetes { sources })
         }
         WorkloadConfig::Process(process) => {
-            (Scaler::Agimo, process.replicas, Placement::Process(process.clone()))
+            (Scaler::Agimo, process.replicas, None, Placement::Process(process.clone()))
         }
     };
     WorkloadSpec {
@@ -81,6 +82,7 @@ fn spec(id: WorkloadId, service: &ServiceConfig) -> WorkloadSpec {
         scaler,
         sleep_after: service.sleep_after,
         wake_replicas,
+        autoscaling,
         placement,
     }
 }

@@ -92,8 +92,8 @@ async fn two_hosts_of_one_deployment_share_its_activation_and_its_demand() {
     let (a, b) = (fixture.route("a"), fixture.route("b"));
     assert!(Arc::ptr_eq(&a.workload, &b.workload));
     assert_ne!(a.slot, b.slot);
-    a.counters.core(0).count_arrival();
-    b.counters.core(0).count_arrival();
+    a.counters.core(0).count_arrival(tokio::time::Instant::now());
+    b.counters.core(0).count_arrival(tokio::time::Instant::now());
     let running = fixture.catalog.workloads.values().next().unwrap();
     assert_eq!(running.demand.in_flight(), 2);
     assert_eq!(running.spec.borrow().sleep_after, Duration::from_secs(3600));

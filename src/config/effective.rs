@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 
 use super::{
-    ClientLimits, Config, KeepAlive, KubernetesConfig, MASK, ProcessConfig, ReadinessCheck,
-    ServiceConfig, ServicePort, WorkloadConfig,
+    AutoscalingConfig, ClientLimits, Config, KeepAlive, KubernetesConfig, MASK, ProcessConfig,
+    ReadinessCheck, ServiceConfig, ServicePort, WorkloadConfig,
 };
 
 // === impl Config ===
@@ -77,8 +77,16 @@ fn keep_alive(keep_alive: KeepAlive) -> Value {
 }
 
 fn kubernetes(config: &KubernetesConfig) -> Map<String, Value> {
-    let KubernetesConfig { kind, namespace, name, service_name, service_port, scaler, via } =
-        config;
+    let KubernetesConfig {
+        kind,
+        namespace,
+        name,
+        service_name,
+        service_port,
+        scaler,
+        via,
+        autoscaling,
+    } = config;
     let service_port = match service_port {
         ServicePort::Number(number) => json!(number),
         ServicePort::Name(name) => json!(name),
@@ -92,6 +100,40 @@ fn kubernetes(config: &KubernetesConfig) -> Map<String, Value> {
         ("scaler".to_owned(), json!(scaler.as_str())),
         ("via".to_owned(), json!(via.as_str())),
     ])
+    .into_iter()
+    .chain(self::autoscaling(autoscaling))
+    .collect()
+}
+
+fn autoscaling(config: &AutoscalingConfig) -> [(String, Value); 11] {
+    let AutoscalingConfig {
+        target_concurrency,
+        target_rate,
+        min_replicas,
+        max_replicas,
+        activation_replicas,
+        stable_window,
+        panic_window,
+        panic_threshold,
+        max_scale_up_rate,
+        max_scale_down_rate,
+        scale_down_delay,
+    } = config;
+    let count = |value: &Option<u32>| value.map_or(off(), |count| json!(count));
+    [
+        ("target_concurrency", count(target_concurrency)),
+        ("target_rate", count(target_rate)),
+        ("min_replicas", json!(min_replicas)),
+        ("max_replicas", json!(max_replicas)),
+        ("activation_replicas", json!(activation_replicas)),
+        ("stable_window", duration(*stable_window)),
+        ("panic_window", duration(*panic_window)),
+        ("panic_threshold", json!(panic_threshold)),
+        ("max_scale_up_rate", json!(max_scale_up_rate)),
+        ("max_scale_down_rate", json!(max_scale_down_rate)),
+        ("scale_down_delay", duration(*scale_down_delay)),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
 }
 
 fn process(config: &ProcessConfig) -> Map<String, Value> {

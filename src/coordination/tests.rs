@@ -62,7 +62,7 @@ async fn a_replica_knows_the_sum_of_the_others_and_forgets_those_that_are_gone()
     let first = &replicas.all[0];
     assert!(!first.coordination.are_peers_known(), "nothing was heard yet");
     for other in &replicas.all[1..] {
-        other.route.core(0).count_arrival();
+        other.route.core(0).count_arrival(Instant::now());
     }
     replicas.exchange();
     assert!(first.coordination.are_peers_known());

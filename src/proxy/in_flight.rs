@@ -53,11 +53,12 @@ pub enum Obstacle {
 
 impl InFlightRequest {
     pub fn begin(route: Rc<CoreRoute>) -> Self {
-        route.counters.count_arrival();
+        let arrived = Instant::now();
+        route.counters.count_arrival(arrived);
         let none = Duration::ZERO;
         Self {
             route,
-            arrived: Instant::now(),
+            arrived,
             held: none,
             connecting: none,
             waiting: none,
@@ -221,7 +222,8 @@ impl InFlightRequest {
 
 impl Drop for InFlightRequest {
     fn drop(&mut self) {
-        self.route.counters.count_end();
-        self.route.counters.count_duration(self.arrived.elapsed());
+        let now = Instant::now();
+        self.route.counters.count_end(now);
+        self.route.counters.count_duration(now.saturating_duration_since(self.arrived));
     }
 }

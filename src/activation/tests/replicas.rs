@@ -109,7 +109,7 @@ async fn a_request_that_arrives_anywhere_before_all_have_agreed_prevents_the_sle
         let fixture = Fixture::beside_a_peer().await;
         let withdrawn = vec![fixture.until_announced().await.id];
         if arrives_here {
-            fixture.core().count_arrival();
+            fixture.core().count_arrival(Instant::now());
             fixture.request_wake().await;
         } else {
             let report = Report { arrivals: 1, in_flight: 1, withdrawn, ..Report::default() };
@@ -207,7 +207,7 @@ async fn wakes_by_somebody_else_prolong_the_idle_time_until_a_request_arrives() 
         tokio::time::sleep(Duration::from_secs(minutes * 60 + 2)).await;
         assert_eq!(fixture.state(), "asleep", "{minutes}");
     }
-    fixture.core().count_arrival();
+    fixture.core().count_arrival(Instant::now());
     fixture.become_ready().await;
     assert_eq!(fixture.activation.status().sleep_after, SLEEP_AFTER);
 }

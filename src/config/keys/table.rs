@@ -3,6 +3,7 @@
 use super::{Key, KeyDefault, Place, ValueKind};
 use crate::config::{Affinity, Scaler, Via};
 
+mod autoscaling;
 mod process;
 
 /// Every key of a configuration file.
@@ -345,6 +346,18 @@ pub const TABLE: &[Key] = &[
                       little after the pods are ready.",
         example: "via = \"service\"",
     },
+    // The own scaler.
+    autoscaling::TARGET_CONCURRENCY,
+    autoscaling::TARGET_RATE,
+    autoscaling::MIN_REPLICAS,
+    autoscaling::MAX_REPLICAS,
+    autoscaling::ACTIVATION_REPLICAS,
+    autoscaling::STABLE_WINDOW,
+    autoscaling::PANIC_WINDOW,
+    autoscaling::PANIC_THRESHOLD,
+    autoscaling::MAX_SCALE_UP_RATE,
+    autoscaling::MAX_SCALE_DOWN_RATE,
+    autoscaling::SCALE_DOWN_DELAY,
     // Local processes.
     process::NAME,
     process::COMMAND,

@@ -98,6 +98,15 @@ impl EarlierServices {
                 );
                 (message, "write the same `scaler` in every service of the workload".to_owned())
             }
+            (WorkloadConfig::Kubernetes(known), WorkloadConfig::Kubernetes(config))
+                if known.autoscaling != config.autoscaling =>
+            {
+                let message =
+                    format!("{id} is scaled differently by the service in line {}", line());
+                let help =
+                    "write the same targets, bounds and windows in every service of the workload";
+                (message, help.to_owned())
+            }
             (WorkloadConfig::Process(known), WorkloadConfig::Process(config))
                 if known != config =>
             {

@@ -1,6 +1,7 @@
 //! Parses one `[[services]]` table: the keys its type requires, and the rules between its keys.
 
 use std::ops::Range;
+use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
@@ -9,9 +10,13 @@ use crate::config::keys::table::TABLE;
 use crate::config::keys::{KeyDefault, ServiceType, TYPES, TableScope};
 use crate::config::report::Problem;
 use crate::config::{
-    Affinity, KubernetesConfig, KubernetesKind, ProcessConfig, Scaler, ServiceConfig, Via,
-    WorkloadConfig, service_name,
+    Affinity, AutoscalingConfig, KubernetesConfig, KubernetesKind, ProcessConfig, Scaler,
+    ServiceConfig, Via, WorkloadConfig, service_name,
 };
+
+/// There is a decision each second.
+const SHORTEST_PANIC_WINDOW: Duration = Duration::from_secs(1);
+const SHORTEST_STABLE_WINDOW: Duration = Duration::from_secs(6);
 
 /// A parsed service, with the values that must be unique among services.
 pub(super) struct ParsedService {
@@ -41,6 +46,9 @@ pub(super) fn parse(
     let layers = Layers { own: &own, outer: Some(top), defaults };
     problems.extend(fixed_port_with_replicas(&layers));
     problems.extend(affinity_without_pods(&layers, service_type));
+    if matches!(service_type, Some(ServiceType::Kubernetes(_))) {
+        problems.extend(autoscaling_conflict(&layers));
+    }
 
     let route = layers.text("host").zip(layers.text("path_prefix"));
     ParsedService {
@@ -100,7 +108,56 @@ fn kubernetes(layers: &Layers<'_>, kind: KubernetesKind) -> Option<KubernetesCon
         service_port: layers.service_port("service_port")?,
         scaler: Scaler::from_spelling(&layers.text("scaler")?)?,
         via: Via::from_spelling(&layers.text("via")?)?,
+        autoscaling: autoscaling(layers)?,
     })
+}
+
+fn autoscaling(layers: &Layers<'_>) -> Option<AutoscalingConfig> {
+    Some(AutoscalingConfig {
+        target_concurrency: layers.count("target_concurrency")?,
+        target_rate: layers.count("target_rate")?,
+        min_replicas: layers.number("min_replicas")?,
+        max_replicas: layers.number("max_replicas")?,
+        activation_replicas: layers.number("activation_replicas")?,
+        stable_window: layers.duration("stable_window")??,
+        panic_window: layers.duration("panic_window")??,
+        panic_threshold: layers.number("panic_threshold")?,
+        max_scale_up_rate: layers.number("max_scale_up_rate")?,
+        max_scale_down_rate: layers.number("max_scale_down_rate")?,
+        scale_down_delay: layers.duration("scale_down_delay")??,
+    })
+}
+
+/// Bounds of the own scaler that contradict each other.
+fn autoscaling_conflict(layers: &Layers<'_>) -> Option<Problem> {
+    let config = autoscaling(layers)?;
+    let problem = |key: &str, message: String, help: &str| {
+        let span = layers.span_of(key)?;
+        Some(Problem { span, message, help: help.to_owned(), related: None })
+    };
+    let AutoscalingConfig { min_replicas, max_replicas, stable_window, panic_window, .. } = config;
+    if min_replicas > max_replicas {
+        let key =
+            if layers.span_of("min_replicas").is_some() { "min_replicas" } else { "max_replicas" };
+        let message =
+            format!("min_replicas ({min_replicas}) is larger than max_replicas ({max_replicas})");
+        return problem(key, message, "write a smaller `min_replicas` or a larger `max_replicas`");
+    }
+    if stable_window < SHORTEST_STABLE_WINDOW {
+        let message = "`stable_window` is shorter than 6 s".to_owned();
+        return problem(
+            "stable_window",
+            message,
+            "write a longer time, such as stable_window = \"1m\"",
+        );
+    }
+    if panic_window < SHORTEST_PANIC_WINDOW || panic_window > stable_window {
+        let key =
+            if layers.span_of("panic_window").is_some() { "panic_window" } else { "stable_window" };
+        let message = "`panic_window` is not between 1 s and `stable_window`".to_owned();
+        return problem(key, message, "write, for example, a tenth of `stable_window`");
+    }
+    None
 }
 
 /// Without a `name` of its own, every service has a process of its own.

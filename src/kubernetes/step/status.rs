@@ -33,6 +33,7 @@ impl State {
             is_starting: false,
             started: self.started,
             lifecycle: Lifecycle::Shared,
+            replicas: self.replicas(),
             scale_facts: ScaleFacts {
                 can_write_replicas: true,
                 is_rolling_out: self

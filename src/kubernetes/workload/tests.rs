@@ -59,6 +59,7 @@ impl Running {
             scaler: Scaler::Agimo,
             sleep_after: Duration::from_secs(1),
             wake_replicas: 1,
+            autoscaling: None,
             placement: Placement::Kubernetes { sources: vec![source(80)] },
         });
         let bus = EventBus::default();

@@ -54,6 +54,7 @@ pub(super) fn spec(scaler: Scaler, sources: &[EndpointSource]) -> WorkloadSpec {
         scaler,
         sleep_after: SECOND,
         wake_replicas: 1,
+        autoscaling: None,
         placement: Placement::Kubernetes { sources: sources.to_vec() },
     }
 }

@@ -1,0 +1,99 @@
+//! Changes the replicas of a workload that is awake or waking, by its demand at all replicas of agimo.
+
+use tokio::time::Instant;
+
+use super::Runner;
+use crate::activation::events::EventKind;
+use crate::activation::state::State;
+use crate::autoscaler::{self, Autoscaler};
+use crate::backend::ScaleCommand;
+use crate::config::AutoscalingConfig;
+use crate::demand::Totals;
+use crate::ownership::Owner;
+
+impl Runner {
+    /// Replicas that a wake asks for at least: with a target, as many as the requests that wait now need.
+    pub(super) fn wake_replicas(&self) -> u32 {
+        let spec = self.spec.borrow();
+        let by_demand = |config| autoscaler::replicas_of_wake(self.in_flight(), &config);
+        spec.autoscaling.map_or(spec.wake_replicas, by_demand)
+    }
+
+    /// The workload has become ready.
+    pub(super) fn begin_scaling(&mut self) {
+        let now = Instant::now();
+        let replicas = self.status.borrow().replicas.unwrap_or(1);
+        self.autoscaler = Autoscaler::begin(replicas, now);
+        self.next_decision = now + autoscaler::INTERVAL;
+        if let Some(config) = self.autoscaling() {
+            self.autoscaler.record(self.totals(), now, &config);
+        }
+    }
+
+    /// A regular check of the demand.
+    pub(super) fn scale(&mut self, now: Instant) {
+        let Some(config) = self.autoscaling() else { return };
+        match self.machine.state {
+            State::Waking { .. } => self.scale_wake(),
+            State::Awake { .. } if now >= self.next_decision => {
+                self.next_decision = now + autoscaler::INTERVAL;
+                self.scale_awake(now, &config);
+            }
+            _ => {}
+        }
+    }
+
+    fn autoscaling(&self) -> Option<AutoscalingConfig> {
+        self.spec.borrow().autoscaling.filter(|_| self.owner() == Owner::Agimo)
+    }
+
+    /// More requests wait than at the first one. Fewer change nothing: a wake belongs to no request.
+    fn scale_wake(&self) {
+        let wanted = self.wake_replicas();
+        if self.membership.is_leader()
+            && self
+                .status
+                .borrow()
+                .replicas
+                .is_some_and(|replicas| replicas > 0 && replicas < wanted)
+        {
+            self.activation.backend.command(ScaleCommand::SetReplicas(wanted));
+        }
+    }
+
+    fn scale_awake(&mut self, now: Instant, config: &AutoscalingConfig) {
+        // Each replica of agimo records the demand, so that a new leader knows it.
+        self.autoscaler.record(self.totals(), now, config);
+        let (replicas, ready) = {
+            let status = self.status.borrow();
+            let ready = status.sources.values().map(|source| source.ready.len()).max();
+            (status.replicas, ready.unwrap_or(0))
+        };
+        let decision =
+            self.autoscaler.decide(u32::try_from(ready).unwrap_or(u32::MAX), now, config);
+        let (Some(replicas), Some(decision)) = (replicas, decision) else { return };
+        // A silent replica may have demand that is not known.
+        let may_remove = self.membership.are_peers_known();
+        if !self.membership.is_leader()
+            || replicas == 0
+            || decision.replicas == replicas
+            || (decision.replicas < replicas && !may_remove)
+        {
+            return;
+        }
+        let reason = decision.reason;
+        self.activation.events.publish(EventKind::ScaleDecided {
+            from: replicas,
+            to: decision.replicas,
+            reason,
+        });
+        self.activation.backend.command(ScaleCommand::SetReplicas(decision.replicas));
+    }
+
+    /// What all replicas of agimo have counted.
+    fn totals(&self) -> Totals {
+        let view = self.membership.view();
+        let of_peers = Totals { arrivals: view.arrivals, request_time: view.request_time };
+        self.demand.totals().plus(of_peers)
+    }
+}
