@@ -51,6 +51,8 @@ pub struct Runner {
     /// How often in a row somebody else woke the workload after this replica had put it to sleep.
     foreign_wakes: u32,
     autoscaler: Autoscaler,
+    /// Replicas that the current wake asks for.
+    wake_replicas: u32,
     next_decision: Instant,
     next_check: Instant,
 }
@@ -83,6 +85,7 @@ impl Runner {
             arrivals_at_sleep: None,
             foreign_wakes: 0,
             autoscaler: Autoscaler::default(),
+            wake_replicas: 0,
             next_decision: Instant::now(),
             next_check: Instant::now(),
         }
@@ -269,9 +272,10 @@ impl Runner {
         self.activation.publish(Published { terminating, ..Published::default() });
     }
 
-    fn command_wake(&self) {
+    fn command_wake(&mut self) {
+        self.wake_replicas = self.needed_by_wake();
         let command = match self.owner() {
-            Owner::Agimo => ScaleCommand::WakeToAtLeast(self.wake_replicas()),
+            Owner::Agimo => ScaleCommand::WakeToAtLeast(self.wake_replicas),
             Owner::External => ScaleCommand::ExpectReady,
         };
         self.activation.backend.command(command);

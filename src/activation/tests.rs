@@ -14,6 +14,7 @@ use crate::shutdown::Shutdown;
 use crate::workload::{WorkloadId, WorkloadKind};
 
 mod replicas;
+mod scaling;
 
 /// A fake: no process, no cluster; it records the commands and shows the status that the test sets.
 struct FakeBackend {

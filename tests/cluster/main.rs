@@ -23,6 +23,7 @@ mod large_cluster;
 mod misconfigured_objects;
 mod missing_objects;
 mod other_writers;
+mod own_scaler;
 mod peers;
 mod pod_replacement;
 mod prometheus_readiness;

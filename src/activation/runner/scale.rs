@@ -13,7 +13,7 @@ use crate::ownership::Owner;
 
 impl Runner {
     /// Replicas that a wake asks for at least: with a target, as many as the requests that wait now need.
-    pub(super) fn wake_replicas(&self) -> u32 {
+    pub(super) fn needed_by_wake(&self) -> u32 {
         let spec = self.spec.borrow();
         let by_demand = |config| autoscaler::replicas_of_wake(self.in_flight(), &config);
         spec.autoscaling.map_or(spec.wake_replicas, by_demand)
@@ -48,15 +48,17 @@ impl Runner {
     }
 
     /// More requests wait than at the first one. Fewer change nothing: a wake belongs to no request.
-    fn scale_wake(&self) {
-        let wanted = self.wake_replicas();
-        if self.membership.is_leader()
+    fn scale_wake(&mut self) {
+        let wanted = self.needed_by_wake();
+        if wanted > self.wake_replicas
+            && self.membership.is_leader()
             && self
                 .status
                 .borrow()
                 .replicas
                 .is_some_and(|replicas| replicas > 0 && replicas < wanted)
         {
+            self.wake_replicas = wanted;
             self.activation.backend.command(ScaleCommand::SetReplicas(wanted));
         }
     }
