@@ -160,6 +160,8 @@ pub struct AutoscalingConfig {
     pub max_scale_down_rate: u32,
     /// Replicas are removed only when they have not been needed for so long.
     pub scale_down_delay: Duration,
+    /// Replicas are removed although tunnels are open. Kubernetes chooses which pods end, and their tunnels end with them.
+    pub scale_down_cuts_tunnels: bool,
 }
 
 /// A port of a Kubernetes Service (`service_port`).
@@ -312,6 +314,27 @@ impl Scaler {
 }
 
 // === impl AutoscalingConfig ===
+
+/// What the keys default to.
+#[cfg(test)]
+impl Default for AutoscalingConfig {
+    fn default() -> Self {
+        Self {
+            target_concurrency: None,
+            target_rate: None,
+            min_replicas: 1,
+            max_replicas: 10,
+            activation_replicas: 1,
+            stable_window: Duration::from_secs(60),
+            panic_window: Duration::from_secs(6),
+            panic_threshold: 2,
+            max_scale_up_rate: 10,
+            max_scale_down_rate: 2,
+            scale_down_delay: Duration::ZERO,
+            scale_down_cuts_tunnels: false,
+        }
+    }
+}
 
 impl AutoscalingConfig {
     /// Whether agimo changes the replicas of a workload that is awake.

@@ -34,6 +34,9 @@ pub struct Report {
     pub arrivals: u64,
     /// Requests, streams and tunnels that have not ended, those held included.
     pub in_flight: u64,
+    /// WebSockets and other tunnels that are open.
+    #[serde(default)]
+    pub tunnels: u64,
     /// The time that requests have spent in flight since the replica started, added up, in nanoseconds.
     #[serde(default)]
     pub request_time_ns: u64,
@@ -60,6 +63,7 @@ pub struct PeerView {
     pub arrivals: u64,
     pub request_time: Duration,
     pub in_flight: u64,
+    pub tunnels: u64,
     pub announcements: Vec<Announcement>,
     /// The announcement of this replica for which every other one has withdrawn its endpoints.
     pub agreed: Option<u64>,
@@ -240,6 +244,7 @@ impl Coordination {
                 withdrawn: workload.withdrawn.clone(),
                 arrivals: totals.arrivals,
                 in_flight: workload.demand.in_flight(),
+                tunnels: workload.demand.tunnels(),
                 request_time_ns: totals.request_time.as_nanos() as u64,
             };
             (id.clone(), report)
@@ -304,6 +309,7 @@ impl State {
             view.arrivals += report.arrivals;
             view.request_time += Duration::from_nanos(report.request_time_ns);
             view.in_flight += report.in_flight;
+            view.tunnels += report.tunnels;
             view.announcements.extend(report.announcement.filter(|_| peer.is_connected));
         }
         view.agreed = workload.announcement.map(|own| own.id).filter(|own| {

@@ -8,8 +8,8 @@ use tokio::time::Instant;
 
 use self::request_time::RequestTime;
 use crate::telemetry::counters::{Counter, Histogram};
-use crate::telemetry::{Exposition, Labels, MetricKind};
 
+pub mod metrics;
 pub mod request_time;
 
 /// The demand of one workload: the sum of its routes.
@@ -33,6 +33,8 @@ pub struct CoreCounters {
     arrivals: AtomicU64,
     request_time: RequestTime,
     ended: Counter,
+    tunnels_opened: Counter,
+    tunnels_closed: Counter,
     held: Counter,
     released: Counter,
     responses: [Counter; CLASSES.len()],
@@ -120,10 +122,20 @@ impl WorkloadDemand {
 
     /// Requests, streams and tunnels that have arrived and not ended, those held included.
     pub fn in_flight(&self) -> u64 {
+        self.sum(RouteCounters::in_flight)
+    }
+
+    /// WebSockets and other tunnels that are open.
+    pub fn tunnels(&self) -> u64 {
+        self.sum(RouteCounters::tunnels)
+    }
+
+    /// Over the routes, and over those that are removed and still have requests.
+    fn sum(&self, of: impl Fn(&RouteCounters) -> u64) -> u64 {
         let counted = self.lock();
         let removed = counted.removed.iter().filter_map(|route| route.counters.upgrade());
         let current = counted.current.iter().cloned();
-        current.chain(removed).map(|route| route.in_flight()).sum()
+        current.chain(removed).map(|route| of(&route)).sum()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, CountedRoutes> {
@@ -193,6 +205,13 @@ impl RouteCounters {
         Totals { arrivals: self.arrivals(), request_time }
     }
 
+    /// WebSockets and other tunnels that are open.
+    pub fn tunnels(&self) -> u64 {
+        // Those that closed are read first, as with requests.
+        let closed = self.sum(|core| core.tunnels_closed.get());
+        self.sum(|core| core.tunnels_opened.get()).saturating_sub(closed)
+    }
+
     fn sum(&self, of: impl Fn(&CoreCounters) -> u64) -> u64 {
         self.cores.iter().map(|core| of(core)).sum()
     }
@@ -207,6 +226,8 @@ impl CoreCounters {
             request_time: RequestTime::default(),
             arrivals: AtomicU64::new(0),
             ended: Counter::default(),
+            tunnels_opened: Counter::default(),
+            tunnels_closed: Counter::default(),
             held: Counter::default(),
             released: Counter::default(),
             responses: Default::default(),
@@ -225,6 +246,14 @@ impl CoreCounters {
     pub fn count_end(&self, now: Instant) {
         self.request_time.change(false, now.saturating_duration_since(self.began));
         self.ended.add(1);
+    }
+
+    pub fn count_tunnel_opened(&self) {
+        self.tunnels_opened.add(1);
+    }
+
+    pub fn count_tunnel_closed(&self) {
+        self.tunnels_closed.add(1);
     }
 
     pub fn count_hold(&self) {
@@ -250,61 +279,6 @@ impl CoreCounters {
     pub fn count_retry(&self, reason: Retry) {
         if let Some(at) = RETRIES.iter().position(|(known, _)| *known == reason) {
             self.retries[at].add(1);
-        }
-    }
-}
-
-/// Writes the metric families of all routes.
-pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<RouteCounters>)]) {
-    page.family("agimo_requests_total", MetricKind::Counter, "Requests that have arrived.");
-    for (labels, counters) in routes {
-        page.sample(labels, counters.arrivals());
-    }
-    page.family(
-        "agimo_active_requests",
-        MetricKind::Gauge,
-        "Requests, streams and tunnels from arrival to end, held time included.",
-    );
-    for (labels, counters) in routes {
-        page.sample(labels, counters.in_flight());
-    }
-    page.family(
-        "agimo_held_requests",
-        MetricKind::Gauge,
-        "Requests that are held until an endpoint is ready.",
-    );
-    for (labels, counters) in routes {
-        let released = counters.sum(|core| core.released.get());
-        page.sample(labels, counters.sum(|core| core.held.get()).saturating_sub(released));
-    }
-    page.family("agimo_responses_total", MetricKind::Counter, "Responses by class of status code.");
-    for (labels, counters) in routes {
-        for (at, class) in CLASSES.iter().enumerate() {
-            let count = counters.sum(|core| core.responses[at].get());
-            page.sample(&labels.clone().with("class", class), count);
-        }
-    }
-    page.family(
-        "agimo_request_duration_seconds",
-        MetricKind::Histogram,
-        "Time from a request's arrival to the end of its response, held time included.",
-    );
-    for (labels, counters) in routes {
-        let mut cores = counters.cores.iter().map(|core| core.durations.snapshot());
-        if let Some(mut all) = cores.next() {
-            cores.for_each(|core| all.add(&core));
-            page.histogram(labels, all.bounds, &all.counts, all.sum);
-        }
-    }
-    page.family(
-        "agimo_upstream_retries_total",
-        MetricKind::Counter,
-        "Requests sent to an endpoint again, by the reason.",
-    );
-    for (labels, counters) in routes {
-        for (at, (_, reason)) in RETRIES.iter().enumerate() {
-            let count = counters.sum(|core| core.retries[at].get());
-            page.sample(&labels.clone().with("reason", reason), count);
         }
     }
 }
@@ -343,29 +317,5 @@ mod tests {
         demand.set_routes(vec![one]);
         drop(other);
         assert_eq!((demand.arrivals(), demand.in_flight()), (4, 1), "arrivals never decrease");
-    }
-
-    #[test]
-    fn the_metrics_page_lists_every_route_from_the_start() {
-        let counters = Arc::new(RouteCounters::new(1));
-        let core = counters.core(0);
-        core.count_arrival(Instant::now());
-        core.count_response(204);
-        core.count_response(999);
-        core.count_retry(Retry::Idle);
-        let mut page = Exposition::default();
-        let idle = (Labels::default().with("host", "b"), Arc::new(RouteCounters::new(1)));
-        collect(&mut page, &[(Labels::default().with("host", "a"), counters), idle]);
-        let page = page.into_page();
-        for line in [
-            "agimo_requests_total{host=\"a\"} 1",
-            "agimo_requests_total{host=\"b\"} 0",
-            "agimo_active_requests{host=\"a\"} 1",
-            "agimo_active_requests{host=\"b\"} 0",
-            "agimo_responses_total{host=\"a\",class=\"2xx\"} 1",
-            "agimo_upstream_retries_total{host=\"a\",reason=\"idle\"} 1",
-        ] {
-            assert!(page.lines().any(|found| found == line), "{line} in\n{page}");
-        }
     }
 }

@@ -9,16 +9,8 @@ const SECOND: Duration = Duration::from_secs(1);
 pub(super) fn spec() -> AutoscalingConfig {
     AutoscalingConfig {
         target_concurrency: Some(10),
-        target_rate: None,
-        min_replicas: 1,
         max_replicas: 100,
-        activation_replicas: 1,
-        stable_window: 60 * SECOND,
-        panic_window: 6 * SECOND,
-        panic_threshold: 2,
-        max_scale_up_rate: 10,
-        max_scale_down_rate: 2,
-        scale_down_delay: Duration::ZERO,
+        ..AutoscalingConfig::default()
     }
 }
 

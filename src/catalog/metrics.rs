@@ -10,7 +10,7 @@ use super::Snapshot;
 pub fn collect(page: &mut Exposition, snapshot: &Snapshot) {
     let routes = &snapshot.routes;
     let counters: Vec<_> = routes.iter().map(|r| (r.labels.clone(), r.counters.clone())).collect();
-    demand::collect(page, &counters);
+    demand::metrics::collect(page, &counters);
     let with_activation = routes.iter().filter(|route| route.workload.activation.is_some());
     let cold_starts: Vec<_> = with_activation
         .map(|route| (route.labels.clone(), route.requester.cold_start.clone()))

@@ -105,7 +105,7 @@ fn kubernetes(config: &KubernetesConfig) -> Map<String, Value> {
     .collect()
 }
 
-fn autoscaling(config: &AutoscalingConfig) -> [(String, Value); 11] {
+fn autoscaling(config: &AutoscalingConfig) -> [(String, Value); 12] {
     let AutoscalingConfig {
         target_concurrency,
         target_rate,
@@ -118,6 +118,7 @@ fn autoscaling(config: &AutoscalingConfig) -> [(String, Value); 11] {
         max_scale_up_rate,
         max_scale_down_rate,
         scale_down_delay,
+        scale_down_cuts_tunnels,
     } = config;
     let count = |value: &Option<u32>| value.map_or(off(), |count| json!(count));
     [
@@ -132,6 +133,7 @@ fn autoscaling(config: &AutoscalingConfig) -> [(String, Value); 11] {
         ("max_scale_up_rate", json!(max_scale_up_rate)),
         ("max_scale_down_rate", json!(max_scale_down_rate)),
         ("scale_down_delay", duration(*scale_down_delay)),
+        ("scale_down_cuts_tunnels", json!(scale_down_cuts_tunnels)),
     ]
     .map(|(name, value)| (name.to_owned(), value))
 }

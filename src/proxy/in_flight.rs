@@ -24,6 +24,7 @@ pub struct InFlightRequest {
     /// Boxed: few requests need it.
     particulars: Option<Box<Particulars>>,
     status: u16,
+    is_tunnel: bool,
 }
 
 /// What only some requests have.
@@ -64,6 +65,7 @@ impl InFlightRequest {
             waiting: none,
             particulars: None,
             status: 0,
+            is_tunnel: false,
         }
     }
 
@@ -137,6 +139,12 @@ impl InFlightRequest {
     pub fn note_response(&mut self, status: StatusCode) {
         self.status = status.as_u16();
         self.route.counters.count_response(self.status);
+    }
+
+    /// The connection speaks another protocol from now on.
+    pub fn begin_tunnel(&mut self) {
+        self.is_tunnel = true;
+        self.route.counters.count_tunnel_opened();
     }
 
     /// Notes that the application has answered.
@@ -222,6 +230,9 @@ impl InFlightRequest {
 
 impl Drop for InFlightRequest {
     fn drop(&mut self) {
+        if self.is_tunnel {
+            self.route.counters.count_tunnel_closed();
+        }
         let now = Instant::now();
         self.route.counters.count_end(now);
         self.route.counters.count_duration(now.saturating_duration_since(self.arrived));

@@ -76,6 +76,7 @@ pub async fn serve_request<D: Downstream>(
                 return RequestOutcome::Broken;
             }
             Ok(Forwarded::Switched(upstream, lease)) => {
+                in_flight.begin_tunnel();
                 client.log(request, &in_flight, None, ResponseEnd::Complete);
                 let logged = client.logged_tunnel(request, &in_flight);
                 let switched = SwitchedRequest { upstream, lease, in_flight, logged };

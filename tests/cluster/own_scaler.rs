@@ -47,10 +47,18 @@ async fn a_workload_follows_its_load_from_zero_to_three_and_back() {
     web.until_ready(3).await;
     until_ended(load).await;
     assert_eq!(web.current_replicas().await, 3);
-    let socket = WebSocket::open(agimo.address, "web.test").await;
-    web.until_replicas(1).await;
-    // A WebSocket that the pod which is removed had served is cut by the ReplicaSet, not by agimo; another one is opened.
-    drop(socket);
+    let mut sockets = Vec::new();
+    for _ in 0..6 {
+        sockets.push(WebSocket::open(agimo.address, "web.test").await);
+    }
+    // Twice as long as without them: no pod is removed, since Kubernetes would choose which.
+    tokio::time::sleep(Duration::from_secs(14)).await;
+    assert_eq!(web.current_replicas().await, 3);
+    for mut socket in sockets {
+        socket.echo("still here").await;
+        socket.close().await;
+    }
+    // The idle time is shorter than the stable window: asleep at once, or over one replica.
     web.until_asleep().await;
 }
 

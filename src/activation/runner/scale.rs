@@ -74,8 +74,10 @@ impl Runner {
         let decision =
             self.autoscaler.decide(u32::try_from(ready).unwrap_or(u32::MAX), now, config);
         let (Some(replicas), Some(decision)) = (replicas, decision) else { return };
-        // A silent replica may have demand that is not known.
-        let may_remove = self.membership.are_peers_known();
+        // A silent replica may have demand that is not known, and Kubernetes chooses which pods end.
+        let tunnels = self.demand.tunnels() + self.membership.view().tunnels;
+        let may_remove =
+            self.membership.are_peers_known() && (tunnels == 0 || config.scale_down_cuts_tunnels);
         if !self.membership.is_leader()
             || replicas == 0
             || decision.replicas == replicas

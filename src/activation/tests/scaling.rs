@@ -6,16 +6,8 @@ use crate::config::AutoscalingConfig;
 fn config() -> AutoscalingConfig {
     AutoscalingConfig {
         target_concurrency: Some(10),
-        target_rate: None,
-        min_replicas: 1,
         max_replicas: 20,
-        activation_replicas: 1,
-        stable_window: Duration::from_secs(60),
-        panic_window: Duration::from_secs(6),
-        panic_threshold: 2,
-        max_scale_up_rate: 10,
-        max_scale_down_rate: 2,
-        scale_down_delay: Duration::ZERO,
+        ..AutoscalingConfig::default()
     }
 }
 
@@ -77,6 +69,25 @@ async fn replicas_follow_the_demand_of_a_workload_that_is_awake() {
     fixture.end(1);
     tokio::time::sleep(SLEEP_AFTER * 2).await;
     assert_eq!(fixture.last_command(), Some(ScaleCommand::Sleep));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_replica_is_removed_while_a_tunnel_is_open_unless_it_may_be_cut() {
+    for cuts in [false, true] {
+        let fixture = Fixture::with_a_target().await;
+        let config = AutoscalingConfig { scale_down_cuts_tunnels: cuts, ..config() };
+        fixture.spec.send_modify(|spec| spec.autoscaling = Some(config));
+        fixture.has_replicas(3).await;
+        fixture.become_ready().await;
+        fixture.arrive(1);
+        fixture.core().count_tunnel_opened();
+        tokio::time::sleep(Duration::from_secs(180)).await;
+        let removed = cuts.then_some(ScaleCommand::SetReplicas(1));
+        assert_eq!(fixture.last_command(), removed, "{cuts}");
+        fixture.core().count_tunnel_closed();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        assert_eq!(fixture.last_command(), Some(ScaleCommand::SetReplicas(1)));
+    }
 }
 
 #[tokio::test(start_paused = true)]

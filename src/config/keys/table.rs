@@ -358,6 +358,7 @@ pub const TABLE: &[Key] = &[
     autoscaling::MAX_SCALE_UP_RATE,
     autoscaling::MAX_SCALE_DOWN_RATE,
     autoscaling::SCALE_DOWN_DELAY,
+    autoscaling::SCALE_DOWN_CUTS_TUNNELS,
     // Local processes.
     process::NAME,
     process::COMMAND,

@@ -125,6 +125,7 @@ fn autoscaling(layers: &Layers<'_>) -> Option<AutoscalingConfig> {
         max_scale_up_rate: layers.number("max_scale_up_rate")?,
         max_scale_down_rate: layers.number("max_scale_down_rate")?,
         scale_down_delay: layers.duration("scale_down_delay")??,
+        scale_down_cuts_tunnels: layers.boolean("scale_down_cuts_tunnels")?,
     })
 }
 
@@ -235,4 +236,27 @@ fn fixed_port_with_replicas(layers: &Layers<'_>) -> Option<Problem> {
             .span_of("replicas")
             .map(|span| (span, "the number of processes".to_owned())),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config::parse::parse;
+    use crate::config::report::one_line;
+
+    #[test]
+    fn contradicting_bounds_of_the_scaler_are_reported() {
+        for (keys, part) in [
+            ("min_replicas = 20", "min_replicas (20) is larger than max_replicas (10)"),
+            ("stable_window = '5s'", "`stable_window` is shorter than 6 s"),
+            ("panic_window = '2m'", "`panic_window` is not between 1 s and `stable_window`"),
+        ] {
+            let text = format!(
+                "[[services]]\nhost = 'a'\ntype = 'deploy'\nnamespace = 'n'\nname = 'w'\nservice_name = 'w'\n\
+                 service_port = 80\n{keys}\n"
+            );
+            let problems = parse(&text).expect_err("a problem");
+            let found = one_line("", &text, &problems[0]);
+            assert!(problems.len() == 1 && found.contains(part), "{found}");
+        }
+    }
 }

@@ -115,3 +115,15 @@ pub(super) const SCALE_DOWN_DELAY: Key = Key {
     description: "Replicas of a workload with a target are removed only when they have not been needed for so long.",
     example: "scale_down_delay = \"5m\"",
 };
+
+pub(super) const SCALE_DOWN_CUTS_TUNNELS: Key = Key {
+    name: "scale_down_cuts_tunnels",
+    aliases: &[],
+    place: Place::TopAndKubernetes,
+    kind: ValueKind::Boolean,
+    default: KeyDefault::Value("false"),
+    description: "Whether replicas of a workload with a target are removed although WebSockets or other tunnels to it are open. \
+                  Kubernetes chooses which pods end, and their tunnels end with them. By default replicas are removed only \
+                  while none is open.",
+    example: "scale_down_cuts_tunnels = true",
+};
