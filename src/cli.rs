@@ -125,6 +125,8 @@ pub enum Command {
     Check,
     /// Run agimo with a sample application on this machine: it starts when you open it in a browser
     Demo(DemoOptions),
+    /// Replay a trace of requests through the scaler, and print what it would have done
+    Simulate(SimulateOptions),
     /// Print the JSON Schema of the configuration
     Schema {
         /// Print the manual of the configuration keys instead (docs/configuration.md)
@@ -142,6 +144,31 @@ pub enum Command {
         #[arg(long, value_parser = humantime::parse_duration)]
         sleep_after: Duration,
     },
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct SimulateOptions {
+    /// CSV with the columns seconds,requests, or the answer of Prometheus to a range query of a rate
+    #[arg(long, value_name = "FILE")]
+    pub trace: PathBuf,
+    /// Host of the service in the configuration (--conf) whose keys apply; needed where it has several services
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Time from the decision to start a replica until it is ready
+    #[arg(long, default_value = "2s", value_parser = humantime::parse_duration)]
+    pub cold_start: Duration,
+    /// How long a request takes
+    #[arg(long, default_value = "100ms", value_parser = humantime::parse_duration)]
+    pub duration: Duration,
+    #[arg(long, default_value = "text")]
+    pub format: SimulationFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum SimulationFormat {
+    Text,
+    Json,
+    Svg,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -16,6 +16,7 @@ pub mod net;
 pub mod ownership;
 pub mod routing;
 pub mod shutdown;
+pub mod simulation;
 pub mod status;
 pub mod telemetry;
 pub mod workload;

@@ -9,12 +9,14 @@ use std::process::ExitCode;
 use agimo::activation::events::EventBus;
 use agimo::app::cluster::ClusterSettings;
 use agimo::app::{self, AppSettings, Listeners, PeerSettings};
-use agimo::cli::{Cli, Command, ServeOptions};
-use agimo::config::{Config, WorkloadConfig, keys, schema};
+use agimo::cli::{Cli, Command, ServeOptions, SimulateOptions, SimulationFormat};
+use agimo::config::{Config, ServiceConfig, WorkloadConfig, keys, schema};
 use agimo::config_file::{self, LoadError, WatchedFile};
 use agimo::process::advice::advice;
 use agimo::process::{exec, keeper};
+use agimo::simulation::{self, Model, trace::Trace};
 use agimo::{demo, telemetry};
+use anyhow::Context;
 use clap::CommandFactory;
 
 fn main() -> ExitCode {
@@ -40,6 +42,7 @@ fn main() -> ExitCode {
         None => serve(cli.serve),
         Some(Command::Check) => check(&cli.serve.conf),
         Some(Command::Demo(options)) => demo::run(&options),
+        Some(Command::Simulate(options)) => simulate(&cli.serve.conf, &options),
         Some(Command::Schema { markdown }) => print(if markdown {
             keys::markdown()
         } else {
@@ -109,6 +112,37 @@ fn check(file: &Path) -> anyhow::Result<()> {
         }
     }
     print(format!("{}: {} services, no problems\n", file.display(), config.services.len()))
+}
+
+fn simulate(file: &Path, options: &SimulateOptions) -> anyhow::Result<()> {
+    let config = load(file)?;
+    let is_meant = |service: &&ServiceConfig| {
+        options.host.as_ref().is_none_or(|host| service.host == host.to_lowercase())
+    };
+    let mut services = config.services.iter().filter(is_meant);
+    let (Some(service), None) = (services.next(), services.next()) else {
+        let hosts: Vec<_> = config.services.iter().map(|service| service.host.as_str()).collect();
+        anyhow::bail!("--host must name one service of {}: {}", file.display(), hosts.join(", "));
+    };
+    let autoscaling = match &service.workload {
+        WorkloadConfig::Kubernetes(workload) => Some(workload.autoscaling),
+        WorkloadConfig::Process(_) => None,
+    };
+    let model = Model {
+        sleep_after: service.sleep_after,
+        autoscaling: autoscaling.filter(|config| config.has_target()),
+        cold_start: options.cold_start,
+    };
+    let text = std::fs::read_to_string(&options.trace)
+        .with_context(|| format!("cannot read {}", options.trace.display()))?;
+    let trace = Trace::read(&text, options.duration)
+        .with_context(|| options.trace.display().to_string())?;
+    let run = simulation::run(&trace, &model);
+    print(match options.format {
+        SimulationFormat::Text => simulation::report::text(&run),
+        SimulationFormat::Json => format!("{:#}\n", simulation::report::json(&run)),
+        SimulationFormat::Svg => simulation::svg::svg(&run),
+    })
 }
 
 /// Loads the configuration, and prints its problems with their lines of the file.

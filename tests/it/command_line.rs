@@ -186,6 +186,30 @@ async fn version_and_completions_are_printed_and_internal_commands_are_hidden() 
 }
 
 #[tokio::test]
+async fn a_trace_is_replayed_with_the_keys_of_a_service() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = format!("{REFERENCE_CONFIG}scaler = \"agimo\"\ntarget_concurrency = 10\n");
+    let two = format!(
+        "{config}{}",
+        REFERENCE_CONFIG.replace("example", "other").replace("timeout = '5s'", "")
+    );
+    std::fs::write(folder.path().join("config.toml"), two).unwrap();
+    std::fs::write(folder.path().join("trace.csv"), "0,300\n30,0\n").unwrap();
+    let simulate = ["simulate", "--trace", "trace.csv", "--duration", "5s"];
+    let ambiguous = run(folder.path(), &simulate).await;
+    assert!(stderr(&ambiguous).contains("--host must name one service"), "{}", stderr(&ambiguous));
+    let of_host = [&simulate[..], &["--host", "example.com"]].concat();
+    let text = run(folder.path(), &of_host).await;
+    assert!(stdout(&text).contains("cold starts       1\n"), "{}", stdout(&text));
+    assert!(stdout(&text).contains("peak replicas     6\n"), "{}", stdout(&text));
+    let json = run(folder.path(), &[&of_host[..], &["--format", "json"]].concat()).await;
+    let json: serde_json::Value = serde_json::from_str(&stdout(&json)).unwrap();
+    assert_eq!(json["peak_replicas"], 6);
+    let svg = run(folder.path(), &[&of_host[..], &["--format", "svg"]].concat()).await;
+    assert!(stdout(&svg).starts_with("<svg "));
+}
+
+#[tokio::test]
 async fn a_port_in_use_is_reported_with_a_fix() {
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("config.toml"), REFERENCE_CONFIG).unwrap();

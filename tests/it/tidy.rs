@@ -29,6 +29,7 @@ const ORDER: &[&str] = &[
     "activation",
     "catalog",
     "status",
+    "simulation",
     "cli",
     // Edges.
     "admin",
@@ -63,6 +64,7 @@ const MODEL: &[&str] = &[
     "activation",
     "catalog",
     "status",
+    "simulation",
 ];
 
 /// Names that no room of the model mentions: it serves any protocol and any cluster.
