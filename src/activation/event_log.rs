@@ -103,6 +103,11 @@ fn log(event: &LifecycleEvent) {
         EventKind::ScaleDecided { from, to, reason } => {
             info!(%workload, from, to, reason = reason.as_str(), "scaling by demand");
         }
+        EventKind::ScaleOverridden { replicas } => warn!(
+            %workload,
+            replicas,
+            "somebody else has changed `replicas`: agimo leaves the number alone until the workload sleeps"
+        ),
         EventKind::Asleep { idle } => {
             info!(%workload, idle_ms = idle.as_millis() as u64, "idle, scaling to zero");
         }

@@ -63,6 +63,8 @@ pub enum EventKind {
     SleepProlonged { foreign_wakes: u32, sleep_after: Duration },
     /// The demand asks for another number of replicas.
     ScaleDecided { from: u32, to: u32, reason: Reason },
+    /// Somebody else has changed the number of replicas, which agimo leaves alone until the workload sleeps.
+    ScaleOverridden { replicas: u32 },
     /// The workload was idle for so long and is being scaled to zero.
     Asleep { idle: Duration },
     /// The workload could not be scaled to zero and stays awake.
@@ -121,6 +123,7 @@ impl EventKind {
             Self::SleepBlocked(_) => "sleep_blocked",
             Self::SleepProlonged { .. } => "sleep_prolonged",
             Self::ScaleDecided { .. } => "scale_decided",
+            Self::ScaleOverridden { .. } => "scale_overridden",
             Self::Asleep { .. } => "asleep",
             Self::SleepFailed { .. } => "sleep_failed",
             Self::ProcessExited { .. } => "process_exited",

@@ -53,6 +53,10 @@ pub struct Runner {
     autoscaler: Autoscaler,
     /// Replicas that the current wake asks for.
     wake_replicas: u32,
+    /// Replicas before the last decision, and those that it asked for.
+    decided: (u32, u32),
+    /// Somebody else has changed the number: it is left alone until the workload sleeps.
+    is_overridden: bool,
     next_decision: Instant,
     next_check: Instant,
 }
@@ -86,6 +90,8 @@ impl Runner {
             foreign_wakes: 0,
             autoscaler: Autoscaler::default(),
             wake_replicas: 0,
+            decided: (0, 0),
+            is_overridden: false,
             next_decision: Instant::now(),
             next_check: Instant::now(),
         }

@@ -29,7 +29,9 @@ pub fn event(event: &LifecycleEvent) -> Value {
             "path": request.path,
             "client": request.client,
         }),
-        EventKind::ScaleWritten { replicas } => json!({ "replicas": replicas }),
+        EventKind::ScaleWritten { replicas } | EventKind::ScaleOverridden { replicas } => {
+            json!({ "replicas": replicas })
+        }
         EventKind::PodScheduled { pod }
         | EventKind::ContainerStarted { pod }
         | EventKind::PodReady { pod } => json!({ "pod": pod }),

@@ -24,6 +24,8 @@ impl Runner {
         let now = Instant::now();
         let replicas = self.status.borrow().replicas.unwrap_or(1);
         self.autoscaler = Autoscaler::begin(replicas, now);
+        self.decided = (replicas, replicas.max(self.wake_replicas));
+        self.is_overridden = false;
         self.next_decision = now + autoscaler::INTERVAL;
         if let Some(config) = self.autoscaling() {
             self.autoscaler.record(self.totals(), now, &config);
@@ -74,6 +76,9 @@ impl Runner {
         let decision =
             self.autoscaler.decide(u32::try_from(ready).unwrap_or(u32::MAX), now, config);
         let (Some(replicas), Some(decision)) = (replicas, decision) else { return };
+        if self.follow_foreign_change(replicas) {
+            return;
+        }
         // A silent replica may have demand that is not known, and Kubernetes chooses which pods end.
         let tunnels = self.demand.tunnels() + self.membership.view().tunnels;
         let may_remove =
@@ -85,6 +90,7 @@ impl Runner {
         {
             return;
         }
+        self.decided = (replicas, decision.replicas);
         let reason = decision.reason;
         self.activation.events.publish(EventKind::ScaleDecided {
             from: replicas,
@@ -92,6 +98,22 @@ impl Runner {
             reason,
         });
         self.activation.backend.command(ScaleCommand::SetReplicas(decision.replicas));
+    }
+
+    /// Whether somebody else has changed the number of replicas since this workload was woken. What a person or another
+    /// controller has set stays until the workload sleeps.
+    fn follow_foreign_change(&mut self, replicas: u32) -> bool {
+        if !self.membership.is_leader() {
+            // The leader's decisions are not known here.
+            self.decided = (replicas, replicas);
+            return false;
+        }
+        let (before, asked) = self.decided;
+        if !self.is_overridden && replicas > 0 && replicas != before && replicas != asked {
+            self.is_overridden = true;
+            self.activation.events.publish(EventKind::ScaleOverridden { replicas });
+        }
+        self.is_overridden
     }
 
     /// What all replicas of agimo have counted.

@@ -91,6 +91,29 @@ async fn no_replica_is_removed_while_a_tunnel_is_open_unless_it_may_be_cut() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_number_that_somebody_else_has_set_stays_until_the_workload_sleeps() {
+    let fixture = Fixture::with_a_target().await;
+    fixture.has_replicas(1).await;
+    fixture.become_ready().await;
+    fixture.arrive(45);
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    // The write of the decision takes its time, or fails.
+    assert_eq!(fixture.last_command(), Some(ScaleCommand::SetReplicas(5)));
+    fixture.has_replicas(7).await;
+    let commands = fixture.commands().len();
+    tokio::time::sleep(Duration::from_secs(180)).await;
+    assert_eq!(fixture.commands().len(), commands);
+    fixture.end(45);
+    tokio::time::sleep(SLEEP_AFTER * 2).await;
+    assert_eq!(fixture.last_command(), Some(ScaleCommand::Sleep));
+    fixture.has_replicas(1).await;
+    fixture.become_ready().await;
+    fixture.arrive(45);
+    tokio::time::sleep(Duration::from_secs(8)).await;
+    assert_eq!(fixture.last_command(), Some(ScaleCommand::SetReplicas(5)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_the_leader_scales_and_its_successor_knows_the_demand() {
     let fixture = Fixture::with_a_target().await;
     fixture.coordination.set_leader(false);
