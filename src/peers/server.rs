@@ -11,6 +11,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::warn;
 
@@ -19,8 +20,16 @@ use super::{PATH, Tokens};
 use crate::coordination::Coordination;
 use crate::shutdown::Shutdown;
 
-type Lines = StreamBody<BoxStream<'static, Result<BodyFrame<Bytes>, Infallible>>>;
-type ServerBody = Either<Full<Bytes>, Lines>;
+type ServerBody =
+    Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<BodyFrame<Bytes>, Infallible>>>>;
+
+/// Makes the lines of one connection.
+struct LineSender {
+    coordination: Coordination,
+    urgent: watch::Receiver<u64>,
+    changes: Changes,
+    is_first: bool,
+}
 
 /// Between two lines, unless something is urgent.
 const INTERVAL: Duration = Duration::from_millis(500);
@@ -77,7 +86,7 @@ fn respond(
     let (status, body) = if request.method() != Method::GET || request.uri().path() != PATH {
         (StatusCode::NOT_FOUND, Either::Left(Full::default()))
     } else if token.is_some_and(|token| tokens.accept(token)) {
-        (StatusCode::OK, Either::Right(StreamBody::new(lines(coordination.clone()))))
+        (StatusCode::OK, LineSender::new(coordination.clone()).into_body())
     } else {
         (StatusCode::UNAUTHORIZED, Either::Left(Full::default()))
     };
@@ -86,26 +95,33 @@ fn respond(
     response
 }
 
-/// The lines of one connection.
-fn lines(coordination: Coordination) -> BoxStream<'static, Result<BodyFrame<Bytes>, Infallible>> {
-    let urgent = coordination.urgent();
-    let start = (coordination, urgent, Changes::default(), true);
-    let next = |(coordination, mut urgent, mut changes, is_first): (
-        Coordination,
-        tokio::sync::watch::Receiver<u64>,
-        Changes,
-        bool,
-    )| async move {
-        if !is_first {
-            // The sender is as old as the coordination, which this task holds.
-            let _ = tokio::time::timeout(INTERVAL, urgent.changed()).await;
+// === impl LineSender ===
+
+impl LineSender {
+    fn new(coordination: Coordination) -> Self {
+        let urgent = coordination.urgent();
+        Self { coordination, urgent, changes: Changes::default(), is_first: true }
+    }
+
+    /// The next line, as soon as it is due.
+    async fn next(&mut self) -> Vec<u8> {
+        if !std::mem::take(&mut self.is_first) {
+            // The sender of the signal is as old as the coordination, which this holds.
+            let _ = tokio::time::timeout(INTERVAL, self.urgent.changed()).await;
         }
-        urgent.mark_unchanged();
-        let reports = changes.next(coordination.reports());
-        let frame = Frame { instance: coordination.instance(), reports };
+        self.urgent.mark_unchanged();
+        let reports = self.changes.next(self.coordination.reports());
+        let frame = Frame { instance: self.coordination.instance(), reports };
         let mut line = serde_json::to_vec(&frame).unwrap_or_default();
         line.push(b'\n');
-        Some((Ok(BodyFrame::data(line.into())), (coordination, urgent, changes, false)))
-    };
-    Box::pin(futures_util::stream::unfold(start, next))
+        line
+    }
+
+    fn into_body(self) -> ServerBody {
+        let lines = futures_util::stream::unfold(self, |mut sender| async move {
+            let line = sender.next().await;
+            Some((Ok(BodyFrame::data(line.into())), sender))
+        });
+        Either::Right(StreamBody::new(Box::pin(lines)))
+    }
 }
