@@ -295,7 +295,10 @@ impl Runner {
             self.begin_scaling();
         }
         self.membership.retract();
-        if sleep::is_being_prepared(&self.membership.view()) {
+        let view = self.membership.view();
+        // Once withdrawn, the endpoints stay so until the announcement ends or the workload is seen without replicas.
+        let is_falling_asleep = self.is_withdrawn_for_peer && !view.announcements.is_empty();
+        if is_falling_asleep || sleep::is_being_prepared(&view) {
             self.is_withdrawn_for_peer = true;
             return;
         }

@@ -31,6 +31,7 @@ mod rbac;
 mod requests_while_falling_asleep;
 mod routes_of_one_workload;
 mod scale_to_zero;
+mod service_shapes;
 mod shared_service;
 mod smoke;
 mod stateful_set;

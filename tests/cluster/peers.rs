@@ -38,7 +38,7 @@ async fn without_an_exchange_a_workload_sleeps_only_when_no_other_replica_is_lef
 }
 
 /// The releases of these tests.
-const KEYS: &str = "scaler = \"agimo\"\nsleep_after = \"2s\"";
+const KEYS: &str = "scaler = \"agimo\"\nsleep_after = \"2s\"\ntimeout = \"10s\"";
 
 /// A release of this many replicas before the Deployment `web`, with a leader.
 struct Replicas {
@@ -50,7 +50,11 @@ struct Replicas {
 
 impl Replicas {
     async fn install(namespace: &Namespace, replicas: u32) -> Self {
-        let web = namespace.deployment("web").apply().await;
+        Self::install_before(namespace.deployment("web"), namespace, replicas).await
+    }
+
+    async fn install_before(web: Sample, namespace: &Namespace, replicas: u32) -> Self {
+        let web = web.apply().await;
         let config = web.service_config("web.test", KEYS);
         let values = json!({ "config": config, "replicas": replicas });
         let release = Release::install(namespace, &values).await;
@@ -169,6 +173,30 @@ async fn a_replica_that_is_paused_keeps_workloads_awake_and_nothing_else_breaks(
     replicas.get(leader).await;
     signal(&replicas.release, other, "CONT").await;
     replicas.web.until_asleep().await;
+}
+
+#[tokio::test]
+async fn a_wake_of_any_replica_that_never_gets_ready_is_given_up() {
+    let namespace = Namespace::new("broken").await;
+    let broken = namespace.deployment("web").argument("-crash-at-start");
+    let replicas = Replicas::install_before(broken, &namespace, 2).await;
+    let other = replicas.others().next().unwrap();
+    let mut client = Client::connect(replicas.release.pod_address(other, 8080).await).await;
+    client.send("GET / HTTP/1.1\r\nHost: web.test\r\n\r\n").await;
+    replicas.web.until_replicas(1).await;
+    drop(client);
+    replicas.web.until_asleep().await;
+    let generation = replicas.web.generation().await;
+    for pod in &replicas.pods {
+        eventually("a workload that is asleep", || async {
+            let status = replicas.release.service_status(pod, "web.test").await;
+            (status["state"] == "asleep").then_some(())
+        })
+        .await;
+    }
+    // Longer than a replica would wait before it wrote again.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(replicas.web.generation().await, generation);
 }
 
 /// Sends a signal to agimo in this pod: its process is found on the node by the cgroup of the pod.

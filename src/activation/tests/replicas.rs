@@ -163,6 +163,8 @@ async fn a_request_after_the_other_replica_has_put_the_workload_to_sleep_wakes_i
     fixture.request_wake().await;
     assert_eq!(fixture.commands(), [], "the other replica decides");
     fixture.peer_reports(announced(true)).await;
+    fixture.become_ready().await;
+    assert!(!fixture.is_published(), "the write has not been seen yet");
     fixture.become_unready().await;
     fixture.request_wake().await;
     assert_eq!(fixture.commands(), [WAKE]);
