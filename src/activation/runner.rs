@@ -47,6 +47,10 @@ pub struct Runner {
     membership: Membership,
     /// The endpoints are withdrawn, because another replica of agimo is about to put the workload to sleep.
     is_withdrawn_for_peer: bool,
+    /// Arrivals at the other replicas of agimo, as last seen.
+    peer_arrivals: u64,
+    /// A request has arrived at another replica while the workload was asleep.
+    is_woken_by_peer: bool,
     /// Arrivals when this replica put the workload to sleep.
     arrivals_at_sleep: Option<u64>,
     /// How often in a row somebody else woke the workload after this replica had put it to sleep.
@@ -87,6 +91,8 @@ impl Runner {
             sleep_blocker_seen: None,
             membership,
             is_withdrawn_for_peer: false,
+            peer_arrivals: 0,
+            is_woken_by_peer: false,
             arrivals_at_sleep: None,
             foreign_wakes: 0,
             autoscaler: Autoscaler::default(),
@@ -207,6 +213,7 @@ impl Runner {
             (true, _) => Input::Ready { arrivals: self.arrivals() },
             (false, Some(true)) => Input::EndpointsLost,
             (false, Some(false)) => Input::WakeFailed,
+            (false, None) if self.joins_wake_of_peer() => Input::WakeRequested,
             (false, None) => Input::Unready { starting: status.is_starting },
         }
     }
@@ -239,7 +246,7 @@ impl Runner {
     fn perform(&mut self, action: Action, before: Machine) {
         match action {
             Action::Wake => {
-                self.foreign_wakes = 0;
+                (self.foreign_wakes, self.is_woken_by_peer) = (0, false);
                 self.activation.wakes.fetch_add(1, Ordering::Relaxed);
                 self.activation.pending_phases.store(ALL_PHASES, Ordering::Relaxed);
                 if before.state != State::Asleep {

@@ -22,6 +22,7 @@ impl Runner {
         if !matches!(before.state, State::Awake { .. }) {
             self.begin_scaling();
         }
+        self.is_woken_by_peer = false;
         self.membership.retract();
         let view = self.membership.view();
         // Once withdrawn, the endpoints stay so until the announcement ends or the workload is seen without replicas.

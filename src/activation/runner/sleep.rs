@@ -98,13 +98,24 @@ impl Runner {
                 self.activation.publish(Published::ready(&status, &before));
             }
         }
-        // Whoever leads gives up a wake that never gets ready, and so must know of it.
         let is_asleep = matches!(self.machine.state, State::Asleep);
-        let joins = is_asleep && view.in_flight > 0 && self.membership.is_leader();
+        self.is_woken_by_peer |= is_asleep && view.arrivals > self.peer_arrivals;
+        self.peer_arrivals = view.arrivals;
+        self.joins_wake_of_peer().then_some(Input::WakeRequested)
+    }
+
+    /// Whether the leader is to join a wake by another replica: it gives up wakes that never get ready, and so must know of
+    /// them. The client may have left before its request was reported.
+    pub(super) fn joins_wake_of_peer(&mut self) -> bool {
+        let has_replicas = self.status.borrow().replicas > Some(0);
+        let is_waking =
+            self.membership.view().in_flight > 0 || (self.is_woken_by_peer && has_replicas);
+        let is_asleep = matches!(self.machine.state, State::Asleep);
+        let joins = is_asleep && is_waking && self.membership.is_leader();
         if joins {
             self.requester = None;
         }
-        joins.then_some(Input::WakeRequested)
+        joins
     }
 
     /// The workload is ready without a wake by this replica. Where no request has arrived since it was put to sleep, somebody

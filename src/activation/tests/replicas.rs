@@ -185,6 +185,21 @@ async fn the_leader_joins_a_wake_of_another_replica_and_gives_it_up() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn the_leader_joins_a_wake_whose_client_has_left_before_it_was_reported() {
+    let fixture = Fixture::beside_a_peer().await;
+    fixture.become_unready().await;
+    fixture.peer_reports(Report { arrivals: 1, ..Report::default() }).await;
+    assert_eq!(fixture.commands(), [], "nothing shows yet that it was scaled up");
+    fixture.set_status(|status| status.replicas = Some(1)).await;
+    assert_eq!((fixture.commands(), fixture.state()), (vec![WAKE], "waking"));
+    // Without a request, what a person scales up is left alone.
+    let fixture = Fixture::beside_a_peer().await;
+    fixture.become_unready().await;
+    fixture.set_status(|status| status.replicas = Some(1)).await;
+    assert_eq!((fixture.commands(), fixture.state()), (vec![], "asleep"));
+}
+
+#[tokio::test(start_paused = true)]
 async fn only_the_leader_puts_workloads_to_sleep_and_its_successor_counts_anew() {
     let fixture = Fixture::shared(Scaler::Agimo);
     fixture.coordination.set_leader(false);
