@@ -146,8 +146,8 @@ pub async fn serve(
         None => ReadinessBackend::Neither,
     };
     let peer_port = settings.peers.as_ref().and_then(|peers| peers.listener.local_addr().ok());
-    let peer_port = peer_port.map_or(admin_address.port(), |address| address.port());
-    let ports = Ports::new([address.port(), admin_address.port(), peer_port]);
+    let peer_port = peer_port.map(|address| address.port());
+    let ports = Ports::new([address.port(), admin_address.port()].into_iter().chain(peer_port));
     let backends = Backends {
         processes: Box::new(move |context| process_backend(context, &ports)),
         kubernetes: cluster.backends(),

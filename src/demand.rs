@@ -22,7 +22,6 @@ pub struct WorkloadDemand {
 #[derive(Debug)]
 pub struct RouteCounters {
     cores: Box<[Arc<CoreCounters>]>,
-    began: Instant,
 }
 
 /// The part of one core, which alone writes it: no two cores share a cache line.
@@ -104,11 +103,7 @@ impl WorkloadDemand {
 
     /// Requests that have arrived since the start; it never decreases.
     pub fn arrivals(&self) -> u64 {
-        let mut counted = self.lock();
-        counted.forget_gone();
-        let current: u64 = counted.current.iter().map(|route| route.arrivals()).sum();
-        let removed: u64 = counted.removed.iter().map(|route| route.totals.arrivals).sum();
-        counted.past.arrivals + current + removed
+        self.totals().arrivals
     }
 
     /// What was counted since the start.
@@ -178,8 +173,7 @@ impl Totals {
 
 impl RouteCounters {
     pub fn new(cores: usize) -> Self {
-        let began = Instant::now();
-        Self { cores: (0..cores).map(|_| Arc::new(CoreCounters::new(began))).collect(), began }
+        Self { cores: (0..cores).map(|_| Arc::default()).collect() }
     }
 
     pub fn core(&self, core: usize) -> Arc<CoreCounters> {
@@ -200,8 +194,7 @@ impl RouteCounters {
 
     /// What was counted since the start.
     pub fn totals(&self) -> Totals {
-        let now = self.began.elapsed();
-        let request_time = self.cores.iter().map(|core| core.request_time.total(now)).sum();
+        let request_time = self.cores.iter().map(|core| core.request_time()).sum();
         Totals { arrivals: self.arrivals(), request_time }
     }
 
@@ -219,10 +212,10 @@ impl RouteCounters {
 
 // === impl CoreCounters ===
 
-impl CoreCounters {
-    fn new(began: Instant) -> Self {
+impl Default for CoreCounters {
+    fn default() -> Self {
         Self {
-            began,
+            began: Instant::now(),
             request_time: RequestTime::default(),
             arrivals: AtomicU64::new(0),
             ended: Counter::default(),
@@ -235,7 +228,9 @@ impl CoreCounters {
             durations: Histogram::new(DURATION_BOUNDS),
         }
     }
+}
 
+impl CoreCounters {
     /// Counts an arrival. Sequentially consistent with the look at the endpoints that follows it, so
     /// that a workload is never put to sleep under a request that has just found it awake.
     pub fn count_arrival(&self, now: Instant) {
@@ -246,6 +241,11 @@ impl CoreCounters {
     pub fn count_end(&self, now: Instant) {
         self.request_time.change(false, now.saturating_duration_since(self.began));
         self.ended.add(1);
+    }
+
+    /// The time that requests have spent in flight by now.
+    fn request_time(&self) -> Duration {
+        self.request_time.total(self.began.elapsed())
     }
 
     pub fn count_tunnel_opened(&self) {

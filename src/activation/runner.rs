@@ -45,8 +45,8 @@ pub struct Runner {
     not_ready_seen: Option<NotReadyReason>,
     sleep_blocker_seen: Option<SleepBlocker>,
     membership: Membership,
-    /// The endpoints are withdrawn, because another replica of agimo is about to put the workload to sleep.
-    is_withdrawn_for_peer: bool,
+    /// What was published before it was withdrawn, because another replica of agimo is about to put the workload to sleep.
+    withdrawn_for_peer: Option<Published>,
     /// Arrivals at the other replicas of agimo, as last seen.
     peer_arrivals: u64,
     /// A request has arrived at another replica while the workload was asleep.
@@ -90,7 +90,7 @@ impl Runner {
             not_ready_seen: None,
             sleep_blocker_seen: None,
             membership,
-            is_withdrawn_for_peer: false,
+            withdrawn_for_peer: None,
             peer_arrivals: 0,
             is_woken_by_peer: false,
             arrivals_at_sleep: None,

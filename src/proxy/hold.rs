@@ -111,7 +111,7 @@ pub async fn wait_for_endpoint<D: Downstream>(
     let share = client.identity.untrusted_address().zip(limit);
     let _permit = route.route.acquire_hold(share).ok_or(LocalError::HoldFull)?;
     route.counters.count_hold();
-    let outcome = wait(client, request, &route, preference, deadline, unanswered).await;
+    let outcome = wait(client, request, &route, activation, preference, deadline, unanswered).await;
     route.counters.count_release();
     in_flight.add_held(started);
     outcome
@@ -121,13 +121,11 @@ async fn wait<D: Downstream>(
     client: &mut Client<D>,
     request: &RequestHead,
     route: &CoreRoute,
+    activation: &Activation,
     preference: Preference,
     deadline: Instant,
     mut unanswered: Option<&Unanswered>,
 ) -> Result<EndpointLease, RequestError> {
-    let Some(activation) = &route.route.workload.activation else {
-        return Err(LocalError::NoBackend.into());
-    };
     let outcome = loop {
         let mut changed = pin!(activation.endpoints_changed());
         // From here on no change is missed, even one that comes before the first poll.

@@ -8,8 +8,8 @@ use crate::ownership::Owner;
 
 impl Runner {
     pub(super) fn withdraw_endpoints(&mut self) {
-        let scaled_down = self.owner() == Owner::External || self.is_withdrawn_for_peer;
-        self.is_withdrawn_for_peer = false;
+        let is_asleep = self.withdrawn_for_peer.take().is_some();
+        let scaled_down = self.owner() == Owner::External || is_asleep;
         self.activation.events.publish(EventKind::EndpointsLost { scaled_down });
         let terminating = self.status.borrow().terminating.clone();
         self.activation.publish(Published { terminating, ..Published::default() });
@@ -26,9 +26,9 @@ impl Runner {
         self.membership.retract();
         let view = self.membership.view();
         // Once withdrawn, the endpoints stay so until the announcement ends or the workload is seen without replicas.
-        let is_falling_asleep = self.is_withdrawn_for_peer && !view.announcements.is_empty();
+        let is_falling_asleep = self.withdrawn_for_peer.is_some() && !view.announcements.is_empty();
         if is_falling_asleep || sleep::is_being_prepared(&view) {
-            self.is_withdrawn_for_peer = true;
+            self.withdrawn_for_peer.get_or_insert_default();
             return;
         }
         let published = Published::ready(&self.status.borrow(), &self.activation.published());
@@ -49,5 +49,13 @@ impl Runner {
             State::Awake { .. } => {}
         }
         self.activation.publish(published);
+    }
+
+    /// Publishes again what was withdrawn, as far as it is still ready: the endpoints keep their state.
+    pub(super) fn republish(&self, withdrawn: &Published) {
+        let status = self.status.borrow();
+        if status.is_ready() {
+            self.activation.publish(Published::ready(&status, withdrawn));
+        }
     }
 }

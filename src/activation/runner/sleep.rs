@@ -29,10 +29,7 @@ impl Runner {
         self.activation.publish(Published::default());
         if !self.agree_on_sleep(arrivals).await {
             self.machine = before;
-            let status = self.status.borrow().clone();
-            if status.is_ready() {
-                self.activation.publish(Published::ready(&status, &awake));
-            }
+            self.republish(&awake);
             return;
         }
         let event = match before.state {
@@ -83,20 +80,18 @@ impl Runner {
     /// Follows what the other replicas of agimo say.
     pub(super) fn follow_peers(&mut self, view: &PeerView) -> Option<Input> {
         let is_awake = matches!(self.machine.state, State::Awake { .. });
-        if is_being_prepared(view) && is_awake && !self.is_withdrawn_for_peer {
-            self.is_withdrawn_for_peer = true;
+        if is_being_prepared(view) && is_awake && self.withdrawn_for_peer.is_none() {
+            self.withdrawn_for_peer = Some(self.activation.published());
             self.activation.publish(Published::default());
         }
         // Only now: what is reported from here on was counted after the withdrawal.
         self.membership
             .acknowledge(view.announcements.iter().map(|announced| announced.id).collect());
-        if view.announcements.is_empty() && self.is_withdrawn_for_peer {
-            self.is_withdrawn_for_peer = false;
-            let status = self.status.borrow().clone();
-            if is_awake && status.is_ready() {
-                let before = self.activation.published();
-                self.activation.publish(Published::ready(&status, &before));
-            }
+        if view.announcements.is_empty()
+            && let Some(withdrawn) = self.withdrawn_for_peer.take()
+            && is_awake
+        {
+            self.republish(&withdrawn);
         }
         let is_asleep = matches!(self.machine.state, State::Asleep);
         self.is_woken_by_peer |= is_asleep && view.arrivals > self.peer_arrivals;

@@ -136,6 +136,8 @@ fn announced(is_done: bool) -> Report {
 #[tokio::test(start_paused = true)]
 async fn a_replica_withdraws_its_endpoints_before_it_agrees_and_publishes_them_again_otherwise() {
     let fixture = Fixture::beside_a_peer().await;
+    let state = || fixture.activation.published().endpoints[&SOURCE][0].shared.clone();
+    let before = state();
     fixture.peer_reports(announced(false)).await;
     assert!(!fixture.is_published());
     assert_eq!(fixture.report().withdrawn, [7]);
@@ -144,6 +146,7 @@ async fn a_replica_withdraws_its_endpoints_before_it_agrees_and_publishes_them_a
     assert!(!fixture.is_published());
     fixture.peer_reports(Report::default()).await;
     assert!(fixture.is_published());
+    assert!(Arc::ptr_eq(&before, &state()), "it is not a fresh endpoint");
     assert_eq!(fixture.report().withdrawn, [0; 0]);
 }
 
