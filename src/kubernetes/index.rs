@@ -15,10 +15,12 @@ use crate::workload::{WorkloadId, WorkloadKind};
 
 use self::endpoints::{endpoints, peer_addresses};
 use self::followers::{FollowerId, Followers};
+use self::grouped::Grouped;
 use self::health::{ClusterHealth, WatchHealth};
 
 mod endpoints;
 pub mod followers;
+mod grouped;
 pub mod health;
 #[cfg(test)]
 mod tests;
@@ -82,8 +84,7 @@ type WorkloadKey = (ObjectKind, ObjectName);
 pub struct Index {
     listings: BTreeMap<WatchScope, Listing>,
     /// By the Service whose endpoints they hold.
-    slices: HashMap<ObjectName, BTreeMap<String, Slice>>,
-    slice_services: HashMap<ObjectName, ObjectName>,
+    slices: Grouped<ObjectName, Slice>,
     services: HashMap<ObjectName, Arc<ServiceObject>>,
     workloads: HashMap<WorkloadKey, WorkloadObject>,
     followers: Followers,
@@ -124,8 +125,7 @@ impl Index {
     ) -> Self {
         Self {
             listings: scopes.into_iter().map(|scope| (scope, Listing::default())).collect(),
-            slices: HashMap::new(),
-            slice_services: HashMap::new(),
+            slices: Grouped::default(),
             services: HashMap::new(),
             workloads: HashMap::new(),
             followers: Followers::default(),
@@ -272,23 +272,7 @@ impl Index {
     }
 
     fn put_slice(&mut self, name: ObjectName, slice: Option<Slice>) {
-        let service = slice.as_ref().map(|slice| slice.service.clone());
-        let before = match &service {
-            Some(service) => self.slice_services.insert(name.clone(), service.clone()),
-            None => self.slice_services.remove(&name),
-        };
-        // A slice that moves to another Service leaves its old one.
-        if let Some(before) = before.filter(|before| Some(before) != service.as_ref()) {
-            if let Some(slices) = self.slices.get_mut(&before) {
-                slices.remove(&name.name);
-                if slices.is_empty() {
-                    self.slices.remove(&before);
-                }
-            }
-            self.publish_service(&before);
-        }
-        if let (Some(service), Some(slice)) = (service, slice) {
-            self.slices.entry(service.clone()).or_default().insert(name.name, slice);
+        for service in self.slices.put(name, slice.map(|slice| (slice.service.clone(), slice))) {
             self.publish_service(&service);
         }
     }
@@ -300,9 +284,7 @@ impl Index {
                 && !current.contains(*name)
         };
         let gone: Vec<ObjectName> = match scope.kind {
-            ObjectKind::EndpointSlice => {
-                self.slice_services.keys().filter(is_gone).cloned().collect()
-            }
+            ObjectKind::EndpointSlice => self.slices.names().filter(is_gone).cloned().collect(),
             ObjectKind::Service => self.services.keys().filter(is_gone).cloned().collect(),
             kind => {
                 let of_kind = self.workloads.keys().filter(|(other, _)| *other == kind);
@@ -322,8 +304,7 @@ impl Index {
             self.publish_sources(id, &sources);
         }
         if self.peer_service.as_ref() == Some(service) {
-            let slices = self.slices.get(service).into_iter().flat_map(BTreeMap::values);
-            let peers = peer_addresses(slices);
+            let peers = peer_addresses(self.slices.of(service));
             self.peers.send_if_modified(|known| {
                 let is_changed = *known != peers;
                 *known = peers;
@@ -350,11 +331,9 @@ impl Index {
         };
         let name = ObjectName::new(namespace, name);
         let Some(service) = self.services.get(&name) else { return SourceSnapshot::default() };
-        let listed = match (service.port(port), self.slices.get(&name)) {
-            (Some(port), Some(slices)) => {
-                endpoints(slices.values(), &port.name, service.prefers_ipv6)
-            }
-            _ => SourceSnapshot::default(),
+        let listed = match service.port(port) {
+            Some(port) => endpoints(self.slices.of(&name), &port.name, service.prefers_ipv6),
+            None => SourceSnapshot::default(),
         };
         SourceSnapshot { service: Some(service.clone()), ..listed }
     }
