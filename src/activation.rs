@@ -12,7 +12,8 @@ use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendStatus, EndpointSource};
 use crate::cause::{Cause, NotReadyReason};
-use crate::ownership::{Owner, SleepBlocker};
+use crate::ownership::directive::Directive;
+use crate::ownership::{Authority, OwnerReason, Ownership, SleepBlocker};
 
 use self::cold_start::ColdStartMetrics;
 use self::endpoint::ReadyEndpoint;
@@ -73,7 +74,10 @@ pub struct Rejection {
 #[derive(Clone, Debug, PartialEq)]
 pub struct WorkloadStatus {
     pub state: State,
-    pub owner: Owner,
+    pub ownership: Ownership,
+    pub directive: Option<Directive>,
+    /// Who undoes what agimo writes, where somebody does.
+    pub reverted_by: Option<Arc<[String]>>,
     pub sleep_blocker: Option<SleepBlocker>,
     /// The longest idle time that a service of the workload configures.
     pub configured_sleep_after: Duration,
@@ -285,7 +289,13 @@ impl Default for WorkloadStatus {
     fn default() -> Self {
         Self {
             state: State::Asleep,
-            owner: Owner::External,
+            ownership: Ownership {
+                authority: Authority::Report,
+                observed: None,
+                reason: OwnerReason::NotRead,
+            },
+            directive: None,
+            reverted_by: None,
             sleep_blocker: None,
             configured_sleep_after: Duration::ZERO,
             sleep_after: Duration::ZERO,

@@ -142,7 +142,9 @@ pub async fn serve(
     let cores = listeners.proxy.len();
     let coordination = Coordination::default();
     let cluster = match settings.cluster {
-        Some(cluster) => cluster::choose(cluster, &settings.config, &coordination).await?,
+        Some(cluster) => {
+            cluster::choose(cluster, &settings.config, &coordination, &settings.events).await?
+        }
         None => ReadinessBackend::Neither,
     };
     let peer_port = settings.peers.as_ref().and_then(|peers| peers.listener.local_addr().ok());

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use self::window::{Average, Window};
-use crate::config::AutoscalingConfig;
+use crate::config::scaling::AutoscalingConfig;
 use crate::demand::Totals;
 
 pub mod window;

@@ -11,8 +11,10 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cause::{Cause, NotReadyReason};
-use crate::config::{AutoscalingConfig, ProcessConfig, Scaler, ServicePort, Via};
+use crate::config::scaling::{AutoscalingConfig, Mode, Scaler};
+use crate::config::{ProcessConfig, ServicePort, Via};
 use crate::ownership::ScaleFacts;
+use crate::schedule::Schedule;
 use crate::workload::WorkloadId;
 
 /// Runs one workload: local processes, a Deployment, or a StatefulSet.
@@ -121,8 +123,11 @@ pub struct WorkloadSpec {
     /// A host that leads to it, for readiness checks.
     pub host: String,
     pub scaler: Scaler,
+    pub mode: Mode,
     /// Idle time before the workload is put to sleep: the longest of its routes.
     pub sleep_after: Duration,
+    /// When it is kept awake: the schedules of all of its routes.
+    pub awake: Vec<Schedule>,
     /// Replicas that a wake asks for at least.
     pub wake_replicas: u32,
     /// How agimo scales it while it is awake; absent where it leaves the number alone.

@@ -43,6 +43,8 @@ pub enum Cause {
     Unknown,
     /// `replicas` could not be written.
     ScaleRefused,
+    /// An annotation keeps the workload asleep.
+    PinnedAsleep,
 }
 
 /// Why a workload is not ready now; it may still become ready.
@@ -79,6 +81,7 @@ impl Cause {
             Self::NamespaceUnwatched => "namespace-unwatched",
             Self::Unknown => "readiness-unknown",
             Self::ScaleRefused => "scale-refused",
+            Self::PinnedAsleep => "pinned-asleep",
         }
     }
 
@@ -105,6 +108,7 @@ impl Cause {
             Self::NamespaceUnwatched => "agimo does not watch the namespace of the workload",
             Self::Unknown => "the readiness of the workload is unknown",
             Self::ScaleRefused => "the workload could not be scaled",
+            Self::PinnedAsleep => "the workload is pinned asleep",
         }
     }
 }

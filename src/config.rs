@@ -8,12 +8,16 @@ use std::time::Duration;
 
 use ipnet::IpNet;
 
+use crate::schedule::Schedule;
 use crate::workload::{WorkloadId, WorkloadKind};
+
+use self::scaling::{AutoscalingConfig, Mode, Scaler};
 
 pub mod effective;
 pub mod keys;
 pub mod parse;
 pub mod report;
+pub mod scaling;
 pub mod schema;
 
 /// A configuration in which every value has been checked and every default filled in.
@@ -68,6 +72,8 @@ pub struct ServiceConfig {
     pub max_held: u32,
     /// Idle time after which the workload is scaled to zero (`sleep_after`).
     pub sleep_after: Duration,
+    /// When the workload is kept awake (`awake`).
+    pub awake: Vec<Schedule>,
     /// Maximum time to establish a connection to an endpoint (`connect_timeout`).
     pub connect_timeout: Duration,
     /// Maximum time from the end of sending the request to the head of the response (`response_timeout`).
@@ -133,35 +139,10 @@ pub struct KubernetesConfig {
     pub service_name: String,
     pub service_port: ServicePort,
     pub scaler: Scaler,
+    pub mode: Mode,
     pub via: Via,
     /// How agimo scales it while it is awake.
     pub autoscaling: AutoscalingConfig,
-}
-
-/// How agimo scales a workload that is awake. The keys have the names of the fields.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct AutoscalingConfig {
-    /// Requests in flight that each replica is to have.
-    pub target_concurrency: Option<u32>,
-    /// Requests per second that each replica is to have.
-    pub target_rate: Option<u32>,
-    /// Fewest replicas of a workload that is awake.
-    pub min_replicas: u32,
-    pub max_replicas: u32,
-    /// Replicas that a wake asks for at least.
-    pub activation_replicas: u32,
-    pub stable_window: Duration,
-    pub panic_window: Duration,
-    /// The demand over the panic window is so many times what the ready replicas can take.
-    pub panic_threshold: u32,
-    /// At most so many times as many replicas as are ready, in one decision.
-    pub max_scale_up_rate: u32,
-    /// At least one in so many of the ready replicas stays, in one decision.
-    pub max_scale_down_rate: u32,
-    /// Replicas are removed only when they have not been needed for so long.
-    pub scale_down_delay: Duration,
-    /// Replicas are removed although tunnels are open. Kubernetes chooses which pods end, and their tunnels end with them.
-    pub scale_down_cuts_tunnels: bool,
 }
 
 /// A port of a Kubernetes Service (`service_port`).
@@ -169,14 +150,6 @@ pub struct AutoscalingConfig {
 pub enum ServicePort {
     Number(u16),
     Name(String),
-}
-
-/// Who writes the workload's `replicas` (`scaler`).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Scaler {
-    /// Another scaler, on agimo's metrics. agimo only reports.
-    External,
-    Agimo,
 }
 
 /// Where requests are sent (`via`).
@@ -295,51 +268,6 @@ impl fmt::Display for ServicePort {
             Self::Number(number) => number.fmt(f),
             Self::Name(name) => name.fmt(f),
         }
-    }
-}
-
-// === impl Scaler ===
-
-impl Scaler {
-    /// Every spelling of `scaler`.
-    pub const SPELLINGS: &[&str] = &["external", "agimo"];
-
-    pub fn as_str(self) -> &'static str {
-        Self::SPELLINGS[self as usize]
-    }
-
-    pub(crate) fn from_spelling(written: &str) -> Option<Self> {
-        [Self::External, Self::Agimo].into_iter().find(|scaler| scaler.as_str() == written)
-    }
-}
-
-// === impl AutoscalingConfig ===
-
-/// What the keys default to.
-#[cfg(test)]
-impl Default for AutoscalingConfig {
-    fn default() -> Self {
-        Self {
-            target_concurrency: None,
-            target_rate: None,
-            min_replicas: 1,
-            max_replicas: 10,
-            activation_replicas: 1,
-            stable_window: Duration::from_secs(60),
-            panic_window: Duration::from_secs(6),
-            panic_threshold: 2,
-            max_scale_up_rate: 10,
-            max_scale_down_rate: 2,
-            scale_down_delay: Duration::ZERO,
-            scale_down_cuts_tunnels: false,
-        }
-    }
-}
-
-impl AutoscalingConfig {
-    /// Whether agimo changes the replicas of a workload that is awake.
-    pub fn has_target(&self) -> bool {
-        self.target_concurrency.is_some() || self.target_rate.is_some()
     }
 }
 

@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use kube::Client;
 use tokio::sync::{Notify, watch};
 
+use crate::activation::events::EventBus;
 use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::BackendContext;
 use crate::coordination::Coordination;
@@ -19,7 +20,9 @@ use self::saved_replicas::SavedReplicas;
 use self::watches::SharedIndex;
 use self::workload::{RunnerContext, Workload};
 
+pub mod annotations;
 pub mod client;
+pub mod event_recorder;
 #[cfg(test)]
 mod fake_api;
 pub mod index;
@@ -36,6 +39,7 @@ pub mod step;
 pub mod terminating_endpoints;
 pub mod wake_watch;
 pub mod warning_events;
+pub mod watch_errors;
 pub mod watches;
 pub mod workload;
 
@@ -49,6 +53,7 @@ pub struct Cluster {
     saved_replicas: SavedReplicas,
     lease: Option<ObjectName>,
     coordination: Coordination,
+    events: EventBus,
     demand: Arc<WatchDemand>,
 }
 
@@ -62,6 +67,8 @@ pub struct ClusterOptions {
     /// The Lease by which the replicas choose one that scales to zero.
     pub lease: Option<ObjectName>,
     pub coordination: Coordination,
+    /// What happens to workloads, to be written as Events.
+    pub events: EventBus,
     /// The ConfigMap that keeps the replicas of sleeping workloads.
     pub replica_store: Option<ObjectName>,
 }
@@ -79,24 +86,41 @@ struct WatchDemand {
 
 impl Cluster {
     pub fn new(client: Client, resolver: Resolver, options: ClusterOptions) -> Self {
-        let ClusterOptions { namespaces, peer_service, lease, coordination, replica_store } =
+        let ClusterOptions { namespaces, peer_service, lease, coordination, events, replica_store } =
             options;
         let scopes = watches::scopes(&namespaces, peer_service.as_ref());
         let index = SharedIndex::new(Index::new(scopes.clone(), peer_service));
         let saved_replicas = SavedReplicas::new(replica_store);
         let demand = Arc::default();
-        Self { client, resolver, scopes, index, saved_replicas, lease, coordination, demand }
+        Self {
+            client,
+            resolver,
+            scopes,
+            index,
+            saved_replicas,
+            lease,
+            coordination,
+            events,
+            demand,
+        }
     }
 
     /// Runs the watches forever, from the first workload on.
     pub async fn run(self) {
         self.demand.needed.notified().await;
         let peers = self.index.lock().peers();
+        let recorder = event_recorder::run(
+            self.client.clone(),
+            self.events.subscribe(),
+            self.index.clone(),
+            self.coordination.clone(),
+        );
         tokio::join!(
             watches::run(self.client.clone(), self.scopes, self.index),
             list_peers(peers, self.coordination.clone()),
             lease::run(self.client.clone(), self.lease, self.coordination),
             self.saved_replicas.run(self.client),
+            recorder,
         );
     }
 

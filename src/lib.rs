@@ -15,6 +15,7 @@ pub mod http;
 pub mod net;
 pub mod ownership;
 pub mod routing;
+pub mod schedule;
 pub mod shutdown;
 pub mod simulation;
 pub mod status;

@@ -16,7 +16,8 @@ use crate::backend::{
     SourceStatus, WorkloadSpec,
 };
 use crate::cause::{Cause, NotReadyReason};
-use crate::config::{Scaler, ServicePort};
+use crate::config::ServicePort;
+use crate::config::scaling::Scaler;
 use crate::net::dns::Resolver;
 use crate::ownership::ScaleFacts;
 use crate::workload::WorkloadId;

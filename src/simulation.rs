@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use crate::activation::idleness::Idleness;
 use crate::autoscaler::{self, Autoscaler};
-use crate::config::AutoscalingConfig;
+use crate::config::scaling::AutoscalingConfig;
 use crate::demand::Totals;
 
 use self::trace::Trace;

@@ -1,5 +1,6 @@
 //! The state of every service, with its explanation: typed here, serialised by the edges that show it.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::activation::WorkloadStatus;
@@ -7,7 +8,9 @@ use crate::activation::events::LifecycleEvent;
 use crate::backend::Lifecycle;
 use crate::catalog::{Route, Snapshot};
 use crate::cause::NotReadyReason;
-use crate::ownership::{Owner, SleepBlocker};
+use crate::ownership::directive::Directive;
+use crate::ownership::{Ownership, SleepBlocker};
+use crate::workload::WorkloadKind;
 
 /// One service of the configuration.
 #[derive(Clone, Debug)]
@@ -31,7 +34,12 @@ pub struct ActivationStatus {
     pub state: &'static str,
     /// Ready endpoints that this service may use.
     pub ready_endpoints: usize,
-    pub scaler: Owner,
+    pub ownership: Ownership,
+    /// The pin or schedule that applies.
+    pub directive: Option<Directive>,
+    /// Who undoes what agimo writes, where somebody does.
+    pub reverted_by: Option<Arc<[String]>>,
+    pub kind: WorkloadKind,
     pub sleep_blocker: Option<SleepBlocker>,
     pub sleep_after: SleepAfter,
     /// Why the service has no endpoint.
@@ -84,7 +92,10 @@ impl ActivationStatus {
         Self {
             state: status.state.as_str(),
             ready_endpoints: source.map_or(0, |source| source.ready.len()),
-            scaler: status.owner,
+            ownership: status.ownership.clone(),
+            directive: status.directive,
+            reverted_by: status.reverted_by.clone(),
+            kind: route.workload.id.kind,
             sleep_blocker: status.sleep_blocker,
             sleep_after: if status.sleep_after > status.configured_sleep_after {
                 SleepAfter::Prolonged(status.sleep_after)

@@ -40,6 +40,15 @@ impl WorkloadKind {
             Self::Process => "process",
         }
     }
+
+    /// The kind as Kubernetes writes it.
+    pub fn kubernetes_name(self) -> &'static str {
+        match self {
+            Self::Deployment => "Deployment",
+            Self::StatefulSet => "StatefulSet",
+            Self::Process => "Process",
+        }
+    }
 }
 
 // === impl WorkloadId ===

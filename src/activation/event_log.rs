@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::cause::NotReadyReason;
-use crate::ownership::SleepBlocker;
+use crate::ownership::{OwnerReason, SleepBlocker, writers};
 use crate::telemetry::printable::printable_whole;
 
 use super::events::{EventKind, LifecycleEvent};
@@ -83,6 +83,8 @@ fn log(event: &LifecycleEvent) {
         EventKind::EndpointsLost { scaled_down: false } => {
             warn!(%workload, "no endpoint is ready any more; the next request wakes the workload");
         }
+        // What applies is logged by itself, above.
+        EventKind::SleepBlocked(Some(SleepBlocker::Pin | SleepBlocker::Schedule)) => {}
         // The exchange logs it once for all workloads.
         EventKind::SleepBlocked(Some(SleepBlocker::Peers)) => debug!(
             %workload,
@@ -100,12 +102,52 @@ fn log(event: &LifecycleEvent) {
             "another writer, for example another installation of agimo, scales the workload up again and again: \
              prolonging sleep_after"
         ),
-        EventKind::ScaleDecided { from, to, reason } => {
-            info!(%workload, from, to, reason = reason.as_str(), "scaling by demand");
+        EventKind::OwnerDecided(ownership) => {
+            let description = ownership.description();
+            if matches!(
+                ownership.reason,
+                OwnerReason::ConfiguredBeside(_) | OwnerReason::Unreadable(_)
+            ) {
+                warn!(%workload, scaler = ownership.authority.as_str(), "{description}");
+            } else {
+                info!(%workload, scaler = ownership.authority.as_str(), "{description}");
+            }
         }
-        EventKind::ScaleOverridden { replicas } => warn!(
+        EventKind::DirectiveChanged(Some(directive)) => {
+            info!(%workload, directive = directive.as_str(), "a pin or a schedule applies");
+        }
+        EventKind::DirectiveChanged(None) => {
+            info!(%workload, "neither a pin nor a schedule applies any more");
+        }
+        EventKind::AnnotationRejected { problem } => {
+            warn!(%workload, "wrong annotation: {problem}")
+        }
+        EventKind::WritesReverted { reverted, rounds, writers } => warn!(
+            %workload,
+            rounds,
+            writers = writers.join(","),
+            "another writer undoes each {}; {}",
+            reverted.as_str(),
+            writers::fix(writers, workload.kind)
+        ),
+        EventKind::WakeObserved { replicas } => {
+            info!(%workload, replicas, "observing: agimo would scale up");
+        }
+        EventKind::SleepObserved { idle } => {
+            info!(%workload, idle_ms = idle.as_millis() as u64, "observing: agimo would scale to zero");
+        }
+        EventKind::ScaleDecided { from, to, reason, is_observed } => info!(
+            %workload,
+            from,
+            to,
+            reason = reason.as_str(),
+            "{}",
+            if *is_observed { "observing: agimo would scale by demand" } else { "scaling by demand" }
+        ),
+        EventKind::ScaleOverridden { replicas, writers } => warn!(
             %workload,
             replicas,
+            writers = writers.join(","),
             "somebody else has changed `replicas`: agimo leaves the number alone until the workload sleeps"
         ),
         EventKind::Asleep { idle } => {

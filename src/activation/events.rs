@@ -8,7 +8,8 @@ use tokio::sync::broadcast;
 
 use crate::autoscaler::Reason;
 use crate::cause::{Cause, NotReadyReason};
-use crate::ownership::SleepBlocker;
+use crate::ownership::directive::Directive;
+use crate::ownership::{Ownership, SleepBlocker};
 use crate::workload::WorkloadId;
 
 use super::WakingRequest;
@@ -56,15 +57,27 @@ pub enum EventKind {
     WakeGivenUp,
     /// No endpoint is ready any more. `scaled_down` where an external scaler owns `replicas`.
     EndpointsLost { scaled_down: bool },
+    /// Another scaler has appeared, changed or gone, or the configuration has changed.
+    OwnerDecided(Ownership),
+    /// A pin or a schedule begins to apply, or none does any more.
+    DirectiveChanged(Option<Directive>),
+    /// The annotations of the workload are wrong; what they ask for does not apply.
+    AnnotationRejected { problem: Arc<str> },
+    /// Another writer has undone what agimo wrote, so many times in a row.
+    WritesReverted { reverted: Reverted, rounds: u32, writers: Arc<[String]> },
+    /// With `mode = "observe"`: a request waits, and agimo would scale to so many replicas at least.
+    WakeObserved { replicas: u32 },
+    /// With `mode = "observe"`: the workload was idle for so long that agimo would scale it to zero.
+    SleepObserved { idle: Duration },
     /// The workload stays awake for this reason from now on, or is free to sleep.
     SleepBlocked(Option<SleepBlocker>),
     /// Another writer has scaled the workload up again after agimo had put it to sleep, so many times in a row. It is put
     /// to sleep after a longer idle time.
     SleepProlonged { foreign_wakes: u32, sleep_after: Duration },
-    /// The demand asks for another number of replicas.
-    ScaleDecided { from: u32, to: u32, reason: Reason },
+    /// The demand asks for another number of replicas, which is not written with `mode = "observe"`.
+    ScaleDecided { from: u32, to: u32, reason: Reason, is_observed: bool },
     /// Somebody else has changed the number of replicas, which agimo leaves alone until the workload sleeps.
-    ScaleOverridden { replicas: u32 },
+    ScaleOverridden { replicas: u32, writers: Arc<[String]> },
     /// The workload was idle for so long and is being scaled to zero.
     Asleep { idle: Duration },
     /// The workload could not be scaled to zero and stays awake.
@@ -79,6 +92,13 @@ pub enum EventKind {
     Replaced,
     /// No route leads to the workload any more, and its last request has ended.
     Removed,
+}
+
+/// What another writer has undone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reverted {
+    Wake,
+    Sleep,
 }
 
 /// Distributes events to whoever subscribes; clones share the subscribers.
@@ -120,6 +140,12 @@ impl EventKind {
             Self::WakeCancelled => "wake_cancelled",
             Self::WakeGivenUp => "wake_given_up",
             Self::EndpointsLost { .. } => "endpoints_lost",
+            Self::OwnerDecided(_) => "owner_decided",
+            Self::DirectiveChanged(_) => "directive_changed",
+            Self::AnnotationRejected { .. } => "annotation_rejected",
+            Self::WritesReverted { .. } => "writes_reverted",
+            Self::WakeObserved { .. } => "wake_observed",
+            Self::SleepObserved { .. } => "sleep_observed",
             Self::SleepBlocked(_) => "sleep_blocked",
             Self::SleepProlonged { .. } => "sleep_prolonged",
             Self::ScaleDecided { .. } => "scale_decided",
@@ -131,6 +157,17 @@ impl EventKind {
             Self::ProcessStopped => "process_stopped",
             Self::Replaced => "replaced",
             Self::Removed => "removed",
+        }
+    }
+}
+
+// === impl Reverted ===
+
+impl Reverted {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Wake => "wake",
+            Self::Sleep => "sleep",
         }
     }
 }

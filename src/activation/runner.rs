@@ -13,22 +13,29 @@ use crate::backend::{BackendStatus, Lifecycle, ScaleCommand, WorkloadSpec};
 use crate::cause::{Cause, NotReadyReason};
 use crate::coordination::membership::Membership;
 use crate::demand::WorkloadDemand;
-use crate::ownership::{Owner, SleepBlocker, prolonged_sleep_after};
+use crate::ownership::directive::Directive;
+use crate::ownership::{Authority, Ownership, SleepBlocker, prolonged_sleep_after};
 use crate::shutdown::Shutdown;
 
 use super::events::EventKind;
 use super::idleness::check_interval;
 use super::state::{Action, Input, Machine, State};
-use super::{
-    ALL_PHASES, Activation, Published, Rejection, WakeRequester, WakingRequest, WorkloadStatus,
-};
+use super::{ALL_PHASES, Activation, Published, Rejection, WakeRequester, WakingRequest};
 
+use self::observe::Observer;
+
+mod authority;
 mod endpoints;
+mod observe;
 mod scale;
 mod sleep;
+mod status;
 
 /// How often to see whether more requests wait for a wake than it was begun for.
 const CROWD_INTERVAL: Duration = Duration::from_millis(200);
+
+/// The idle time of a workload that is pinned asleep.
+const PINNED_SLEEP_AFTER: Duration = Duration::from_millis(1);
 
 /// Decides for one workload.
 pub struct Runner {
@@ -44,6 +51,12 @@ pub struct Runner {
     started_seen: Option<Instant>,
     not_ready_seen: Option<NotReadyReason>,
     sleep_blocker_seen: Option<SleepBlocker>,
+    ownership_seen: Option<Ownership>,
+    /// The pin or schedule that applies.
+    directive: Option<Directive>,
+    next_directive_check: Instant,
+    annotation_problem_seen: Option<Arc<str>>,
+    observer: Observer,
     membership: Membership,
     /// What was published before it was withdrawn, because another replica of agimo is about to put the workload to sleep.
     withdrawn_for_peer: Option<Published>,
@@ -55,6 +68,11 @@ pub struct Runner {
     arrivals_at_sleep: Option<u64>,
     /// How often in a row somebody else woke the workload after this replica had put it to sleep.
     foreign_wakes: u32,
+    /// Somebody else has scaled the workload to zero since its wake.
+    is_contested: bool,
+    /// How often in a row that happened before it was ready.
+    reverted_wakes: u32,
+    reverted_by: Option<Arc<[String]>>,
     autoscaler: Autoscaler,
     /// Replicas that the current wake asks for.
     wake_replicas: u32,
@@ -89,12 +107,20 @@ impl Runner {
             started_seen: None,
             not_ready_seen: None,
             sleep_blocker_seen: None,
+            ownership_seen: None,
+            directive: None,
+            next_directive_check: Instant::now(),
+            annotation_problem_seen: None,
+            observer: Observer::default(),
             membership,
             withdrawn_for_peer: None,
             peer_arrivals: 0,
             is_woken_by_peer: false,
             arrivals_at_sleep: None,
             foreign_wakes: 0,
+            is_contested: false,
+            reverted_wakes: 0,
+            reverted_by: None,
             autoscaler: Autoscaler::default(),
             wake_replicas: 0,
             decided: (0, 0),
@@ -109,13 +135,13 @@ impl Runner {
         let activation = self.activation.clone();
         loop {
             self.update_status();
+            let woken = self.wake_of_directive();
             let is_checked = match self.machine.state {
                 State::Awake { .. } => true,
                 // It may never be ready; the start of a local process ends by itself.
                 State::Waking { .. } => {
-                    let is_contested = self.status.borrow().scale_facts.is_contested;
-                    let may_sleep = self.may_sleep() || is_contested;
-                    self.owner() == Owner::External
+                    let may_sleep = self.may_sleep() || self.is_contested;
+                    !self.authority().sleeps()
                         || (may_sleep && !self.status.borrow().owns_lifecycle())
                 }
                 State::Asleep | State::Failing { .. } => false,
@@ -124,6 +150,7 @@ impl Runner {
                 biased;
                 () = shutdown.aborted() => return,
                 () = unused.cancelled() => return self.remove(),
+                () = std::future::ready(()), if woken.is_some() => Input::WakeRequested,
                 changed = self.status.changed() => {
                     if changed.is_err() {
                         return;
@@ -132,6 +159,9 @@ impl Runner {
                 }
                 () = activation.wake_requested.notified() => {
                     let requester = activation.take_requester();
+                    if self.directive == Some(Directive::AsleepByPin) {
+                        continue;
+                    }
                     if !matches!(self.machine.state, State::Waking { .. } | State::Awake { .. }) {
                         let (requester, request) = requester.unzip();
                         self.requester = requester;
@@ -152,6 +182,9 @@ impl Runner {
                     None => continue,
                 },
                 () = tokio::time::sleep_until(self.next_check), if is_checked => self.check_demand(),
+                () = tokio::time::sleep_until(self.next_directive_check), if self.has_directives() => {
+                    continue;
+                }
             };
             let (next, action) = self.machine.step(input, Instant::now());
             let before = std::mem::replace(&mut self.machine, next);
@@ -168,7 +201,10 @@ impl Runner {
 
     /// The idle time before sleep that is in force.
     fn sleep_after(&self) -> Duration {
-        prolonged_sleep_after(self.spec.borrow().sleep_after, self.foreign_wakes)
+        match self.directive {
+            Some(Directive::AsleepByPin) => PINNED_SLEEP_AFTER,
+            _ => prolonged_sleep_after(self.spec.borrow().sleep_after, self.foreign_wakes),
+        }
     }
 
     /// Arrivals at all replicas of agimo.
@@ -181,65 +217,28 @@ impl Runner {
         self.demand.in_flight() + self.membership.view().in_flight
     }
 
-    /// Whether this replica may put the workload to sleep when it is idle.
-    fn may_sleep(&self) -> bool {
-        self.membership.is_leader() && self.sleep_blocker().is_none()
-    }
-
-    fn owner(&self) -> Owner {
-        Owner::of(self.spec.borrow().scaler, self.status.borrow().scale_facts)
-    }
-
-    fn sleep_blocker(&self) -> Option<SleepBlocker> {
-        let facts = self.status.borrow().scale_facts;
-        SleepBlocker::of(self.owner(), facts, self.membership.are_peers_known())
-    }
-
-    /// The backend's status as an input of the state machine.
-    fn read_status(&mut self) -> Input {
-        let status = self.status.borrow_and_update().clone();
-        if status.started != self.started_seen {
-            self.started_seen = status.started;
-            self.note_started();
-        }
-        let new_failure = match &status.lifecycle {
-            Lifecycle::Owned(Some(failure)) if failure.sequence > self.failures_seen => {
-                self.failures_seen = failure.sequence;
-                Some(failure.was_ready)
-            }
-            _ => None,
-        };
-        match (status.is_ready(), new_failure) {
-            (true, _) => Input::Ready { arrivals: self.arrivals() },
-            (false, Some(true)) => Input::EndpointsLost,
-            (false, Some(false)) => Input::WakeFailed,
-            (false, None) if self.joins_wake_of_peer() => Input::WakeRequested,
-            (false, None) => Input::Unready { starting: status.is_starting },
-        }
-    }
-
     fn check_demand(&mut self) -> Input {
         let (sleep_after, now) = (self.sleep_after(), Instant::now());
         let is_waking = matches!(self.machine.state, State::Waking { .. });
         let crowd_interval = if is_waking { CROWD_INTERVAL } else { Duration::MAX };
         self.next_check = now + check_interval(sleep_after).min(crowd_interval);
         self.scale(now);
+        self.observe(now);
+        // What is to stay awake is waited for, as if by a request.
+        let waiting = u64::from(self.directive.is_some_and(Directive::keeps_awake));
         Input::DemandChecked {
             arrivals: self.arrivals(),
-            in_flight: self.in_flight(),
+            in_flight: self.in_flight() + waiting,
             sleep_after: self.may_sleep().then_some(sleep_after),
-            is_contested: self.status.borrow().scale_facts.is_contested,
+            is_contested: self.is_contested,
         }
     }
 
-    /// A reload has changed the specification; another owner must learn of a wake that it is to carry out.
+    /// A reload has changed the specification. A new owner learns of a wake where ownership is followed.
     fn apply_spec(&mut self) {
         self.spec.mark_unchanged();
         // A shorter idle time takes effect at once.
         self.next_check = self.next_check.min(Instant::now());
-        if matches!(self.machine.state, State::Waking { .. }) {
-            self.command_wake();
-        }
     }
 
     /// Carries out an action of the state machine.
@@ -251,7 +250,7 @@ impl Runner {
                 self.activation.pending_phases.store(ALL_PHASES, Ordering::Relaxed);
                 if before.state != State::Asleep {
                     // The rejection of the last wake ends with this one.
-                    self.activation.publish(Published::default());
+                    self.publish(Published::default());
                 }
                 // The command goes first: it wakes the backend before the tasks that consume events.
                 self.command_wake();
@@ -280,11 +279,16 @@ impl Runner {
 
     fn command_wake(&mut self) {
         self.wake_replicas = self.needed_by_wake();
-        let command = match self.owner() {
-            Owner::Agimo => ScaleCommand::WakeToAtLeast(self.wake_replicas),
-            Owner::External => ScaleCommand::ExpectReady,
+        let command = if self.authority().wakes() {
+            ScaleCommand::WakeToAtLeast(self.wake_replicas)
+        } else {
+            ScaleCommand::ExpectReady
         };
         self.activation.backend.command(command);
+        if self.observed().is_some_and(Authority::wakes) {
+            let replicas = self.wake_replicas;
+            self.activation.events.publish(EventKind::WakeObserved { replicas });
+        }
     }
 
     fn reject(&self, until: Instant) {
@@ -300,7 +304,7 @@ impl Runner {
         let retry_after = until.saturating_duration_since(Instant::now());
         self.activation.events.publish(EventKind::WakeFailed { cause, detail, retry_after });
         let rejection = Some(Rejection { cause, until });
-        self.activation.publish(Published { rejection, ..Published::default() });
+        self.publish(Published { rejection, ..Published::default() });
         self.stop_owned();
     }
 
@@ -319,52 +323,5 @@ impl Runner {
         } else {
             EventKind::Removed
         });
-    }
-
-    fn note_started(&self) {
-        if let (State::Waking { since, .. }, Some(started)) =
-            (self.machine.state, self.started_seen)
-        {
-            let after = started.saturating_duration_since(since);
-            if let Some(requester) = &self.requester {
-                requester.cold_start.started(after);
-            }
-            self.activation.events.publish(EventKind::Started { after });
-        }
-    }
-
-    /// Publishes the status, and as events what is new about it.
-    fn update_status(&mut self) {
-        let (owner, sleep_blocker) = (self.owner(), self.sleep_blocker());
-        // A change of `replicas` looks like a rollout for a moment.
-        let is_awake = matches!(self.machine.state, State::Awake { .. });
-        let sleep_blocker =
-            sleep_blocker.filter(|blocker| is_awake || *blocker != SleepBlocker::Rollout);
-        let backend = self.status.borrow().clone();
-        let reason = || {
-            let of_sources = backend.sources.values().find_map(|source| source.not_ready.clone());
-            backend.not_ready.clone().or(of_sources)
-        };
-        let is_waking = matches!(self.machine.state, State::Waking { .. });
-        let not_ready = if is_waking { reason() } else { None };
-        if not_ready != self.not_ready_seen {
-            if let Some(reason) = &not_ready {
-                self.activation.events.publish(EventKind::NotReady(reason.clone()));
-            }
-            self.not_ready_seen = not_ready;
-        }
-        if sleep_blocker != self.sleep_blocker_seen {
-            self.sleep_blocker_seen = sleep_blocker;
-            self.activation.events.publish(EventKind::SleepBlocked(sleep_blocker));
-        }
-        let status = WorkloadStatus {
-            state: self.machine.state,
-            owner,
-            sleep_blocker,
-            configured_sleep_after: self.spec.borrow().sleep_after,
-            sleep_after: self.sleep_after(),
-            backend,
-        };
-        *self.activation.status.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = status;
     }
 }

@@ -7,12 +7,14 @@ use super::events::EventBus;
 use super::runner::Runner;
 use super::*;
 use crate::backend::{Lifecycle, Placement, ScaleCommand, WakeFailure, WorkloadSpec};
-use crate::config::Scaler;
+use crate::config::scaling::{Mode, Scaler};
 use crate::coordination::Coordination;
 use crate::demand::{CoreCounters, RouteCounters, WorkloadDemand};
 use crate::shutdown::Shutdown;
 use crate::workload::{WorkloadId, WorkloadKind};
 
+mod directives;
+mod owners;
 mod replicas;
 mod scaling;
 
@@ -84,7 +86,9 @@ impl Fixture {
             id: id.clone(),
             host: "a.test".into(),
             scaler,
+            mode: Mode::Enforce,
             sleep_after: SLEEP_AFTER,
+            awake: Vec::new(),
             wake_replicas: 2,
             autoscaling: None,
             placement: Placement::Kubernetes { sources: vec![SOURCE] },

@@ -5,7 +5,8 @@ use std::time::{Duration, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use crate::activation::events::{EventKind, LifecycleEvent};
-use crate::ownership::SleepBlocker;
+use crate::ownership::directive::Directive;
+use crate::ownership::{SleepBlocker, writers};
 use crate::status::{ActivationStatus, ServiceStatus, SleepAfter};
 
 /// The answer to `/services`.
@@ -29,9 +30,27 @@ pub fn event(event: &LifecycleEvent) -> Value {
             "path": request.path,
             "client": request.client,
         }),
-        EventKind::ScaleWritten { replicas } | EventKind::ScaleOverridden { replicas } => {
+        EventKind::ScaleWritten { replicas } | EventKind::WakeObserved { replicas } => {
             json!({ "replicas": replicas })
         }
+        EventKind::ScaleOverridden { replicas, writers } => {
+            json!({ "replicas": replicas, "writers": &**writers })
+        }
+        EventKind::OwnerDecided(ownership) => json!({
+            "scaler": ownership.authority.as_str(),
+            "reason": ownership.reason.token(),
+            "detail": ownership.description(),
+        }),
+        EventKind::DirectiveChanged(directive) => {
+            json!({ "directive": directive.map(Directive::as_str) })
+        }
+        EventKind::AnnotationRejected { problem } => json!({ "detail": &**problem }),
+        EventKind::WritesReverted { reverted, rounds, writers } => json!({
+            "reverted": reverted.as_str(),
+            "rounds": rounds,
+            "writers": &**writers,
+            "fix": writers::fix(writers, event.workload.kind),
+        }),
         EventKind::PodScheduled { pod }
         | EventKind::ContainerStarted { pod }
         | EventKind::PodReady { pod } => json!({ "pod": pod }),
@@ -54,10 +73,12 @@ pub fn event(event: &LifecycleEvent) -> Value {
         EventKind::SleepProlonged { foreign_wakes, sleep_after } => {
             json!({ "foreign_wakes": foreign_wakes, "sleep_after_ms": millis(*sleep_after) })
         }
-        EventKind::ScaleDecided { from, to, reason } => {
-            json!({ "from": from, "to": to, "reason": reason.as_str() })
+        EventKind::ScaleDecided { from, to, reason, is_observed } => {
+            json!({ "from": from, "to": to, "reason": reason.as_str(), "observed": is_observed })
         }
-        EventKind::Asleep { idle } => json!({ "idle_ms": millis(*idle) }),
+        EventKind::Asleep { idle } | EventKind::SleepObserved { idle } => {
+            json!({ "idle_ms": millis(*idle) })
+        }
         EventKind::SleepFailed { detail }
         | EventKind::ProcessExited { detail }
         | EventKind::ProcessUnresponsive { detail } => {
@@ -101,7 +122,13 @@ fn activation(status: &ActivationStatus) -> Value {
     json!({
         "state": status.state,
         "ready_endpoints": status.ready_endpoints,
-        "scaler": status.scaler.as_str(),
+        "scaler": status.ownership.authority.as_str(),
+        "scaler_reason": status.ownership.reason.token(),
+        "scaler_detail": status.ownership.description(),
+        "directive": status.directive.map(Directive::as_str),
+        "reverted_by": status.reverted_by.as_ref().map(|writers| {
+            json!({ "writers": &**writers, "fix": writers::fix(writers, status.kind) })
+        }),
         "sleep_after": humantime::format_duration(sleep_after).to_string(),
         "sleep_after_of_another_service": matches!(status.sleep_after, SleepAfter::OfAnotherService(_)),
         "sleep_after_prolonged": matches!(status.sleep_after, SleepAfter::Prolonged(_)),

@@ -6,6 +6,7 @@ use std::pin::Pin;
 use anyhow::{Context, anyhow};
 use tracing::{info, warn};
 
+use crate::activation::events::EventBus;
 use crate::catalog::backends::BackendFactory;
 use crate::cli::ReadinessSource;
 use crate::config::{Config, WorkloadConfig};
@@ -47,6 +48,7 @@ pub async fn choose(
     settings: ClusterSettings,
     config: &Config,
     coordination: &Coordination,
+    events: &EventBus,
 ) -> anyhow::Result<ReadinessBackend> {
     let is_needed = config
         .services
@@ -65,6 +67,7 @@ pub async fn choose(
                     peer_service: settings.peer_service.map(object_name),
                     lease: settings.lease.map(object_name),
                     coordination: coordination.clone(),
+                    events: events.clone(),
                     replica_store: settings.replica_store.map(object_name),
                 };
                 let cluster = Cluster::new(client, resolver, options);

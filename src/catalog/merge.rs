@@ -4,7 +4,8 @@
 use std::collections::BTreeMap;
 
 use crate::backend::{EndpointSource, Placement, WorkloadSpec};
-use crate::config::{KubernetesConfig, Scaler, ServiceConfig, WorkloadConfig};
+use crate::config::scaling::{Mode, Scaler};
+use crate::config::{KubernetesConfig, ServiceConfig, WorkloadConfig};
 use crate::telemetry::Labels;
 use crate::workload::WorkloadId;
 
@@ -19,7 +20,8 @@ pub struct MergedWorkload {
     pub service: String,
 }
 
-/// The workloads of these services. The longest `sleep_after` wins. What else belongs to a workload is the same in
+/// The workloads of these services. The longest `sleep_after` wins, and schedules add
+/// up. What else belongs to a workload is the same in
 /// all of its services: the configuration has been checked for it.
 pub fn merge(services: &[ServiceConfig]) -> BTreeMap<WorkloadId, MergedWorkload> {
     let mut workloads = BTreeMap::<WorkloadId, MergedWorkload>::new();
@@ -66,21 +68,24 @@ pub fn endpoint_source(service: &ServiceConfig) -> EndpointSource {
 }
 
 fn spec(id: WorkloadId, service: &ServiceConfig) -> WorkloadSpec {
-    let (scaler, wake_replicas, autoscaling, placement) = match &service.workload {
+    let (scaler, mode, wake_replicas, autoscaling, placement) = match &service.workload {
         WorkloadConfig::Kubernetes(config) => {
             let sources = vec![endpoint_source(service)];
             let autoscaling = Some(config.autoscaling).filter(|config| config.has_target());
-            (config.scaler, 1, autoscaling, Placement::Kubernetes { sources })
+            (config.scaler, config.mode, 1, autoscaling, Placement::Kubernetes { sources })
         }
         WorkloadConfig::Process(process) => {
-            (Scaler::Agimo, process.replicas, None, Placement::Process(process.clone()))
+            let placement = Placement::Process(process.clone());
+            (Scaler::Agimo, Mode::Enforce, process.replicas, None, placement)
         }
     };
     WorkloadSpec {
         id,
         host: service.host.clone(),
         scaler,
+        mode,
         sleep_after: service.sleep_after,
+        awake: service.awake.clone(),
         wake_replicas,
         autoscaling,
         placement,
@@ -89,6 +94,11 @@ fn spec(id: WorkloadId, service: &ServiceConfig) -> WorkloadSpec {
 
 fn add(spec: &mut WorkloadSpec, service: &ServiceConfig) {
     spec.sleep_after = spec.sleep_after.max(service.sleep_after);
+    for schedule in &service.awake {
+        if !spec.awake.contains(schedule) {
+            spec.awake.push(schedule.clone());
+        }
+    }
     if let Placement::Kubernetes { sources } = &mut spec.placement {
         let source = endpoint_source(service);
         if !sources.contains(&source) {

@@ -1,8 +1,12 @@
 //! The metric families of all routes of a snapshot.
 
+use std::collections::BTreeSet;
+
 use crate::activation::cold_start;
 use crate::demand;
-use crate::telemetry::Exposition;
+use crate::telemetry::{Exposition, Labels, MetricKind};
+
+use crate::workload::WorkloadId;
 
 use super::Snapshot;
 
@@ -16,4 +20,27 @@ pub fn collect(page: &mut Exposition, snapshot: &Snapshot) {
         .map(|route| (route.labels.clone(), route.requester.cold_start.clone()))
         .collect();
     cold_start::collect(page, &cold_starts);
+    scalers(page, snapshot);
+}
+
+/// Who scales each workload, and why.
+fn scalers(page: &mut Exposition, snapshot: &Snapshot) {
+    let help = "Who scales the workload (agimo or external), and why; always 1.";
+    page.family("agimo_workload_scaler", MetricKind::Gauge, help);
+    let mut shown = BTreeSet::new();
+    for route in &snapshot.routes {
+        let WorkloadId { kind, namespace, name } = &*route.workload.id;
+        let Some(activation) = &route.workload.activation else { continue };
+        if !shown.insert(&route.workload.id) {
+            continue;
+        }
+        let ownership = activation.status().ownership;
+        let labels = Labels::default()
+            .with("kind", kind.as_str())
+            .with("namespace", namespace)
+            .with("name", name)
+            .with("scaler", ownership.authority.as_str())
+            .with("reason", ownership.reason.token());
+        page.sample(&labels, 1);
+    }
 }

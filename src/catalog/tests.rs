@@ -133,7 +133,7 @@ async fn a_changed_port_or_scaler_of_a_deployment_does_not_restart_its_backend()
     assert!(old.is_removed(), "its requests must go to the other port");
     assert_eq!(fixture.started(), 1);
     let spec = fixture.catalog.workloads.values().next().unwrap().spec.borrow().clone();
-    assert_eq!(spec.scaler, crate::config::Scaler::Agimo);
+    assert_eq!(spec.scaler, crate::config::scaling::Scaler::Agimo);
 }
 
 #[tokio::test]

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::scaling::AutoscalingConfig;
 use super::{
-    AutoscalingConfig, ClientLimits, Config, KeepAlive, KubernetesConfig, MASK, ProcessConfig,
-    ReadinessCheck, ServiceConfig, ServicePort, WorkloadConfig,
+    ClientLimits, Config, KeepAlive, KubernetesConfig, MASK, ProcessConfig, ReadinessCheck,
+    ServiceConfig, ServicePort, WorkloadConfig,
 };
 
 // === impl Config ===
@@ -53,6 +54,7 @@ fn service(service: &ServiceConfig) -> Value {
     put("hold_timeout", duration(service.hold_timeout));
     put("max_held", json!(service.max_held));
     put("sleep_after", duration(service.sleep_after));
+    put("awake", service.awake.iter().map(ToString::to_string).collect());
     put("connect_timeout", duration(service.connect_timeout));
     put("response_timeout", service.response_timeout.map_or(off(), duration));
     put("idle_timeout", service.idle_timeout.map_or(off(), duration));
@@ -84,6 +86,7 @@ fn kubernetes(config: &KubernetesConfig) -> Map<String, Value> {
         service_name,
         service_port,
         scaler,
+        mode,
         via,
         autoscaling,
     } = config;
@@ -98,6 +101,7 @@ fn kubernetes(config: &KubernetesConfig) -> Map<String, Value> {
         ("service_name".to_owned(), json!(service_name)),
         ("service_port".to_owned(), service_port),
         ("scaler".to_owned(), json!(scaler.as_str())),
+        ("mode".to_owned(), json!(mode.as_str())),
         ("via".to_owned(), json!(via.as_str())),
     ])
     .into_iter()

@@ -88,6 +88,8 @@ pub enum ValueKind {
     /// A string without control characters.
     Text,
     Directory,
+    /// An array of schedules.
+    Schedules,
     /// A program and its arguments.
     Command,
     /// A table of strings.
@@ -275,6 +277,9 @@ impl ValueKind {
             }
             Self::Text => "a string".to_owned(),
             Self::Directory => "the path of a directory".to_owned(),
+            Self::Schedules => {
+                "an array of schedules such as \"Mon-Fri 08:00-18:00 Europe/Berlin\"".to_owned()
+            }
             Self::Command => "an array of strings: the program and its arguments".to_owned(),
             Self::Environment => "a table of strings".to_owned(),
             Self::ReadinessCheck => "\"tcp\" or a path that begins with \"/\"".to_owned(),

@@ -8,15 +8,17 @@ use std::sync::Arc;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 
+use super::objects::scaler::ScalerObject;
 use super::objects::workload::WorkloadObject;
 use super::objects::{ObjectName, PodIdentity, ServiceObject, Slice};
 use crate::backend::EndpointSource;
+use crate::ownership::OtherScaler;
 use crate::workload::{WorkloadId, WorkloadKind};
 
 use self::endpoints::{endpoints, peer_addresses};
 use self::followers::{FollowerId, Followers};
 use self::grouped::Grouped;
-use self::health::{ClusterHealth, WatchHealth};
+use self::health::ClusterHealth;
 
 mod endpoints;
 pub mod followers;
@@ -32,6 +34,8 @@ pub enum ObjectKind {
     Service,
     Deployment,
     StatefulSet,
+    HorizontalPodAutoscaler,
+    ScaledObject,
 }
 
 /// One watch: its kind, and its namespace unless it covers all of them.
@@ -47,6 +51,7 @@ pub enum Object {
     Slice(Slice),
     Service(ServiceObject),
     Workload(WorkloadObject),
+    Scaler(ScalerObject),
 }
 
 /// What is known of one workload.
@@ -55,6 +60,8 @@ pub struct WorkloadSnapshot {
     /// No watch covers its namespace.
     pub is_unwatched: bool,
     pub workload: Option<WorkloadObject>,
+    /// The scalers other than agimo that target it.
+    pub other_scalers: Vec<OtherScaler>,
     pub sources: BTreeMap<EndpointSource, SourceSnapshot>,
 }
 
@@ -87,6 +94,9 @@ pub struct Index {
     slices: Grouped<ObjectName, Slice>,
     services: HashMap<ObjectName, Arc<ServiceObject>>,
     workloads: HashMap<WorkloadKey, WorkloadObject>,
+    /// By the workload that they target.
+    hpas: Grouped<WorkloadKey, OtherScaler>,
+    scaled_objects: Grouped<WorkloadKey, OtherScaler>,
     followers: Followers,
     health: watch::Sender<ClusterHealth>,
     /// The Service of agimo's own replicas.
@@ -104,6 +114,24 @@ struct Listing {
     current: Option<HashSet<ObjectName>>,
     is_done: bool,
     fault: Option<String>,
+}
+
+fn workload_key(kind: WorkloadKind, name: ObjectName) -> WorkloadKey {
+    let kind = match kind {
+        WorkloadKind::StatefulSet => ObjectKind::StatefulSet,
+        // Processes have no objects and are not followed.
+        WorkloadKind::Deployment | WorkloadKind::Process => ObjectKind::Deployment,
+    };
+    (kind, name)
+}
+
+// === impl ObjectKind ===
+
+impl ObjectKind {
+    /// Whether it only tells who else scales a workload: the rest of agimo works without it.
+    pub fn is_scaler(self) -> bool {
+        matches!(self, Self::HorizontalPodAutoscaler | Self::ScaledObject)
+    }
 }
 
 // === impl WorkloadSnapshot ===
@@ -128,6 +156,8 @@ impl Index {
             slices: Grouped::default(),
             services: HashMap::new(),
             workloads: HashMap::new(),
+            hpas: Grouped::default(),
+            scaled_objects: Grouped::default(),
             followers: Followers::default(),
             health: watch::Sender::new(ClusterHealth::default()),
             peer_service,
@@ -154,20 +184,23 @@ impl Index {
         workload: &WorkloadId,
         sources: &[EndpointSource],
     ) -> (FollowerId, watch::Receiver<WorkloadSnapshot>) {
-        let kind = match workload.kind {
-            WorkloadKind::StatefulSet => ObjectKind::StatefulSet,
-            // Processes have no objects and are not followed.
-            WorkloadKind::Deployment | WorkloadKind::Process => ObjectKind::Deployment,
-        };
-        let key = (kind, ObjectName::new(&workload.namespace, &workload.name));
+        let name = ObjectName::new(&workload.namespace, &workload.name);
+        let key = workload_key(workload.kind, name);
         let snapshot = WorkloadSnapshot {
-            is_unwatched: !self.watches(kind, &workload.namespace),
+            is_unwatched: !self.watches(key.0, &workload.namespace),
             workload: self.workloads.get(&key).cloned(),
+            other_scalers: self.scalers_of(&key),
             sources: BTreeMap::new(),
         };
         let (id, receiver) = self.followers.add(key, snapshot);
         self.set_sources(id, sources);
         (id, receiver)
+    }
+
+    /// The UID of a Deployment or StatefulSet.
+    pub fn uid_of(&self, workload: &WorkloadId) -> Option<Arc<str>> {
+        let name = ObjectName::new(&workload.namespace, &workload.name);
+        self.workloads.get(&workload_key(workload.kind, name)).map(|found| found.uid.clone())
     }
 
     /// Replaces the sources that a follower follows.
@@ -219,15 +252,11 @@ impl Index {
     }
 
     fn publish_health(&self) {
-        let mut by_namespace = BTreeMap::<Option<String>, WatchHealth>::new();
-        for (scope, listing) in &self.listings {
-            let new = || WatchHealth { is_synced: true, fault: None };
-            let health = by_namespace.entry(scope.namespace.clone()).or_insert_with(new);
-            health.is_synced &= listing.is_done;
-            health.fault = health.fault.take().or_else(|| listing.fault.clone());
-        }
         let peers = self.peer_service.as_ref().map(|service| service.namespace.clone());
-        let health = ClusterHealth { by_namespace, peers };
+        let mut health = ClusterHealth::new(peers);
+        for (WatchScope { kind, namespace }, listing) in &self.listings {
+            health.add(namespace, kind.is_scaler(), listing.is_done, listing.fault.as_ref());
+        }
         self.health.send_if_modified(|known| {
             let is_changed = *known != health;
             *known = health;
@@ -268,7 +297,26 @@ impl Index {
                 }
                 self.followers.publish_workload(&key, self.workloads.get(&key));
             }
+            (ObjectKind::HorizontalPodAutoscaler | ObjectKind::ScaledObject, object) => {
+                let scaler = match object {
+                    Some(Object::Scaler(ScalerObject { target: (kind, target), scaler })) => {
+                        Some((workload_key(kind, target), scaler))
+                    }
+                    _ => None,
+                };
+                for key in self.scalers(kind).put(name, scaler) {
+                    self.followers.publish_scalers(&key, self.scalers_of(&key));
+                }
+            }
         }
+    }
+
+    fn scalers(&mut self, kind: ObjectKind) -> &mut Grouped<WorkloadKey, OtherScaler> {
+        if kind == ObjectKind::ScaledObject { &mut self.scaled_objects } else { &mut self.hpas }
+    }
+
+    fn scalers_of(&self, workload: &WorkloadKey) -> Vec<OtherScaler> {
+        self.scaled_objects.of(workload).chain(self.hpas.of(workload)).cloned().collect()
     }
 
     fn put_slice(&mut self, name: ObjectName, slice: Option<Slice>) {
@@ -286,7 +334,10 @@ impl Index {
         let gone: Vec<ObjectName> = match scope.kind {
             ObjectKind::EndpointSlice => self.slices.names().filter(is_gone).cloned().collect(),
             ObjectKind::Service => self.services.keys().filter(is_gone).cloned().collect(),
-            kind => {
+            ObjectKind::HorizontalPodAutoscaler | ObjectKind::ScaledObject => {
+                self.scalers(scope.kind).names().filter(is_gone).cloned().collect()
+            }
+            kind @ (ObjectKind::Deployment | ObjectKind::StatefulSet) => {
                 let of_kind = self.workloads.keys().filter(|(other, _)| *other == kind);
                 of_kind.map(|(_, name)| name).filter(is_gone).cloned().collect()
             }

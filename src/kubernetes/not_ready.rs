@@ -6,7 +6,7 @@ use super::objects::workload::PodTemplate;
 use crate::backend::EndpointSource;
 use crate::cause::{Cause, NotReadyReason};
 use crate::config::ServicePort;
-use crate::workload::{WorkloadId, WorkloadKind};
+use crate::workload::WorkloadId;
 
 /// Longest detail that is passed on: messages of Kubernetes can be pages long.
 const MAX_DETAIL_CHARS: usize = 400;
@@ -26,7 +26,7 @@ pub fn missing_workload(
         let detail = detail.unwrap_or_else(|| "the API server has not answered yet".to_owned());
         (Cause::Unknown, detail)
     } else if snapshot.workload.is_none() {
-        let kind = object_kind(*kind);
+        let kind = kind.kubernetes_name();
         (Cause::WorkloadMissing, format!("there is no {kind} {namespace}/{name}"))
     } else {
         return None;
@@ -46,7 +46,7 @@ pub fn unusable_source(
     let EndpointSource::Service { name, port, .. } = source else { return None };
     let WorkloadId { kind, namespace, name: workload } = workload;
     let subject = format!("Service {namespace}/{name}");
-    let pods = format!("the pods of {} {namespace}/{workload}", object_kind(*kind));
+    let pods = format!("the pods of {} {namespace}/{workload}", kind.kubernetes_name());
     let Some(service) = &snapshot.service else {
         let detail = format!("there is no {subject}");
         return Some(NotReadyReason { cause: Cause::ServiceMissing, detail });
@@ -89,7 +89,7 @@ pub fn no_pods(
     terminating: Option<&str>,
 ) -> Option<NotReadyReason> {
     let WorkloadId { kind, namespace, name } = workload;
-    let subject = format!("{} {namespace}/{name}", object_kind(*kind));
+    let subject = format!("{} {namespace}/{name}", kind.kubernetes_name());
     if snapshot.workload.as_ref().is_some_and(|workload| workload.is_paused) {
         let detail = format!("{subject} is paused: kubectl rollout resume continues it");
         return Some(NotReadyReason { cause: Cause::DeploymentPaused, detail });
@@ -101,15 +101,15 @@ pub fn no_pods(
 /// Another writer has scaled the workload to zero since agimo scaled it up.
 pub fn contested(workload: &WorkloadId, snapshot: &WorkloadSnapshot) -> NotReadyReason {
     let WorkloadId { kind, namespace, name } = workload;
-    let writers = snapshot.workload.iter().flat_map(|workload| workload.replicas_writers.clone());
-    let writers: Vec<_> = writers.collect();
+    let writers = snapshot.workload.iter().flat_map(|workload| workload.replicas_writers.iter());
+    let writers: Vec<_> = writers.cloned().collect();
     let writer = if writers.is_empty() {
         "another writer, which the object does not name,".to_owned()
     } else {
         format!("the field manager {}", writers.join(", "))
     };
     let message = format!("{writer} has scaled it to zero since agimo scaled it up");
-    let subject = format!("{} {namespace}/{name}", object_kind(*kind));
+    let subject = format!("{} {namespace}/{name}", kind.kubernetes_name());
     NotReadyReason { cause: Cause::ScaledDown, detail: detail(&subject, &message) }
 }
 
@@ -127,22 +127,13 @@ pub fn delayed_wake(
     let WorkloadId { kind, namespace, name } = workload;
     let object = snapshot.workload.as_ref();
     let rejected = object.and_then(|object| object.pods_rejected.as_ref()).map(|message| {
-        let subject = format!("{} {namespace}/{name}", object_kind(*kind));
+        let subject = format!("{} {namespace}/{name}", kind.kubernetes_name());
         NotReadyReason { cause: Cause::PodsRefused, detail: detail(&subject, message) }
     });
     rejected.or_else(|| {
         let detail = health.fault.clone()?;
         Some(NotReadyReason { cause: Cause::Unknown, detail })
     })
-}
-
-/// The kind as Kubernetes writes it.
-pub fn object_kind(kind: WorkloadKind) -> &'static str {
-    match kind {
-        WorkloadKind::Deployment => "Deployment",
-        WorkloadKind::StatefulSet => "StatefulSet",
-        WorkloadKind::Process => "Process",
-    }
 }
 
 /// A subject and a message on one line of bounded length.
@@ -165,6 +156,7 @@ mod tests {
     use super::super::objects::{PortObject, ServiceObject};
     use super::*;
     use crate::config::Via;
+    use crate::workload::WorkloadKind;
 
     fn workload() -> WorkloadId {
         WorkloadId {
@@ -254,7 +246,7 @@ mod tests {
         assert!(of(&snapshot).contains("which the object does not name"));
         let writers = vec!["argocd-controller".to_owned()];
         snapshot.workload =
-            Some(WorkloadObject { replicas_writers: writers, ..WorkloadObject::default() });
+            Some(WorkloadObject { replicas_writers: writers.into(), ..WorkloadObject::default() });
         let detail = "Deployment default/web: the field manager argocd-controller has scaled it to zero since agimo \
                       scaled it up";
         assert_eq!(of(&snapshot), detail);

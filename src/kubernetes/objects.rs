@@ -11,6 +11,7 @@ use kube::ResourceExt;
 
 use crate::config::ServicePort;
 
+pub mod scaler;
 pub mod workload;
 
 /// An object's namespace and name.

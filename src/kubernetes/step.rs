@@ -15,7 +15,7 @@ use super::warning_events::UnreadyPod;
 use crate::activation::events::EventKind;
 use crate::backend::{BackendStatus, EndpointSource, Placement, ScaleCommand, WorkloadSpec};
 use crate::cause::NotReadyReason;
-use crate::config::Scaler;
+use crate::ownership::{Authority, Ownership};
 
 use self::lookups::{Lookup, LookupResult, Lookups};
 use self::wake::{PodChange, Wake};
@@ -30,6 +30,7 @@ pub mod wake;
 /// Everything known and desired of one workload.
 pub struct State {
     spec: WorkloadSpec,
+    authority: Authority,
     health: WatchHealth,
     snapshot: WorkloadSnapshot,
     desired: DesiredScale,
@@ -99,6 +100,7 @@ impl State {
     pub fn new(spec: WorkloadSpec, now: Instant) -> Self {
         Self {
             spec,
+            authority: Authority::Report,
             health: WatchHealth::default(),
             snapshot: WorkloadSnapshot::default(),
             desired: DesiredScale::Unchanged,
@@ -128,6 +130,7 @@ impl State {
             }
         );
         let mut events = self.apply(input, now);
+        self.update_authority();
         self.track_terminating(now);
         let (write, save_replicas) = self.begin_write(now);
         events.extend(self.update_wake(now));
@@ -161,14 +164,7 @@ impl State {
                     self.terminating.wait_from(now);
                 }
             }
-            Input::Spec(spec) => {
-                // What is not written yet is left to the external scaler.
-                if spec.scaler == Scaler::External {
-                    self.desired = DesiredScale::Unchanged;
-                    self.is_scaled_to_zero = false;
-                }
-                self.spec = spec;
-            }
+            Input::Spec(spec) => self.spec = spec,
             Input::Command { command, saved_replicas } => {
                 self.command(command, saved_replicas, now);
             }
@@ -218,7 +214,9 @@ impl State {
                 }
             }
             ScaleCommand::CancelWake => {
-                self.wake = None;
+                // Ready pods that only the wake knows are to be told from later ones when agimo scales to zero.
+                let is_needed = |wake: &Wake| self.authority.sleeps() && wake.has_ready_pod();
+                self.wake = self.wake.take().filter(is_needed);
                 if matches!(self.desired, DesiredScale::Awake(_)) {
                     self.desired = DesiredScale::Unchanged;
                 }
@@ -233,6 +231,24 @@ impl State {
         // The pods of a wake that has not ended are still watched.
         let wake = self.wake.get_or_insert_default();
         wake.was_ready = false;
+    }
+
+    // --- authority
+
+    /// What agimo may not write any more is left to whoever may.
+    fn update_authority(&mut self) {
+        self.authority =
+            Ownership::decide(self.spec.scaler, self.spec.mode, &self.scale_facts()).authority;
+        let is_permitted = match self.desired {
+            DesiredScale::Unchanged => true,
+            DesiredScale::Awake(_) => self.authority.wakes(),
+            DesiredScale::Exactly(0) => self.authority.sleeps(),
+            DesiredScale::Exactly(_) => self.authority == Authority::Scale,
+        };
+        if !is_permitted {
+            self.desired = DesiredScale::Unchanged;
+        }
+        self.is_scaled_to_zero &= self.authority.sleeps();
     }
 
     // --- terminating endpoints
@@ -259,8 +275,7 @@ impl State {
     /// Whether every endpoint that is known now belongs to a pod that terminates.
     fn is_scaling_to_zero(&self, now: Instant) -> bool {
         // Another replica of agimo may have put it to sleep.
-        let is_agimos = self.is_scaled_to_zero || self.spec.scaler == Scaler::Agimo;
-        let is_asleep = is_agimos && self.desired == DesiredScale::Unchanged;
+        let is_asleep = self.authority.sleeps() && self.desired == DesiredScale::Unchanged;
         self.desired == DesiredScale::Exactly(0)
             || self.in_flight == Some(0)
             || ((is_asleep || now < self.terminating.wait_until()) && self.replicas() == Some(0))

@@ -43,7 +43,7 @@ pub async fn newest_warning(
     wake: WakeScope,
 ) -> Option<NotReadyReason> {
     let WorkloadId { kind, namespace, name } = &workload;
-    let mut events = warnings_about(&client, namespace, not_ready::object_kind(*kind), name).await;
+    let mut events = warnings_about(&client, namespace, kind.kubernetes_name(), name).await;
     if let Some(pod) = &wake.pod {
         events.extend(warnings_about(&client, namespace, "Pod", &pod.name).await);
     }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures_util::{Stream, StreamExt};
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::core::DeserializeGuard;
@@ -18,11 +19,12 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
-use super::client::error_with_sources;
 use super::index::followers::FollowerId;
 use super::index::{Index, Object, ObjectKind, WatchScope, WorkloadSnapshot};
+use super::objects::scaler::{ScaledObject, ScalerObject};
 use super::objects::workload::WorkloadObject;
 use super::objects::{ObjectName, ServiceObject, Slice};
+use super::watch_errors::{fault, is_not_served};
 use crate::backend::EndpointSource;
 use crate::backoff::Backoff;
 use crate::workload::WorkloadId;
@@ -52,11 +54,16 @@ const QUIET: Duration = Duration::from_secs(10);
 /// The status code of a watch that cannot be resumed (API concepts, 410 Gone).
 const EXPIRED: u16 = 410;
 
-const KINDS: [ObjectKind; 4] = [
+/// How often to look whether the definition of a resource was installed.
+const NOT_SERVED_RETRY: Duration = Duration::from_secs(5);
+
+const KINDS: [ObjectKind; 6] = [
     ObjectKind::EndpointSlice,
     ObjectKind::Service,
     ObjectKind::Deployment,
     ObjectKind::StatefulSet,
+    ObjectKind::HorizontalPodAutoscaler,
+    ObjectKind::ScaledObject,
 ];
 
 /// The watches of these namespaces, or of the whole cluster where none is named. The EndpointSlices in the namespace of
@@ -105,6 +112,17 @@ pub async fn run(client: Client, scopes: Vec<WatchScope>, index: SharedIndex) {
             ObjectKind::StatefulSet => {
                 let read = |set: &StatefulSet| {
                     Some(Object::Workload(WorkloadObject::of_stateful_set(set)))
+                };
+                watches.spawn(watch_scope(client, scope, index, read));
+            }
+            ObjectKind::HorizontalPodAutoscaler => {
+                let read =
+                    |hpa: &HorizontalPodAutoscaler| ScalerObject::of_hpa(hpa).map(Object::Scaler);
+                watches.spawn(watch_scope(client, scope, index, read));
+            }
+            ObjectKind::ScaledObject => {
+                let read = |object: &ScaledObject| {
+                    ScalerObject::of_scaled_object(object).map(Object::Scaler)
                 };
                 watches.spawn(watch_scope(client, scope, index, read));
             }
@@ -194,10 +212,19 @@ async fn watch_scope<K>(
                 debug!(kind = ?scope.kind, namespace = scope.namespace, "{}", status.message);
                 continue;
             }
+            Ok(Some(Err(error))) if scope.kind.is_scaler() && is_not_served(&error) => {
+                // Without its definition, there is no object of the kind.
+                (failures, is_failing) = (0, false);
+                index.lock().apply(&scope, Event::Init);
+                index.lock().apply(&scope, Event::InitDone);
+                tokio::time::sleep(NOT_SERVED_RETRY).await;
+                continue;
+            }
             Ok(Some(Err(error))) => {
                 let fault = fault(&scope, &error);
-                // Only the first failure in a row is worth a warning.
-                if failures == 0 {
+                // Only the first failure in a row is worth a warning. What other scalers there are matters only to workloads
+                // that say so themselves.
+                if failures == 0 && !scope.kind.is_scaler() {
                     warn!(kind = ?scope.kind, namespace = scope.namespace, "{fault}");
                 } else {
                     debug!(kind = ?scope.kind, namespace = scope.namespace, "{fault}");
@@ -237,26 +264,6 @@ fn read_object<K: Resource<DynamicType = ()> + Clone>(
             warn!(kind = ?scope.kind, object = %id, error = invalid.error, "cannot decode an object; it is ignored");
             (id, None)
         }
-    }
-}
-
-/// An error of a watch, with its fix where a right is missing.
-fn fault(scope: &WatchScope, error: &watcher::Error) -> String {
-    let inner = match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => error,
-        other => return other.to_string(),
-    };
-    match inner {
-        kube::Error::Api(status) if status.is_forbidden() => {
-            let place = match &scope.namespace {
-                Some(namespace) => format!("a Role in namespace {namespace}"),
-                None => "a ClusterRole, or name the namespaces with --watch-namespaces".to_owned(),
-            };
-            format!("{}; let agimo list and watch them by {place}", status.message)
-        }
-        other => format!("the API server cannot be read: {}", error_with_sources(other)),
     }
 }
 
@@ -317,31 +324,18 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_right_is_reported_with_its_fix() {
-        let forbidden = || {
-            let status = json!({
-                "status": "Failure", "reason": "Forbidden", "code": 403, "message": "cannot list",
-            });
-            let status = serde_json::from_value(status).unwrap();
-            watcher::Error::InitialListFailed(kube::Error::Api(status))
-        };
-        let everywhere = fault(&services(None), &forbidden());
-        assert!(everywhere.starts_with("cannot list; "), "{everywhere}");
-        assert!(everywhere.contains("--watch-namespaces"), "{everywhere}");
-        let here = fault(&services(Some("a")), &forbidden());
-        assert!(here.ends_with("by a Role in namespace a"), "{here}");
-    }
-
-    #[test]
     fn without_namespaces_the_whole_cluster_is_watched_once() {
         let all = scopes(&[], Some(&ObjectName::new("c", "agimo")));
-        assert_eq!(all.len(), 4);
+        assert_eq!(all.len(), KINDS.len());
         assert!(all.iter().all(|scope| scope.namespace.is_none()));
         let two = scopes(&["a".to_owned(), "b".to_owned()], Some(&ObjectName::new("a", "agimo")));
-        assert_eq!(two.len(), 8);
+        assert_eq!(two.len(), 2 * KINDS.len());
         let with_peers = scopes(&["a".to_owned()], Some(&ObjectName::new("c", "agimo")));
         let c = Some("c".to_owned());
-        assert_eq!(with_peers[4..], [WatchScope { kind: ObjectKind::EndpointSlice, namespace: c }]);
+        assert_eq!(
+            with_peers[KINDS.len()..],
+            [WatchScope { kind: ObjectKind::EndpointSlice, namespace: c }]
+        );
         assert!(two.iter().all(|scope| scope.namespace.is_some()));
     }
 

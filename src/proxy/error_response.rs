@@ -42,6 +42,9 @@ pub enum LocalError {
 /// Seconds after which a request that was held in vain may be sent again: its wake goes on.
 const RETRY_AFTER_HOLD: u64 = 5;
 
+/// A rejection may last for much longer, and end at any time.
+const MOST_RETRY_AFTER: u64 = 60;
+
 /// The header with the reason.
 pub const REASON_HEADER: &str = "x-agimo-reason";
 /// The header with the detail, if there is one.
@@ -112,7 +115,8 @@ impl From<LocalError> for ErrorResponse {
 impl From<Rejection> for ErrorResponse {
     fn from(rejection: Rejection) -> Self {
         let left = rejection.until.saturating_duration_since(Instant::now());
-        Self::later(LocalError::WakeFailed(rejection.cause), left.as_secs_f64().ceil() as u64)
+        let seconds = left.as_secs_f64().ceil() as u64;
+        Self::later(LocalError::WakeFailed(rejection.cause), seconds.min(MOST_RETRY_AFTER))
     }
 }
 

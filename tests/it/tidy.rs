@@ -19,6 +19,7 @@ const ORDER: &[&str] = &[
     "http",
     "workload",
     "cause",
+    "schedule",
     "config",
     "routing",
     "demand",
@@ -54,6 +55,7 @@ const EDGES: &[&str] =
 const MODEL: &[&str] = &[
     "workload",
     "cause",
+    "schedule",
     "config",
     "routing",
     "demand",

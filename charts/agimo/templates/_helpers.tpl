@@ -111,6 +111,17 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 - apiGroups: [""]
   resources: [events]
   verbs: [list]
+# To find its place beside other scalers (scaler = "auto").
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [list, watch]
+- apiGroups: [keda.sh]
+  resources: [scaledobjects]
+  verbs: [list, watch]
+# To tell the owner of a workload who scales it, and what disturbs that.
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
 {{- if .Values.scaling.enabled }}
 - apiGroups: [apps]
   resources: [deployments/scale, statefulsets/scale]

@@ -4,15 +4,14 @@ use super::{Runner, sleep};
 use crate::activation::Published;
 use crate::activation::events::EventKind;
 use crate::activation::state::{Machine, State};
-use crate::ownership::Owner;
 
 impl Runner {
     pub(super) fn withdraw_endpoints(&mut self) {
         let is_asleep = self.withdrawn_for_peer.take().is_some();
-        let scaled_down = self.owner() == Owner::External || is_asleep;
+        let scaled_down = !self.authority().sleeps() || is_asleep;
         self.activation.events.publish(EventKind::EndpointsLost { scaled_down });
         let terminating = self.status.borrow().terminating.clone();
-        self.activation.publish(Published { terminating, ..Published::default() });
+        self.publish(Published { terminating, ..Published::default() });
     }
 
     pub(super) fn publish_endpoints(&mut self, before: Machine) {
@@ -20,6 +19,10 @@ impl Runner {
             self.count_foreign_wake();
         }
         if !matches!(before.state, State::Awake { .. }) {
+            self.reverted_wakes = 0;
+            if self.foreign_wakes == 0 {
+                self.reverted_by = None;
+            }
             self.begin_scaling();
         }
         self.is_woken_by_peer = false;
@@ -48,14 +51,14 @@ impl Runner {
             }
             State::Awake { .. } => {}
         }
-        self.activation.publish(published);
+        self.publish(published);
     }
 
     /// Publishes again what was withdrawn, as far as it is still ready: the endpoints keep their state.
     pub(super) fn republish(&self, withdrawn: &Published) {
         let status = self.status.borrow();
         if status.is_ready() {
-            self.activation.publish(Published::ready(&status, withdrawn));
+            self.publish(Published::ready(&status, withdrawn));
         }
     }
 }

@@ -7,9 +7,9 @@ use crate::activation::events::EventKind;
 use crate::activation::state::State;
 use crate::autoscaler::{self, Autoscaler};
 use crate::backend::ScaleCommand;
-use crate::config::AutoscalingConfig;
+use crate::config::scaling::AutoscalingConfig;
 use crate::demand::Totals;
-use crate::ownership::Owner;
+use crate::ownership::{Authority, Ownership};
 
 impl Runner {
     /// Replicas that a wake asks for at least: with a target, as many as the requests that wait now need.
@@ -46,13 +46,16 @@ impl Runner {
     }
 
     fn autoscaling(&self) -> Option<AutoscalingConfig> {
-        self.spec.borrow().autoscaling.filter(|_| self.owner() == Owner::Agimo)
+        let Ownership { authority, observed, .. } = self.ownership();
+        let is_own = observed.unwrap_or(authority) == Authority::Scale;
+        self.spec.borrow().autoscaling.filter(|_| is_own)
     }
 
     /// More requests wait than at the first one. Fewer change nothing: a wake belongs to no request.
     fn scale_wake(&mut self) {
         let wanted = self.needed_by_wake();
         if wanted > self.wake_replicas
+            && self.authority() == Authority::Scale
             && self.membership.is_leader()
             && self
                 .status
@@ -76,7 +79,7 @@ impl Runner {
         let decision =
             self.autoscaler.decide(u32::try_from(ready).unwrap_or(u32::MAX), now, config);
         let (Some(replicas), Some(decision)) = (replicas, decision) else { return };
-        if self.follow_foreign_change(replicas) {
+        if self.observed().is_none() && self.follow_foreign_change(replicas) {
             return;
         }
         // A silent replica may have demand that is not known, and Kubernetes chooses which pods end.
@@ -90,14 +93,17 @@ impl Runner {
         {
             return;
         }
-        self.decided = (replicas, decision.replicas);
-        let reason = decision.reason;
-        self.activation.events.publish(EventKind::ScaleDecided {
-            from: replicas,
-            to: decision.replicas,
-            reason,
-        });
-        self.activation.backend.command(ScaleCommand::SetReplicas(decision.replicas));
+        let (to, reason, is_observed) =
+            (decision.replicas, decision.reason, self.observed().is_some());
+        if is_observed && self.observer.scaled_to.replace(to) == Some(to) {
+            return;
+        }
+        let event = EventKind::ScaleDecided { from: replicas, to, reason, is_observed };
+        self.activation.events.publish(event);
+        if !is_observed {
+            self.decided = (replicas, to);
+            self.activation.backend.command(ScaleCommand::SetReplicas(to));
+        }
     }
 
     /// Whether somebody else has changed the number of replicas since this workload was woken. What a person or another
@@ -111,7 +117,8 @@ impl Runner {
         let (before, asked) = self.decided;
         if !self.is_overridden && replicas > 0 && replicas != before && replicas != asked {
             self.is_overridden = true;
-            self.activation.events.publish(EventKind::ScaleOverridden { replicas });
+            let writers = self.status.borrow().scale_facts.writers.clone();
+            self.activation.events.publish(EventKind::ScaleOverridden { replicas, writers });
         }
         self.is_overridden
     }

@@ -6,11 +6,11 @@ use tokio::time::Instant;
 
 use super::Runner;
 use crate::activation::Published;
-use crate::activation::events::EventKind;
+use crate::activation::events::{EventKind, Reverted};
 use crate::activation::state::{Input, Machine, State};
 use crate::backend::ScaleCommand;
 use crate::coordination::PeerView;
-use crate::ownership::Owner;
+use crate::ownership::directive::Directive;
 
 /// The other replicas of agimo must withdraw the endpoints within this time. They hear of it at once.
 const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -26,7 +26,7 @@ impl Runner {
     pub(super) async fn sleep(&mut self, before: Machine) {
         let arrivals = self.arrivals();
         let awake = self.activation.published();
-        self.activation.publish(Published::default());
+        self.publish(Published::default());
         if !self.agree_on_sleep(arrivals).await {
             self.machine = before;
             self.republish(&awake);
@@ -49,7 +49,11 @@ impl Runner {
     /// Whether nothing has arrived since, here or at another replica of agimo: each of those withdraws its endpoints first and
     /// reports its arrivals then.
     async fn agree_on_sleep(&mut self, arrivals: u64) -> bool {
-        let is_idle = |runner: &Self| runner.arrivals() == arrivals && runner.in_flight() == 0;
+        // Where requests are rejected, those that arrive change nothing.
+        let is_rejecting = self.directive == Some(Directive::AsleepByPin);
+        let is_idle = |runner: &Self| {
+            (is_rejecting || runner.arrivals() == arrivals) && runner.in_flight() == 0
+        };
         if !is_idle(self) {
             return false;
         }
@@ -82,7 +86,7 @@ impl Runner {
         let is_awake = matches!(self.machine.state, State::Awake { .. });
         if is_being_prepared(view) && is_awake && self.withdrawn_for_peer.is_none() {
             self.withdrawn_for_peer = Some(self.activation.published());
-            self.activation.publish(Published::default());
+            self.publish(Published::default());
         }
         // Only now: what is reported from here on was counted after the withdrawal.
         self.membership
@@ -121,7 +125,8 @@ impl Runner {
             Some(at_sleep) if at_sleep == arrivals => self.foreign_wakes += 1,
             _ => self.foreign_wakes = 0,
         }
-        if self.foreign_wakes > 1 && self.owner() == Owner::Agimo {
+        if self.foreign_wakes > 1 && self.authority().sleeps() {
+            self.note_reverted(Reverted::Sleep, self.foreign_wakes);
             let (foreign_wakes, sleep_after) = (self.foreign_wakes, self.sleep_after());
             self.activation
                 .events

@@ -1,7 +1,7 @@
 //! A workload with a target: its wake counts the crowd, and while it is awake its replicas follow the demand.
 
 use super::*;
-use crate::config::AutoscalingConfig;
+use crate::config::scaling::AutoscalingConfig;
 
 fn config() -> AutoscalingConfig {
     AutoscalingConfig {

@@ -1,7 +1,8 @@
 //! The table of configuration keys, in the order of the manual.
 
 use super::{Key, KeyDefault, Place, ValueKind};
-use crate::config::{Affinity, Scaler, Via};
+use crate::config::scaling::{Mode, Scaler};
+use crate::config::{Affinity, Via};
 
 mod autoscaling;
 mod process;
@@ -157,6 +158,16 @@ pub const TABLE: &[Key] = &[
         description: "Idle time after which the workload is scaled to zero: time without a new request and without \
                       open requests, streams or tunnels.",
         example: "sleep_after = \"15m\"",
+    },
+    Key {
+        name: "awake",
+        aliases: &[],
+        place: Place::TopAndServices,
+        kind: ValueKind::Schedules,
+        default: KeyDefault::Value("[]"),
+        description: "When the workload is kept awake, whatever its demand: days, hours and a time zone each. It is woken when \
+                      such a time begins. A range may pass midnight. Services of one workload add up.",
+        example: "awake = [\"Mon-Fri 08:00-18:00 Europe/Berlin\", \"Sat 22:00-02:00 UTC\"]",
     },
     Key {
         name: "connect_timeout",
@@ -332,8 +343,20 @@ pub const TABLE: &[Key] = &[
         default: KeyDefault::Value("\"external\""),
         description: "Who writes `replicas`. With `external` agimo only reports: KEDA, an HPA or another scaler \
                       reads its metrics and scales the workload. With `agimo` it scales the workload from zero on \
-                      the first request, and to zero after `sleep_after`.",
+                      the first request, and to zero after `sleep_after`. With `auto` it looks which scalers target the \
+                      workload: beside a ScaledObject, or an HPA with `minReplicas: 0`, it reports; beside an HPA with \
+                      `minReplicas` of 1 or more it scales between zero and one; without any it does as with `agimo`.",
         example: "scaler = \"agimo\"",
+    },
+    Key {
+        name: "mode",
+        aliases: &[],
+        place: Place::TopAndKubernetes,
+        kind: ValueKind::OneOf(Mode::SPELLINGS),
+        default: KeyDefault::Value("\"enforce\""),
+        description: "Whether agimo scales as it decides. With `observe` it decides and reports in events, metrics and log, and \
+                      writes nothing: use it to see what `scaler` and the targets would do.",
+        example: "mode = \"observe\"",
     },
     Key {
         name: "via",

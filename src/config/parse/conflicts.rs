@@ -99,6 +99,16 @@ impl EarlierServices {
                 (message, "write the same `scaler` in every service of the workload".to_owned())
             }
             (WorkloadConfig::Kubernetes(known), WorkloadConfig::Kubernetes(config))
+                if known.mode != config.mode =>
+            {
+                let (here, there) = (config.mode.as_str(), known.mode.as_str());
+                let message = format!(
+                    "{id} has mode \"{here}\" here and \"{there}\" in the service in line {}",
+                    line()
+                );
+                (message, "write the same `mode` in every service of the workload".to_owned())
+            }
+            (WorkloadConfig::Kubernetes(known), WorkloadConfig::Kubernetes(config))
                 if known.autoscaling != config.autoscaling =>
             {
                 let message =

@@ -13,6 +13,7 @@ use crate::config::keys::table::TABLE;
 use crate::config::keys::{self, Key, KeyDefault, TableScope};
 use crate::config::report::{Problem, line_column};
 use crate::config::{KeepAlive, Masked, ReadinessCheck, ServicePort};
+use crate::schedule::Schedule;
 
 /// The keys of one table of the file.
 pub(super) struct Section {
@@ -202,6 +203,13 @@ impl Layers<'_> {
     pub(super) fn networks(&self, name: &str) -> Option<Vec<IpNet>> {
         match self.value(name)? {
             Value::Networks(networks) => Some(networks.clone()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn schedules(&self, name: &str) -> Option<Vec<Schedule>> {
+        match self.value(name)? {
+            Value::Schedules(schedules) => Some(schedules.clone()),
             _ => None,
         }
     }

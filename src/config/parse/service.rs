@@ -9,9 +9,10 @@ use super::section::{Layers, Section};
 use crate::config::keys::table::TABLE;
 use crate::config::keys::{KeyDefault, ServiceType, TYPES, TableScope};
 use crate::config::report::Problem;
+use crate::config::scaling::{AutoscalingConfig, Mode, Scaler};
 use crate::config::{
-    Affinity, AutoscalingConfig, KubernetesConfig, KubernetesKind, ProcessConfig, Scaler,
-    ServiceConfig, Via, WorkloadConfig, service_name,
+    Affinity, KubernetesConfig, KubernetesKind, ProcessConfig, ServiceConfig, Via, WorkloadConfig,
+    service_name,
 };
 
 /// There is a decision each second.
@@ -87,6 +88,7 @@ fn service(layers: &Layers<'_>, service_type: ServiceType) -> Option<ServiceConf
         hold_timeout: layers.duration("hold_timeout")??,
         max_held: layers.number("max_held")?,
         sleep_after: layers.duration("sleep_after")??,
+        awake: layers.schedules("awake")?,
         connect_timeout: layers.duration("connect_timeout")??,
         response_timeout: layers.duration("response_timeout")?,
         idle_timeout: layers.duration("idle_timeout")?,
@@ -107,6 +109,7 @@ fn kubernetes(layers: &Layers<'_>, kind: KubernetesKind) -> Option<KubernetesCon
         service_name: layers.text("service_name")?,
         service_port: layers.service_port("service_port")?,
         scaler: Scaler::from_spelling(&layers.text("scaler")?)?,
+        mode: Mode::from_spelling(&layers.text("mode")?)?,
         via: Via::from_spelling(&layers.text("via")?)?,
         autoscaling: autoscaling(layers)?,
     })

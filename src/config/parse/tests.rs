@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use super::parse;
 use crate::config::report::{line_column, one_line, render};
+use crate::config::scaling::{AutoscalingConfig, Mode, Scaler};
 use crate::config::{
-    AutoscalingConfig, Config, KubernetesConfig, KubernetesKind, ReadinessCheck, Scaler,
-    ServicePort, Via, WorkloadConfig,
+    Config, KubernetesConfig, KubernetesKind, ReadinessCheck, ServicePort, Via, WorkloadConfig,
 };
 
 const SEED: &str = r#"timeout = '5s'
@@ -91,6 +91,7 @@ fn the_first_documented_file_is_accepted_unchanged() {
         service_name: "example".to_owned(),
         service_port: ServicePort::Number(80),
         scaler: Scaler::External,
+        mode: Mode::Enforce,
         via: Via::Pod,
     };
     assert_eq!(service.workload, WorkloadConfig::Kubernetes(expected));

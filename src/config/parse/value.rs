@@ -13,6 +13,7 @@ use super::names::{self, InvalidValue};
 use crate::config::keys::{self, Key, TYPES, ValueKind};
 use crate::config::report::Problem;
 use crate::config::{KeepAlive, MOST_IDLE, Masked, ReadinessCheck, ServicePort};
+use crate::schedule::Schedule;
 
 mod quantity;
 
@@ -32,6 +33,7 @@ pub(super) enum Value {
     Environment(BTreeMap<String, Masked>),
     Networks(Vec<IpNet>),
     ReadinessCheck(ReadinessCheck),
+    Schedules(Vec<Schedule>),
     ServicePort(ServicePort),
 }
 
@@ -79,6 +81,9 @@ pub(super) fn read(key: &Key, written: &Spanned<DeValue<'_>>) -> Result<Value, V
         }
         (ValueKind::Networks, DeValue::Array(elements)) => {
             collect(elements.iter().map(|element| network(key, element))).map(Value::Networks)
+        }
+        (ValueKind::Schedules, DeValue::Array(elements)) => {
+            collect(elements.iter().map(|element| schedule(key, element))).map(Value::Schedules)
         }
         (ValueKind::Command, DeValue::Array(elements)) => command(key, elements, span),
         (ValueKind::Environment, DeValue::Table(table)) => {
@@ -199,6 +204,16 @@ fn network(key: &Key, element: &Spanned<DeValue<'_>>) -> Result<IpNet, Problem> 
             message,
             "write \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.7\"".to_owned(),
         )
+    })
+}
+
+fn schedule(key: &Key, element: &Spanned<DeValue<'_>>) -> Result<Schedule, Problem> {
+    let DeValue::String(written) = element.get_ref() else {
+        return Err(wrong_type(key, element.get_ref(), element.span()));
+    };
+    Schedule::parse(written).map_err(|fix| {
+        let message = format!("`{}`: {} is no schedule", key.name, quoted(written, '"'));
+        problem(element.span(), message, fix)
     })
 }
 

@@ -8,6 +8,7 @@ use super::{SourceSnapshot, WorkloadKey, WorkloadSnapshot};
 use crate::backend::EndpointSource;
 use crate::kubernetes::objects::ObjectName;
 use crate::kubernetes::objects::workload::WorkloadObject;
+use crate::ownership::OtherScaler;
 
 /// Identifies a follower in its index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -100,6 +101,17 @@ impl Followers {
             follower.snapshot.send_if_modified(|snapshot| {
                 let is_changed = snapshot.workload.as_ref() != workload;
                 snapshot.workload = workload.cloned();
+                is_changed
+            });
+        }
+    }
+
+    pub fn publish_scalers(&self, key: &WorkloadKey, scalers: Vec<OtherScaler>) {
+        for id in self.by_workload.get(key).into_iter().flatten() {
+            let Some(follower) = self.all.get(id) else { continue };
+            follower.snapshot.send_if_modified(|snapshot| {
+                let is_changed = snapshot.other_scalers != scalers;
+                snapshot.other_scalers.clone_from(&scalers);
                 is_changed
             });
         }

@@ -4,6 +4,9 @@ use super::super::objects::{PortObject, SliceEndpoint};
 use super::*;
 use crate::config::{ServicePort, Via};
 
+mod health;
+mod scalers;
+
 const KINDS: [ObjectKind; 4] = [
     ObjectKind::EndpointSlice,
     ObjectKind::Service,
@@ -94,6 +97,7 @@ fn kind_of(object: &Object) -> ObjectKind {
         Object::Slice(_) => ObjectKind::EndpointSlice,
         Object::Service(_) => ObjectKind::Service,
         Object::Workload(_) => ObjectKind::Deployment,
+        Object::Scaler(_) => ObjectKind::ScaledObject,
     }
 }
 
@@ -369,25 +373,4 @@ fn lists_and_faults_of_ten_thousand_followed_services_cost_one_computation_per_o
     list(&mut index, &scope(ObjectKind::EndpointSlice, None), objects(slices).skip(9_000));
     assert_eq!(index.computed_sources, SERVICES, "one for each slice, listed or gone");
     assert_eq!(index.slices.names().count(), 1_000);
-}
-
-#[test]
-fn a_namespace_that_cannot_be_read_does_not_stop_the_others() {
-    let scope = |namespace: &str| WatchScope {
-        kind: ObjectKind::Service,
-        namespace: Some(namespace.to_owned()),
-    };
-    let mut index = Index::new([scope("a"), scope("gone")], None);
-    let health = index.health();
-    index.apply(&scope("a"), Event::Init);
-    index.apply(&scope("a"), Event::InitDone);
-    assert!(!health.borrow().is_usable(), "the other may only be slow");
-    index.set_fault(&scope("gone"), Some("forbidden".to_owned()));
-    assert!(health.borrow().is_usable());
-    assert_eq!(health.borrow().of("a"), WatchHealth { is_synced: true, fault: None });
-    let gone = health.borrow().of("gone");
-    assert_eq!(gone, WatchHealth { is_synced: false, fault: Some("forbidden".to_owned()) });
-    let mut alone = Index::new([scope("gone")], None);
-    alone.set_fault(&scope("gone"), Some("forbidden".to_owned()));
-    assert!(!alone.health().borrow().is_usable(), "nothing can be read");
 }

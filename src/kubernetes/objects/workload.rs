@@ -8,7 +8,9 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt;
 
+use crate::kubernetes::annotations;
 use crate::kubernetes::scale::FIELD_MANAGER;
+use crate::ownership::directive::Pin;
 
 /// A Deployment or StatefulSet.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -24,7 +26,12 @@ pub struct WorkloadObject {
     pub template: Arc<PodTemplate>,
     /// The field managers other than agimo that own `replicas`, as far as the object tells. The API server records no
     /// owner for a zero that was written through the scale subresource.
-    pub replicas_writers: Vec<String>,
+    pub replicas_writers: Arc<[String]>,
+    /// Tells it from earlier and later ones of the same name.
+    pub uid: Arc<str>,
+    pub pin: Option<Pin>,
+    /// What is wrong with agimo's annotations.
+    pub annotation_problem: Option<Arc<str>>,
 }
 
 /// What the pods of a workload have in common.
@@ -78,11 +85,15 @@ impl WorkloadObject {
     }
 
     fn new<K: ResourceExt>(replicas: Option<i32>, object: &K) -> Self {
+        let pin = annotations::pin(object.annotations());
         Self {
             // The default is 1 (apps/v1 DeploymentSpec).
             replicas: replicas.unwrap_or(1).try_into().unwrap_or(0),
             resource_version: object.resource_version().unwrap_or_default(),
             replicas_writers: replicas_writers(object.managed_fields()),
+            uid: object.uid().unwrap_or_default().into(),
+            annotation_problem: pin.as_ref().err().map(|problem| problem.as_str().into()),
+            pin: pin.ok().flatten(),
             ..Self::default()
         }
     }
@@ -106,7 +117,7 @@ impl PodTemplate {
 }
 
 /// The field managers that own `spec.replicas`, without agimo (Kubernetes, Server-Side Apply, field management).
-fn replicas_writers(managed_fields: &[ManagedFieldsEntry]) -> Vec<String> {
+fn replicas_writers(managed_fields: &[ManagedFieldsEntry]) -> Arc<[String]> {
     let owns = |entry: &&ManagedFieldsEntry| {
         let fields = entry.fields_v1.as_ref().map(|fields| &fields.0);
         fields.is_some_and(|fields| fields["f:spec"].get("f:replicas").is_some())
@@ -169,7 +180,7 @@ mod tests {
             },
         });
         let read = WorkloadObject::of_deployment(&serde_json::from_value(deployment).unwrap());
-        assert_eq!(read.replicas_writers, ["argocd-controller"]);
+        assert_eq!(*read.replicas_writers, ["argocd-controller"]);
         assert!(read.is_paused && read.is_rolling_out);
         assert_eq!(read.template.labels, BTreeMap::from([("app".to_owned(), "web".to_owned())]));
         assert_eq!(read.template.port_names, ["mesh", "http"]);

@@ -9,11 +9,12 @@ use super::State;
 use super::wake::Wake;
 use crate::backend::{BackendStatus, EndpointSource, Lifecycle, SourceStatus};
 use crate::cause::NotReadyReason;
-use crate::config::{Scaler, Via};
+use crate::config::Via;
+use crate::kubernetes::index::health::ListHealth;
 use crate::kubernetes::index::{Endpoint, SourceSnapshot};
 use crate::kubernetes::not_ready;
 use crate::kubernetes::scale::DesiredScale;
-use crate::ownership::ScaleFacts;
+use crate::ownership::{OtherScalers, ScaleFacts};
 use crate::workload::{WorkloadId, WorkloadKind, ordinal};
 
 impl State {
@@ -34,15 +35,27 @@ impl State {
             started: self.started,
             lifecycle: Lifecycle::Shared,
             replicas: self.replicas(),
-            scale_facts: ScaleFacts {
-                can_write_replicas: true,
-                is_rolling_out: self
-                    .snapshot
-                    .workload
-                    .as_ref()
-                    .is_some_and(|workload| workload.is_rolling_out),
-                is_contested: self.is_contested(),
-            },
+            scale_facts: self.scale_facts(),
+        }
+    }
+
+    pub(super) fn scale_facts(&self) -> ScaleFacts {
+        let workload = self.snapshot.workload.as_ref();
+        let other_scalers = match &self.health.scalers {
+            ListHealth { is_synced: true, .. } => {
+                OtherScalers::Known(self.snapshot.other_scalers.clone())
+            }
+            ListHealth { fault: Some(fault), .. } => OtherScalers::Unreadable(fault.clone()),
+            ListHealth { fault: None, .. } => OtherScalers::NotRead,
+        };
+        ScaleFacts {
+            can_write_replicas: true,
+            is_rolling_out: workload.is_some_and(|workload| workload.is_rolling_out),
+            is_contested: self.is_contested(),
+            other_scalers,
+            writers: workload.map(|workload| workload.replicas_writers.clone()).unwrap_or_default(),
+            pin: workload.and_then(|workload| workload.pin),
+            annotation_problem: workload.and_then(|workload| workload.annotation_problem.clone()),
         }
     }
 
@@ -118,7 +131,7 @@ impl State {
     /// nevertheless belong to other workloads, and the next request is to wake this one, too.
     fn is_asleep(&self) -> bool {
         let is_waking = matches!(self.desired, DesiredScale::Awake(_)) || self.wake.is_some();
-        self.spec.scaler == Scaler::Agimo
+        self.authority.wakes()
             && self.replicas() == Some(0)
             && !is_waking
             && self.in_flight.is_none_or(|replicas| replicas == 0)
@@ -127,7 +140,7 @@ impl State {
     /// Endpoints that terminate and still serve: used only where the next pods start without a wake by agimo.
     fn last_resort(&self, snapshot: &SourceSnapshot) -> Vec<Endpoint> {
         let is_sleeping = self.desired == DesiredScale::Exactly(0);
-        if !is_sleeping && (self.spec.scaler == Scaler::External || self.replicas() > Some(0)) {
+        if !is_sleeping && (!self.authority.wakes() || self.replicas() > Some(0)) {
             self.routable(&snapshot.last_resort)
         } else {
             Vec::new()

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::*;
 use crate::cause::Cause;
 use crate::config::Via;
+use crate::config::scaling::Scaler;
 use crate::kubernetes::objects::{PodIdentity, ServiceObject};
 
 use self::fixture::{
@@ -311,4 +312,18 @@ fn only_the_workloads_own_pods_terminate_with_it() {
     assert_eq!(fixture.observe().written(), Some(1));
     let output = fixture.accepted(1);
     assert_eq!((output.written(), output.ready(&http())), (None, vec!["10.0.1.1:80".into()]));
+}
+
+#[test]
+fn a_ready_pod_that_only_a_cancelled_wake_knows_is_not_routed_to_after_a_sleep() {
+    let mut fixture = asleep();
+    fixture.command(ScaleCommand::WakeToAtLeast(1));
+    fixture.accepted(1);
+    fixture.pod_changed(pod(1, true));
+    fixture.command(ScaleCommand::CancelWake);
+    fixture.command(ScaleCommand::Sleep);
+    fixture.accepted(0);
+    fixture.command(ScaleCommand::WakeToAtLeast(1));
+    let output = fixture.pod_changed(pod(1, true));
+    assert_eq!(output.ready(&http()), [""; 0]);
 }

@@ -111,6 +111,10 @@ impl Wake {
         self.pods.get(selector).is_some_and(|pods| !pods.is_empty())
     }
 
+    pub fn has_ready_pod(&self) -> bool {
+        self.all_pods().any(|pod| pod.is_ready)
+    }
+
     /// Whether the wake takes long and there is no pod yet.
     pub fn lacks_pods(&self) -> bool {
         self.is_delayed && self.all_pods().next().is_none()

@@ -16,7 +16,8 @@ use super::*;
 use crate::activation::events::{EventBus, EventKind, LifecycleEvent};
 use crate::backend::EndpointSource;
 use crate::cause::Cause;
-use crate::config::{Scaler, ServicePort, Via};
+use crate::config::scaling::{Mode, Scaler};
+use crate::config::{ServicePort, Via};
 use crate::workload::WorkloadKind;
 
 const KINDS: [ObjectKind; 4] = [
@@ -57,7 +58,9 @@ impl Running {
             id: id.clone(),
             host: "a.test".to_owned(),
             scaler: Scaler::Agimo,
+            mode: Mode::Enforce,
             sleep_after: Duration::from_secs(1),
+            awake: Vec::new(),
             wake_replicas: 1,
             autoscaling: None,
             placement: Placement::Kubernetes { sources: vec![source(80)] },

@@ -8,7 +8,8 @@ use tokio::time::Instant;
 use super::super::{Input, Output, State};
 use crate::backend::{EndpointSource, Placement, ScaleCommand, SourceStatus, WorkloadSpec};
 use crate::cause::{Cause, NotReadyReason};
-use crate::config::{Scaler, ServicePort, Via};
+use crate::config::scaling::{Mode, Scaler};
+use crate::config::{ServicePort, Via};
 use crate::kubernetes::index::health::WatchHealth;
 use crate::kubernetes::index::{Endpoint, SourceSnapshot, WorkloadSnapshot};
 use crate::kubernetes::objects::workload::{PodTemplate, WorkloadObject};
@@ -52,7 +53,9 @@ pub(super) fn spec(scaler: Scaler, sources: &[EndpointSource]) -> WorkloadSpec {
         },
         host: "a.test".to_owned(),
         scaler,
+        mode: Mode::Enforce,
         sleep_after: SECOND,
+        awake: Vec::new(),
         wake_replicas: 1,
         autoscaling: None,
         placement: Placement::Kubernetes { sources: sources.to_vec() },
@@ -110,7 +113,7 @@ impl Fixture {
         let mut fixture = Self {
             state: State::new(spec(scaler, sources), now),
             now,
-            health: WatchHealth { is_synced: true, fault: None },
+            health: WatchHealth { is_synced: true, ..WatchHealth::default() },
             snapshot: WorkloadSnapshot {
                 sources: sources.iter().map(of_source).collect(),
                 ..WorkloadSnapshot::default()

@@ -1,0 +1,189 @@
+//! How much of `replicas` this replica may write for a workload, and what pins and schedules ask for.
+
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+use tokio::time::Instant;
+
+use super::Runner;
+use crate::activation::events::{EventKind, Reverted};
+use crate::activation::state::{Input, State};
+use crate::activation::{Published, Rejection};
+use crate::cause::Cause;
+use crate::ownership::directive::Directive;
+use crate::ownership::{Authority, OwnerReason, Ownership, SleepBlocker};
+use crate::schedule;
+
+/// A clock that is set is noticed within this time.
+const LONGEST_DIRECTIVE_CHECK: Duration = Duration::from_secs(60);
+/// A rejection by a pin without an end.
+const UNTIL_UNPINNED: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Writers that undo what agimo writes are reported from this round on.
+const REPORTED_ROUNDS: u32 = 2;
+
+impl Runner {
+    pub(super) fn ownership(&self) -> Ownership {
+        let spec = self.spec.borrow();
+        Ownership::decide(spec.scaler, spec.mode, &self.status.borrow().scale_facts)
+    }
+
+    pub(super) fn authority(&self) -> Authority {
+        self.ownership().authority
+    }
+
+    pub(super) fn sleep_blocker(&self, authority: Authority) -> Option<SleepBlocker> {
+        let are_peers_known = self.membership.are_peers_known();
+        let facts = &self.status.borrow().scale_facts;
+        SleepBlocker::of(authority, facts, are_peers_known, self.directive)
+    }
+
+    /// Whether this replica may put the workload to sleep when it is idle.
+    pub(super) fn may_sleep(&self) -> bool {
+        self.membership.is_leader() && self.sleep_blocker(self.authority()).is_none()
+    }
+
+    /// Publishes what is new about the owner, and tells a new one of a wake that it is to carry out.
+    pub(super) fn follow_ownership(&mut self) {
+        let ownership = self.ownership();
+        if self.ownership_seen.as_ref() == Some(&ownership) {
+            return;
+        }
+        let before = self.ownership_seen.replace(ownership.clone());
+        let is_news = match ownership.reason {
+            OwnerReason::NotRead => false,
+            // What is configured, or what is usual, is no news at the start.
+            OwnerReason::Configured | OwnerReason::NoOtherScaler => {
+                before.as_ref().is_some_and(|before| before.reason != OwnerReason::NotRead)
+            }
+            _ => true,
+        };
+        let has_changed = before.is_some_and(|before| before.authority != ownership.authority);
+        if is_news {
+            self.activation.events.publish(EventKind::OwnerDecided(ownership));
+        }
+        if has_changed {
+            self.next_check = self.next_check.min(Instant::now());
+            if matches!(self.machine.state, State::Waking { .. }) {
+                self.command_wake();
+            }
+        }
+    }
+
+    // --- pins and schedules
+
+    /// Whether the directive may change with time alone.
+    pub(super) fn has_directives(&self) -> bool {
+        self.status.borrow().scale_facts.pin.is_some() || !self.spec.borrow().awake.is_empty()
+    }
+
+    /// Follows the pin and the schedules, as far as agimo may carry them out.
+    pub(super) fn follow_directive(&mut self) {
+        let now = SystemTime::now();
+        let authority = self.authority();
+        let pin = self.status.borrow().scale_facts.pin;
+        let (is_scheduled, next_change) = match Timestamp::try_from(now) {
+            Ok(now) => {
+                let schedules = &self.spec.borrow().awake;
+                (schedule::is_any_active_at(schedules, now), schedule::next_change(schedules, now))
+            }
+            Err(_) => (false, None),
+        };
+        let until_change = pin
+            .and_then(|pin| pin.until)
+            .into_iter()
+            .chain(next_change.map(SystemTime::from))
+            .filter_map(|at| at.duration_since(now).ok())
+            .fold(LONGEST_DIRECTIVE_CHECK, Duration::min);
+        self.next_directive_check = Instant::now() + until_change;
+        let asked = Directive::of(pin, is_scheduled, now);
+        let is_possible = |directive: &Directive| match directive {
+            Directive::AsleepByPin => authority.sleeps(),
+            Directive::AwakeByPin | Directive::AwakeBySchedule => authority.wakes(),
+        };
+        self.follow_annotations(asked.filter(|directive| !is_possible(directive)));
+        let directive = asked.filter(is_possible);
+        if directive == self.directive {
+            return;
+        }
+        self.directive = directive;
+        self.next_check = self.next_check.min(Instant::now());
+        self.activation.events.publish(EventKind::DirectiveChanged(directive));
+        // Begins or ends to reject requests.
+        let published = self.activation.published();
+        match self.machine.state {
+            State::Awake { .. } => self.republish(&published),
+            _ => self.publish(Published { rejection: None, ..published }),
+        }
+    }
+
+    /// Publishes what is wrong with the annotations: how they are written, or that agimo cannot do what they ask for.
+    fn follow_annotations(&mut self, impossible: Option<Directive>) {
+        let written_wrong = self.status.borrow().scale_facts.annotation_problem.clone();
+        let is_pin = impossible.is_some_and(|directive| directive != Directive::AwakeBySchedule);
+        let without_effect = || {
+            let why = self.ownership().description();
+            is_pin.then(|| Arc::from(format!("the pin has no effect: {why}")))
+        };
+        let problem = written_wrong.or_else(without_effect);
+        if problem != self.annotation_problem_seen {
+            self.annotation_problem_seen.clone_from(&problem);
+            if let Some(problem) = problem {
+                self.activation.events.publish(EventKind::AnnotationRejected { problem });
+            }
+        }
+    }
+
+    /// Has the leader wake a workload that a pin or a schedule keeps awake.
+    pub(super) fn wake_of_directive(&mut self) -> Option<Input> {
+        let is_kept_awake = self.directive.is_some_and(Directive::keeps_awake);
+        let may_wake = match self.machine.state {
+            State::Asleep => true,
+            State::Failing { until } => {
+                self.next_directive_check = self.next_directive_check.min(until);
+                Instant::now() >= until
+            }
+            State::Waking { .. } | State::Awake { .. } => false,
+        };
+        if !is_kept_awake || !may_wake || !self.membership.is_leader() {
+            return None;
+        }
+        self.requester = None;
+        Some(Input::WakeRequested)
+    }
+
+    /// Publishes endpoints to the requests, unless a pin has them rejected.
+    pub(super) fn publish(&self, published: Published) {
+        if self.directive != Some(Directive::AsleepByPin) {
+            return self.activation.publish(published);
+        }
+        let until = self.status.borrow().scale_facts.pin.and_then(|pin| pin.until);
+        let left = until.and_then(|until| until.duration_since(SystemTime::now()).ok());
+        let until = Instant::now() + left.unwrap_or(UNTIL_UNPINNED);
+        let rejection = Some(Rejection { cause: Cause::PinnedAsleep, until });
+        let terminating = published.terminating;
+        self.activation.publish(Published { terminating, rejection, ..Published::default() });
+    }
+
+    // --- other writers
+
+    /// Counts how often in a row somebody else scales to zero what agimo has woken.
+    pub(super) fn follow_contest(&mut self) {
+        let is_contested = self.status.borrow().scale_facts.is_contested;
+        if is_contested && !self.is_contested {
+            self.reverted_wakes += 1;
+            self.note_reverted(Reverted::Wake, self.reverted_wakes);
+        }
+        self.is_contested = is_contested;
+    }
+
+    /// Another writer has undone what agimo wrote, for so many times in a row.
+    pub(super) fn note_reverted(&mut self, reverted: Reverted, rounds: u32) {
+        if rounds < REPORTED_ROUNDS {
+            return;
+        }
+        let writers = self.status.borrow().scale_facts.writers.clone();
+        self.reverted_by = Some(writers.clone());
+        self.activation.events.publish(EventKind::WritesReverted { reverted, rounds, writers });
+    }
+}
