@@ -9,7 +9,7 @@ use crate::fixtures::{CHART, Kubectl, Namespace, Release};
 use crate::support::eventually;
 
 /// The permissions in a watched namespace, as docs/kubernetes.md lists them.
-const PERMISSIONS: [&str; 8] = [
+const PERMISSIONS: [&str; 11] = [
     "endpointslices.discovery.k8s.io [list watch]",
     "pods [list watch]",
     "services [list watch]",
@@ -18,6 +18,9 @@ const PERMISSIONS: [&str; 8] = [
     "events [list]",
     "deployments.apps/scale [get patch]",
     "statefulsets.apps/scale [get patch]",
+    "horizontalpodautoscalers.autoscaling [list watch]",
+    "scaledobjects.keda.sh [list watch]",
+    "events.events.k8s.io [create]",
 ];
 
 /// The right in agimo's own namespace, besides reading its EndpointSlices.

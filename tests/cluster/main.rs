@@ -24,6 +24,7 @@ mod misconfigured_objects;
 mod missing_objects;
 mod other_writers;
 mod own_scaler;
+mod ownership;
 mod peers;
 mod pod_replacement;
 mod prometheus_readiness;
