@@ -3,6 +3,7 @@
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
@@ -17,6 +18,7 @@ use crate::activation::events::EventBus;
 use crate::admin::{Admin, Collector, PageQueue};
 use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::{BackendContext, Backends};
+use crate::catalog::sources::Sources;
 use crate::catalog::{self, Catalog, Snapshot};
 use crate::config::Config;
 use crate::config_file;
@@ -29,8 +31,10 @@ use crate::shutdown::Shutdown;
 use crate::telemetry::{self, Exposition, Labels, MetricKind};
 
 use self::cluster::{ClusterSettings, ReadinessBackend};
+use self::configuration::Configuration;
 
 pub mod cluster;
+pub mod configuration;
 
 /// Everything that is decided before agimo starts.
 pub struct AppSettings {
@@ -157,6 +161,8 @@ pub async fn serve(
     let events = settings.events;
     let log_stop = CancellationToken::new();
     let event_log = tokio::spawn(event_log::run(events.subscribe(), log_stop.clone()));
+    let is_joined = Arc::new(AtomicBool::new(settings.config.annotations.is_none()));
+    let sources = Sources::new(settings.config.clone());
     let (catalog, snapshots) = Catalog::new(
         settings.config,
         cores,
@@ -165,6 +171,7 @@ pub async fn serve(
         events.clone(),
         shutdown.clone(),
     );
+    let (files, new_files) = mpsc::channel(1);
     let (configs, new_configs) = mpsc::channel(1);
     let status = Arc::<config_file::ReloadStatus>::default();
 
@@ -173,11 +180,26 @@ pub async fn serve(
     let admin = Admin {
         snapshots: snapshots.clone(),
         collectors: collectors(snapshots.clone(), status.clone(), coordination.clone()),
-        events,
-        is_ready: cluster.is_ready(),
+        events: events.clone(),
+        is_ready: {
+            let (is_listed, is_joined) = (cluster.is_ready(), is_joined.clone());
+            Box::new(move || is_listed() && is_joined.load(Ordering::Relaxed))
+        },
         pages: PageQueue::default(),
         shutdown: shutdown.clone(),
     };
+    let configuration = Configuration {
+        sources,
+        files: new_files,
+        cluster: cluster.kubernetes(),
+        catalog: configs,
+        events,
+        is_joined,
+    };
+    tasks.spawn(async move {
+        configuration.run().await;
+        "the configuration"
+    });
     tasks.spawn(async move {
         cluster.task().await;
         "the watches of the cluster"
@@ -200,7 +222,7 @@ pub async fn serve(
         let hangup = signal(SignalKind::hangup())?;
         let shutdown = shutdown.clone();
         tasks.spawn(async move {
-            config_file::reload_on_change(file, hangup, configs, status, shutdown).await;
+            config_file::reload_on_change(file, hangup, files, status, shutdown).await;
             "the reload"
         });
     }

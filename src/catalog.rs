@@ -34,6 +34,7 @@ pub mod backends;
 pub mod merge;
 pub mod metrics;
 pub mod slots;
+pub mod sources;
 #[cfg(test)]
 mod tests;
 
@@ -210,7 +211,9 @@ impl Catalog {
                 let state = if same { RouteState::Superseded } else { RouteState::Removed };
                 retired.push((old, state));
             }
-            table.insert(&service.host, &service.path_prefix, route.clone());
+            for host in service.hosts() {
+                table.insert(&host, &service.path_prefix, route.clone());
+            }
             routes.push(route.clone());
             self.routes.insert(key, route);
         }

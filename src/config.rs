@@ -11,8 +11,10 @@ use ipnet::IpNet;
 use crate::schedule::Schedule;
 use crate::workload::{WorkloadId, WorkloadKind};
 
+use self::annotations::AnnotationsConfig;
 use self::scaling::{AutoscalingConfig, Mode, Scaler};
 
+pub mod annotations;
 pub mod effective;
 pub mod keys;
 pub mod parse;
@@ -31,7 +33,9 @@ pub struct Config {
     pub max_idle_upstream: usize,
     /// Limits that apply before the route of a request is known.
     pub client: ClientLimits,
-    /// In the order of the file.
+    /// Absent where annotations of workloads are not read.
+    pub annotations: Option<AnnotationsConfig>,
+    /// In the order of the file, then those of annotated workloads.
     pub services: Vec<ServiceConfig>,
 }
 
@@ -141,6 +145,8 @@ pub struct KubernetesConfig {
     pub scaler: Scaler,
     pub mode: Mode,
     pub via: Via,
+    /// The names of the Service in the cluster lead to the service, too (`cluster_names`).
+    pub cluster_names: bool,
     /// How agimo scales it while it is awake.
     pub autoscaling: AutoscalingConfig,
 }
@@ -216,6 +222,25 @@ impl ServiceConfig {
     /// The name of the service in logs: its host, and its path prefix unless that is `/`.
     pub fn name(&self) -> String {
         service_name(&self.host, &self.path_prefix)
+    }
+
+    /// Every host that leads to the service.
+    pub fn hosts(&self) -> Vec<String> {
+        let mut hosts = vec![self.host.clone()];
+        if let WorkloadConfig::Kubernetes(config) = &self.workload
+            && config.cluster_names
+        {
+            let KubernetesConfig { service_name, namespace, .. } = config;
+            // In the order of how much they say (Kubernetes, DNS for Services and Pods).
+            for suffix in ["", "svc", "svc.cluster.local"] {
+                let labels = [service_name.as_str(), namespace.as_str(), suffix];
+                hosts.push(labels.join(".").trim_end_matches('.').to_owned());
+            }
+            hosts.push(service_name.clone());
+            let mut known = std::collections::HashSet::new();
+            hosts.retain(|host| known.insert(host.clone()));
+        }
+        hosts
     }
 
     /// The workload that the service leads to. Processes are told apart by their `name`.

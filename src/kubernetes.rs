@@ -11,9 +11,11 @@ use tokio::sync::{Notify, watch};
 use crate::activation::events::EventBus;
 use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::BackendContext;
+use crate::config::annotations::AnnotatedWorkload;
 use crate::coordination::Coordination;
 use crate::net::dns::Resolver;
 
+use self::index::health::ClusterHealth;
 use self::index::{Index, WatchScope};
 use self::objects::ObjectName;
 use self::saved_replicas::SavedReplicas;
@@ -124,6 +126,29 @@ impl Cluster {
         );
     }
 
+    /// Begins the watches, although there may be no workload yet.
+    pub fn require(&self) {
+        self.demand.is_needed.store(true, Ordering::Relaxed);
+        self.demand.needed.notify_one();
+    }
+
+    /// Waits until every watch was listed once, or cannot be read.
+    pub async fn until_listed(&self) {
+        let mut health = self.index.lock().health();
+        // The index holds the sender.
+        let _ = health.wait_for(ClusterHealth::is_usable).await;
+    }
+
+    /// Counts the changes of `annotated`.
+    pub fn annotated_changes(&self) -> watch::Receiver<u64> {
+        self.index.lock().annotated_changes()
+    }
+
+    /// The workloads whose annotations make them services.
+    pub fn annotated(&self) -> Vec<Arc<AnnotatedWorkload>> {
+        self.index.lock().annotated()
+    }
+
     /// Whether every watch was listed once, or none is needed. A namespace that cannot be read does not count, unless it is
     /// the only one.
     pub fn is_ready(&self) -> bool {
@@ -141,8 +166,7 @@ impl Cluster {
     /// A workload as a backend. The task ends when the backend is dropped or agimo is aborted; the workload is left
     /// as it is.
     pub fn backend(&self, context: BackendContext) -> BackendAndTask {
-        self.demand.is_needed.store(true, Ordering::Relaxed);
-        self.demand.needed.notify_one();
+        self.require();
         let BackendContext { spec, events, shutdown } = context;
         let following = {
             let spec = spec.borrow();

@@ -53,7 +53,8 @@ pub async fn choose(
     let is_needed = config
         .services
         .iter()
-        .any(|service| matches!(service.workload, WorkloadConfig::Kubernetes(_)));
+        .any(|service| matches!(service.workload, WorkloadConfig::Kubernetes(_)))
+        || config.annotations.is_some();
     let resolver = Resolver::default();
     if settings.readiness != ReadinessSource::Prometheus {
         match client::find(settings.kube_context.as_deref(), resolver.clone()).await {
@@ -86,6 +87,11 @@ pub async fn choose(
             Err(error) => warn!("{error}; no service needs it now"),
         }
     }
+    if config.annotations.is_some() {
+        return Err(anyhow!(
+            "`annotations = true` needs the Kubernetes API: run agimo in the cluster, or set KUBECONFIG or --kube-context"
+        ));
+    }
     match settings.prometheus_address {
         Some(address) => {
             if is_needed {
@@ -115,6 +121,14 @@ fn log_kubernetes(settings: &ClusterSettings, source: &Source) {
 // === impl ReadinessBackend ===
 
 impl ReadinessBackend {
+    /// The cluster, where readiness comes from its API.
+    pub fn kubernetes(&self) -> Option<Cluster> {
+        match self {
+            Self::Kubernetes(cluster) => Some(cluster.clone()),
+            Self::Prometheus(_) | Self::Neither => None,
+        }
+    }
+
     /// Makes the backends of workloads in Kubernetes.
     pub fn backends(&self) -> Option<BackendFactory> {
         match self {

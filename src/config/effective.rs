@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 
+use super::annotations::AnnotationsConfig;
 use super::scaling::AutoscalingConfig;
 use super::{
     ClientLimits, Config, KeepAlive, KubernetesConfig, MASK, ProcessConfig, ReadinessCheck,
@@ -17,7 +18,14 @@ impl Config {
     /// Every value under the key that sets it: sizes in bytes, durations as in the file, the values of environment
     /// variables as `***`.
     pub fn effective(&self) -> Value {
-        let Self { max_held_total, trusted_proxies, max_idle_upstream, client, services } = self;
+        let Self {
+            max_held_total,
+            trusted_proxies,
+            max_idle_upstream,
+            client,
+            annotations,
+            services,
+        } = self;
         let ClientLimits {
             max_head,
             max_uri,
@@ -28,7 +36,7 @@ impl Config {
             max_connections,
             max_connections_per_address,
         } = client;
-        json!({
+        let mut shown = json!({
             "max_held_total": max_held_total,
             "trusted_proxies": trusted_proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "max_head": max_head,
@@ -40,8 +48,18 @@ impl Config {
             "max_connections": max_connections.map_or(off(), |most| json!(most)),
             "max_connections_per_address": max_connections_per_address.map_or(off(), |most| json!(most)),
             "max_idle_upstream": max_idle_upstream,
+            "annotations": annotations.is_some(),
             "services": services.iter().map(service).collect::<Vec<_>>(),
-        })
+        });
+        if let Some(AnnotationsConfig { managed_by, allowed_hosts, defaults: _ }) = annotations {
+            if let Some(managed_by) = managed_by {
+                shown["managed_by"] = json!(managed_by);
+            }
+            if let Some(allowed_hosts) = allowed_hosts {
+                shown["allowed_hosts"] = json!(allowed_hosts);
+            }
+        }
+        shown
     }
 }
 
@@ -88,6 +106,7 @@ fn kubernetes(config: &KubernetesConfig) -> Map<String, Value> {
         scaler,
         mode,
         via,
+        cluster_names,
         autoscaling,
     } = config;
     let service_port = match service_port {
@@ -103,6 +122,7 @@ fn kubernetes(config: &KubernetesConfig) -> Map<String, Value> {
         ("scaler".to_owned(), json!(scaler.as_str())),
         ("mode".to_owned(), json!(mode.as_str())),
         ("via".to_owned(), json!(via.as_str())),
+        ("cluster_names".to_owned(), json!(cluster_names)),
     ])
     .into_iter()
     .chain(self::autoscaling(autoscaling))

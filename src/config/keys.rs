@@ -88,6 +88,8 @@ pub enum ValueKind {
     /// A string without control characters.
     Text,
     Directory,
+    /// A table of arrays of hosts, by namespace.
+    HostsByNamespace,
     /// An array of schedules.
     Schedules,
     /// A program and its arguments.
@@ -277,6 +279,7 @@ impl ValueKind {
             }
             Self::Text => "a string".to_owned(),
             Self::Directory => "the path of a directory".to_owned(),
+            Self::HostsByNamespace => "a table of arrays of hosts, by namespace".to_owned(),
             Self::Schedules => {
                 "an array of schedules such as \"Mon-Fri 08:00-18:00 Europe/Berlin\"".to_owned()
             }

@@ -1,13 +1,19 @@
 //! Parses the text of a configuration file into a checked configuration, or into all of its problems at once.
 
+use std::sync::Arc;
+
 use toml::de::{DeArray, DeTable, DeValue};
 
+use super::annotations::AnnotationsConfig;
+use super::keys;
 use super::keys::TableScope;
 use super::report::Problem;
+use super::scaling::Scaler;
 use super::{ClientLimits, Config, ServiceConfig};
 use conflicts::EarlierServices;
 use section::{Layers, Section};
 
+pub mod annotations;
 mod conflicts;
 mod names;
 mod section;
@@ -16,6 +22,14 @@ mod syntax;
 #[cfg(test)]
 mod tests;
 mod value;
+
+/// The keys that apply to an annotated workload besides its annotations.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServiceDefaults {
+    /// Of the top of the file.
+    top: Section,
+    defaults: Section,
+}
 
 /// Parses a configuration.
 ///
@@ -41,14 +55,37 @@ fn config(text: &str, document: &DeTable<'_>, problems: &mut Vec<Problem>) -> Op
     let top = Section::read(text, document, 0..0, TableScope::Top, problems);
     let layers = Layers { own: &top, outer: None, defaults: &defaults };
     let client = client_limits(&layers, problems);
-    let services = services(text, document, &top, &defaults, problems);
+    let annotations = annotations(&layers, &top, &defaults)?;
+    let is_optional = annotations.is_some();
+    let services = services(text, document, &top, &defaults, is_optional, problems);
     Some(Config {
+        annotations,
         max_held_total: layers.number("max_held_total")?,
         trusted_proxies: layers.networks("trusted_proxies")?,
         max_idle_upstream: layers.number("max_idle_upstream")?,
         client: client?,
         services: services?,
     })
+}
+
+/// What the file says about annotated workloads; the inner `None` where it does not turn them on.
+fn annotations(
+    layers: &Layers<'_>,
+    top: &Section,
+    defaults: &Section,
+) -> Option<Option<AnnotationsConfig>> {
+    if !layers.boolean("annotations")? {
+        return Some(None);
+    }
+    let scaler = keys::find("scaler", TableScope::Top)?;
+    let auto = format!("\"{}\"", Scaler::Auto.as_str());
+    let defaults =
+        ServiceDefaults { top: top.clone(), defaults: defaults.clone().with(scaler, &auto) };
+    Some(Some(AnnotationsConfig {
+        managed_by: layers.text("managed_by"),
+        allowed_hosts: layers.hosts_by_namespace("allowed_hosts"),
+        defaults: Arc::new(defaults),
+    }))
 }
 
 fn client_limits(layers: &Layers<'_>, problems: &mut Vec<Problem>) -> Option<ClientLimits> {
@@ -82,8 +119,12 @@ fn services(
     document: &DeTable<'_>,
     top: &Section,
     defaults: &Section,
+    is_optional: bool,
     problems: &mut Vec<Problem>,
 ) -> Option<Vec<ServiceConfig>> {
+    if is_optional && document.get("services").is_none() {
+        return Some(Vec::new());
+    }
     let mut earlier = EarlierServices::default();
     let mut services = Vec::new();
     for element in service_tables(document, problems)? {

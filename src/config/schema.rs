@@ -118,6 +118,10 @@ fn value_rules(kind: ValueKind) -> Map<String, Value> {
         ValueKind::KeepAlive => json!({
             "type": ["integer", "string"], "minimum": 1, "maximum": MOST_IDLE, "pattern": or_off(DURATION),
         }),
+        ValueKind::HostsByNamespace => json!({
+            "type": "object",
+            "additionalProperties": { "type": "array", "items": { "type": "string", "minLength": 1 } },
+        }),
         ValueKind::Schedules => json!({
             "type": "array",
             "items": { "type": "string", "pattern": "^[A-Za-z,-]+ +[0-9]+:[0-9]{2}-[0-9]+:[0-9]{2} +[A-Za-z0-9_+/-]+$" },

@@ -1,17 +1,34 @@
 //! The annotations of agimo on a Deployment or StatefulSet. Pure.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::SystemTime;
 
-use k8s_openapi::jiff::Timestamp;
+use jiff::Timestamp;
 
+use crate::config::annotations::PREFIX;
 use crate::ownership::directive::{Pin, PinnedState};
-
-/// What every annotation of agimo begins with.
-pub const PREFIX: &str = "agimo.onichandame.com/";
 
 const PIN: &str = "pin";
 const PIN_UNTIL: &str = "pin-until";
+
+/// The label that says which installation of agimo serves a workload.
+const MANAGED_BY: &str = "managed-by";
+
+/// The annotations that make a workload a service, by their names without the prefix; `None` where there are none.
+pub fn of_service(annotations: &BTreeMap<String, String>) -> Option<Arc<BTreeMap<String, String>>> {
+    let own = annotations.iter().filter_map(|(name, value)| {
+        let name = name.strip_prefix(PREFIX)?;
+        (name != PIN && name != PIN_UNTIL).then(|| (name.to_owned(), value.clone()))
+    });
+    let own: BTreeMap<_, _> = own.collect();
+    (!own.is_empty()).then(|| Arc::new(own))
+}
+
+/// The installation of agimo that the labels of a workload name.
+pub fn managed_by(labels: &BTreeMap<String, String>) -> Option<Arc<str>> {
+    labels.get(&format!("{PREFIX}{MANAGED_BY}")).map(|name| name.as_str().into())
+}
 
 /// The pin of a workload with these annotations, or what is wrong with it. A pin whose end cannot be read does not apply.
 pub fn pin(annotations: &BTreeMap<String, String>) -> Result<Option<Pin>, String> {

@@ -12,18 +12,23 @@ use super::objects::scaler::ScalerObject;
 use super::objects::workload::WorkloadObject;
 use super::objects::{ObjectName, PodIdentity, ServiceObject, Slice};
 use crate::backend::EndpointSource;
+use crate::config::annotations::AnnotatedWorkload;
 use crate::ownership::OtherScaler;
 use crate::workload::{WorkloadId, WorkloadKind};
 
+use self::annotated::Annotated;
 use self::endpoints::{endpoints, peer_addresses};
 use self::followers::{FollowerId, Followers};
 use self::grouped::Grouped;
 use self::health::ClusterHealth;
+use self::scalers::Scalers;
 
+mod annotated;
 mod endpoints;
 pub mod followers;
 mod grouped;
 pub mod health;
+mod scalers;
 #[cfg(test)]
 mod tests;
 
@@ -94,9 +99,8 @@ pub struct Index {
     slices: Grouped<ObjectName, Slice>,
     services: HashMap<ObjectName, Arc<ServiceObject>>,
     workloads: HashMap<WorkloadKey, WorkloadObject>,
-    /// By the workload that they target.
-    hpas: Grouped<WorkloadKey, OtherScaler>,
-    scaled_objects: Grouped<WorkloadKey, OtherScaler>,
+    scalers: Scalers,
+    annotated: Annotated,
     followers: Followers,
     health: watch::Sender<ClusterHealth>,
     /// The Service of agimo's own replicas.
@@ -156,8 +160,8 @@ impl Index {
             slices: Grouped::default(),
             services: HashMap::new(),
             workloads: HashMap::new(),
-            hpas: Grouped::default(),
-            scaled_objects: Grouped::default(),
+            scalers: Scalers::default(),
+            annotated: Annotated::default(),
             followers: Followers::default(),
             health: watch::Sender::new(ClusterHealth::default()),
             peer_service,
@@ -189,12 +193,22 @@ impl Index {
         let snapshot = WorkloadSnapshot {
             is_unwatched: !self.watches(key.0, &workload.namespace),
             workload: self.workloads.get(&key).cloned(),
-            other_scalers: self.scalers_of(&key),
+            other_scalers: self.scalers.of(&key),
             sources: BTreeMap::new(),
         };
         let (id, receiver) = self.followers.add(key, snapshot);
         self.set_sources(id, sources);
         (id, receiver)
+    }
+
+    /// Counts the changes of `annotated`.
+    pub fn annotated_changes(&self) -> watch::Receiver<u64> {
+        self.annotated.changes()
+    }
+
+    /// The workloads whose annotations make them services.
+    pub fn annotated(&self) -> Vec<Arc<AnnotatedWorkload>> {
+        self.annotated.all()
     }
 
     /// The UID of a Deployment or StatefulSet.
@@ -279,44 +293,38 @@ impl Index {
             }
             (ObjectKind::EndpointSlice, _) => self.put_slice(name, None),
             (ObjectKind::Service, object) => {
-                match object {
+                let before = match object {
                     Some(Object::Service(service)) => {
-                        self.services.insert(name.clone(), Arc::new(service));
+                        self.services.insert(name.clone(), Arc::new(service))
                     }
-                    _ => drop(self.services.remove(&name)),
-                }
+                    _ => self.services.remove(&name),
+                };
+                let before = before.as_deref();
+                self.annotated.put_service(&name, before, &self.services, &self.workloads);
                 self.publish_service(&name);
             }
             (ObjectKind::Deployment | ObjectKind::StatefulSet, object) => {
                 let key = (kind, name);
-                match object {
+                let before = match object {
                     Some(Object::Workload(workload)) => {
-                        self.workloads.insert(key.clone(), workload);
+                        self.workloads.insert(key.clone(), workload)
                     }
-                    _ => drop(self.workloads.remove(&key)),
-                }
-                self.followers.publish_workload(&key, self.workloads.get(&key));
+                    _ => self.workloads.remove(&key),
+                };
+                let now = self.workloads.get(&key);
+                self.annotated.put_workload(&key, before.as_ref(), now, &self.services);
+                self.followers.publish_workload(&key, now);
             }
             (ObjectKind::HorizontalPodAutoscaler | ObjectKind::ScaledObject, object) => {
                 let scaler = match object {
-                    Some(Object::Scaler(ScalerObject { target: (kind, target), scaler })) => {
-                        Some((workload_key(kind, target), scaler))
-                    }
+                    Some(Object::Scaler(scaler)) => Some(scaler),
                     _ => None,
                 };
-                for key in self.scalers(kind).put(name, scaler) {
-                    self.followers.publish_scalers(&key, self.scalers_of(&key));
+                for key in self.scalers.put(kind, name, scaler) {
+                    self.followers.publish_scalers(&key, self.scalers.of(&key));
                 }
             }
         }
-    }
-
-    fn scalers(&mut self, kind: ObjectKind) -> &mut Grouped<WorkloadKey, OtherScaler> {
-        if kind == ObjectKind::ScaledObject { &mut self.scaled_objects } else { &mut self.hpas }
-    }
-
-    fn scalers_of(&self, workload: &WorkloadKey) -> Vec<OtherScaler> {
-        self.scaled_objects.of(workload).chain(self.hpas.of(workload)).cloned().collect()
     }
 
     fn put_slice(&mut self, name: ObjectName, slice: Option<Slice>) {
@@ -335,7 +343,7 @@ impl Index {
             ObjectKind::EndpointSlice => self.slices.names().filter(is_gone).cloned().collect(),
             ObjectKind::Service => self.services.keys().filter(is_gone).cloned().collect(),
             ObjectKind::HorizontalPodAutoscaler | ObjectKind::ScaledObject => {
-                self.scalers(scope.kind).names().filter(is_gone).cloned().collect()
+                self.scalers.names(scope.kind).filter(is_gone).cloned().collect()
             }
             kind @ (ObjectKind::Deployment | ObjectKind::StatefulSet) => {
                 let of_kind = self.workloads.keys().filter(|(other, _)| *other == kind);

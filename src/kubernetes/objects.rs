@@ -188,6 +188,15 @@ impl ServiceObject {
         required.all(|(key, value)| labels.get(key).is_some_and(|found| found == value))
     }
 
+    /// A label that every pod has which it selects, as `key=value`.
+    pub fn selected_label(&self) -> Option<&str> {
+        let mut pairs = self.selector.as_deref()?.split(',');
+        pairs.find(|pair| {
+            let key = pair.split_once('=').map_or(*pair, |(key, _)| key);
+            !LABELS_OF_CONTROLLERS.contains(&key)
+        })
+    }
+
     /// The port with this number or name.
     pub fn port(&self, wanted: &ServicePort) -> Option<&PortObject> {
         self.ports.iter().find(|port| match wanted {

@@ -35,7 +35,7 @@ async fn the_error_for_an_invalid_value_names_it() {
         ("log=loud", "'/log'"),
         ("terminationGracePeriodSeconds=10", "terminationGracePeriodSeconds is 10"),
         ("podDisruptionBudget.minAvailable=1,replicas=2", "podDisruptionBudget.maxUnavailable"),
-        ("config=", "`config` is empty"),
+        ("config=,readiness=prometheus", "`config` is empty"),
         ("existingConfigMap=mine", "not both"),
         ("serviceMonitor.enabled=true,podMonitor.enabled=true", "counted twice"),
         ("readiness=prometheus,prometheus.address=", "prometheus.address"),

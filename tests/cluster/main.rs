@@ -12,6 +12,7 @@ mod fixtures;
 // file says why.
 mod agimo_restart;
 mod agimo_rollout;
+mod annotations;
 mod chart;
 mod chart_rbac;
 mod documented_manifests;

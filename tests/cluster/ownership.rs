@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use crate::fixtures::{Load, Namespace, Sample, SampleRequest, WebSocket, start_agimo};
+use crate::fixtures::{Load, Namespace, SampleRequest, WebSocket, start_agimo};
 use crate::support::agimo::Agimo;
 use crate::support::eventually;
 
@@ -16,27 +16,6 @@ impl Agimo {
             (status["scaler"] == scaler && status["scaler_reason"] == reason).then_some(())
         })
         .await;
-    }
-}
-
-impl Sample {
-    /// Waits for an Event on the workload with this reason, whose text has all of these parts.
-    async fn until_event(&self, reason: &str, parts: &[&str]) {
-        let selector = format!("involvedObject.name={},reason={reason}", self.name);
-        let path = "jsonpath={range .items[*]}{.message}{\"\\n\"}{end}";
-        let what = format!("an Event {reason} with {parts:?}");
-        eventually(&what, || async {
-            let messages =
-                self.kubectl(&["get", "events", "--field-selector", &selector, "-o", path]).await;
-            let has_all = |message: &str| parts.iter().all(|part| message.contains(part));
-            messages.lines().any(has_all).then_some(())
-        })
-        .await;
-    }
-
-    async fn annotate(&self, annotation: &str) {
-        let annotation = format!("agimo.onichandame.com/{annotation}");
-        self.kubectl(&["annotate", "--overwrite", "deployment/web", &annotation]).await;
     }
 }
 

@@ -61,6 +61,15 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if ne .Values.readiness "prometheus" -}}yes{{- end -}}
 {{- end -}}
 
+{{/* The configuration: without one, annotated workloads are services. */}}
+{{- define "agimo.config" -}}
+{{- if trim .Values.config -}}
+{{- .Values.config -}}
+{{- else if include "agimo.usesKubernetes" . -}}
+annotations = true
+{{ end -}}
+{{- end -}}
+
 {{/* The ConfigMap that keeps the replicas of sleeping workloads; empty where agimo does not scale. */}}
 {{- define "agimo.replicaStore" -}}
 {{- if and .Values.scaling.enabled (include "agimo.usesKubernetes" .) -}}

@@ -1,10 +1,10 @@
 //! The table of configuration keys, in the order of the manual.
 
 use super::{Key, KeyDefault, Place, ValueKind};
-use crate::config::scaling::{Mode, Scaler};
-use crate::config::{Affinity, Via};
+use crate::config::Affinity;
 
 mod autoscaling;
+mod kubernetes;
 mod process;
 
 /// Every key of a configuration file.
@@ -297,78 +297,19 @@ pub const TABLE: &[Key] = &[
                       starts itself.",
         example: "type = \"process\"",
     },
+    // Annotated workloads.
+    kubernetes::ANNOTATIONS,
+    kubernetes::MANAGED_BY,
+    kubernetes::ALLOWED_HOSTS,
     // Kubernetes workloads.
-    Key {
-        name: "namespace",
-        aliases: &[],
-        place: Place::Kubernetes,
-        kind: ValueKind::DnsLabel,
-        default: KeyDefault::Required,
-        description: "The namespace of the workload and of its Service.",
-        example: "namespace = \"default\"",
-    },
-    Key {
-        name: "name",
-        aliases: &[],
-        place: Place::Kubernetes,
-        kind: ValueKind::DnsName,
-        default: KeyDefault::Required,
-        description: "The name of the Deployment or StatefulSet.",
-        example: "name = \"example\"",
-    },
-    Key {
-        name: "service_name",
-        aliases: &[],
-        place: Place::Kubernetes,
-        kind: ValueKind::DnsLabel,
-        default: KeyDefault::Required,
-        description: "The name of the Service that selects the pods of the workload.",
-        example: "service_name = \"example\"",
-    },
-    Key {
-        name: "service_port",
-        aliases: &[],
-        place: Place::Kubernetes,
-        kind: ValueKind::ServicePort,
-        default: KeyDefault::Required,
-        description: "The port of that Service, by number or by name. agimo looks up the matching port of each pod, \
-                      which may differ from pod to pod.",
-        example: "service_port = 80",
-    },
-    Key {
-        name: "scaler",
-        aliases: &[],
-        place: Place::TopAndKubernetes,
-        kind: ValueKind::OneOf(Scaler::SPELLINGS),
-        default: KeyDefault::Value("\"external\""),
-        description: "Who writes `replicas`. With `external` agimo only reports: KEDA, an HPA or another scaler \
-                      reads its metrics and scales the workload. With `agimo` it scales the workload from zero on \
-                      the first request, and to zero after `sleep_after`. With `auto` it looks which scalers target the \
-                      workload: beside a ScaledObject, or an HPA with `minReplicas: 0`, it reports; beside an HPA with \
-                      `minReplicas` of 1 or more it scales between zero and one; without any it does as with `agimo`.",
-        example: "scaler = \"agimo\"",
-    },
-    Key {
-        name: "mode",
-        aliases: &[],
-        place: Place::TopAndKubernetes,
-        kind: ValueKind::OneOf(Mode::SPELLINGS),
-        default: KeyDefault::Value("\"enforce\""),
-        description: "Whether agimo scales as it decides. With `observe` it decides and reports in events, metrics and log, and \
-                      writes nothing: use it to see what `scaler` and the targets would do.",
-        example: "mode = \"observe\"",
-    },
-    Key {
-        name: "via",
-        aliases: &[],
-        place: Place::TopAndKubernetes,
-        kind: ValueKind::OneOf(Via::SPELLINGS),
-        default: KeyDefault::Value("\"pod\""),
-        description: "Where requests are sent: to the address of a ready `pod`, or to the address of the `service`, \
-                      for a service mesh that has to see the Service. Nodes learn of a Service's new endpoints a \
-                      little after the pods are ready.",
-        example: "via = \"service\"",
-    },
+    kubernetes::NAMESPACE,
+    kubernetes::NAME,
+    kubernetes::SERVICE_NAME,
+    kubernetes::SERVICE_PORT,
+    kubernetes::SCALER,
+    kubernetes::MODE,
+    kubernetes::VIA,
+    kubernetes::CLUSTER_NAMES,
     // The own scaler.
     autoscaling::TARGET_CONCURRENCY,
     autoscaling::TARGET_RATE,

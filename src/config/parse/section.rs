@@ -16,11 +16,13 @@ use crate::config::{KeepAlive, Masked, ReadinessCheck, ServicePort};
 use crate::schedule::Schedule;
 
 /// The keys of one table of the file.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Section {
     pub(super) span: Range<usize>,
     entries: HashMap<&'static str, Entry>,
 }
 
+#[derive(Clone, Debug, PartialEq)]
 struct Entry {
     /// The name or alias under which the key is set, and its place.
     name: &'static str,
@@ -83,17 +85,42 @@ impl Section {
 
     /// The default values of the table of keys, read as if they were in a file.
     pub(super) fn defaults() -> Self {
+        let values = TABLE.iter().filter_map(|key| match key.default {
+            KeyDefault::Value(written) => Some((key, written.to_owned())),
+            KeyDefault::Required | KeyDefault::Described(_) => None,
+        });
+        // A test reads them all.
+        Self::of_values(values, &mut Vec::new())
+    }
+
+    /// Keys with their values in TOML that are in no file.
+    pub(super) fn of_values(
+        values: impl IntoIterator<Item = (&'static Key, String)>,
+        problems: &mut Vec<Problem>,
+    ) -> Self {
         let mut entries = HashMap::new();
-        for key in TABLE {
-            if let KeyDefault::Value(written) = key.default
-                && let Ok(written) = DeValue::parse(written)
-            {
-                let value = value::read(key, &written).ok();
-                let entry = Entry { name: key.name, name_span: 0..0, value, span: 0..0 };
-                entries.insert(key.name, entry);
-            }
+        for (key, written) in values {
+            let read = match DeValue::parse(&written) {
+                Ok(parsed) => value::read(key, &parsed),
+                Err(error) => Err(vec![Problem {
+                    span: 0..0,
+                    message: format!("`{}`: {}", key.name, error.message()),
+                    help: format!("write, for example, {}", key.example),
+                    related: None,
+                }]),
+            };
+            let value = read.map_err(|invalid| problems.extend(invalid)).ok();
+            let entry = Entry { name: key.name, name_span: 0..0, value, span: 0..0 };
+            entries.insert(key.name, entry);
         }
         Self { span: 0..0, entries }
+    }
+
+    /// The same keys, with this value of one of them, in TOML.
+    pub(super) fn with(mut self, key: &'static Key, written: &str) -> Self {
+        let other = Self::of_values([(key, written.to_owned())], &mut Vec::new());
+        self.entries.extend(other.entries);
+        self
     }
 
     /// Whether the key is set here, even to an invalid value.
@@ -203,6 +230,13 @@ impl Layers<'_> {
     pub(super) fn networks(&self, name: &str) -> Option<Vec<IpNet>> {
         match self.value(name)? {
             Value::Networks(networks) => Some(networks.clone()),
+            _ => None,
+        }
+    }
+
+    pub(super) fn hosts_by_namespace(&self, name: &str) -> Option<BTreeMap<String, Vec<String>>> {
+        match self.value(name)? {
+            Value::HostsByNamespace(hosts) => Some(hosts.clone()),
             _ => None,
         }
     }

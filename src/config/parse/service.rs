@@ -45,19 +45,32 @@ pub(super) fn parse(
     let own = Section::read(text, table, span, scope, problems);
     report_missing_keys(&own, scope, problems);
     let layers = Layers { own: &own, outer: Some(top), defaults };
-    problems.extend(fixed_port_with_replicas(&layers));
-    problems.extend(affinity_without_pods(&layers, service_type));
-    if matches!(service_type, Some(ServiceType::Kubernetes(_))) {
-        problems.extend(autoscaling_conflict(&layers));
-    }
+    let config = match service_type {
+        Some(service_type) => checked(&layers, service_type, problems),
+        None => None,
+    };
 
     let route = layers.text("host").zip(layers.text("path_prefix"));
     ParsedService {
-        config: service_type.and_then(|service_type| service(&layers, service_type)),
+        config,
         route: route.zip(own.span_of("host")),
         port: own.span_of("port"),
         workload: workload_span(&layers),
     }
+}
+
+/// The service of these keys, and every rule between them that it breaks.
+pub(super) fn checked(
+    layers: &Layers<'_>,
+    service_type: ServiceType,
+    problems: &mut Vec<Problem>,
+) -> Option<ServiceConfig> {
+    problems.extend(fixed_port_with_replicas(layers));
+    problems.extend(affinity_without_pods(layers, service_type));
+    if matches!(service_type, ServiceType::Kubernetes(_)) {
+        problems.extend(autoscaling_conflict(layers));
+    }
+    service(layers, service_type)
 }
 
 fn workload_span(layers: &Layers<'_>) -> Range<usize> {
@@ -111,6 +124,7 @@ fn kubernetes(layers: &Layers<'_>, kind: KubernetesKind) -> Option<KubernetesCon
         scaler: Scaler::from_spelling(&layers.text("scaler")?)?,
         mode: Mode::from_spelling(&layers.text("mode")?)?,
         via: Via::from_spelling(&layers.text("via")?)?,
+        cluster_names: layers.boolean("cluster_names")?,
         autoscaling: autoscaling(layers)?,
     })
 }
@@ -203,26 +217,22 @@ fn report_missing_keys(own: &Section, scope: TableScope, problems: &mut Vec<Prob
 }
 
 /// `affinity = "host"` where no label of the host can name a pod, or no pod has a name that stays.
-fn affinity_without_pods(
-    layers: &Layers<'_>,
-    service_type: Option<ServiceType>,
-) -> Option<Problem> {
+fn affinity_without_pods(layers: &Layers<'_>, service_type: ServiceType) -> Option<Problem> {
     let is_host = layers.text("affinity").as_deref() == Some(Affinity::Host.as_str());
     let span = layers.span_of("affinity").filter(|_| is_host)?;
     let is_wildcard = layers.text("host")?.starts_with("*.");
-    let (message, help) =
-        if service_type != Some(ServiceType::Kubernetes(KubernetesKind::StatefulSet)) {
-            let help = "write type = \"statefulset\", or affinity = \"cookie\"";
-            ("only the pods of a StatefulSet have names that stay", help)
-        } else if layers.text("via")? != Via::Pod.as_str() {
-            let message = "the address of the Service does not lead to a pod that is chosen";
-            (message, "remove `via`, or write affinity = \"off\"")
-        } else if !is_wildcard {
-            let message = "the first label of the host is to name the pod, and this host is fixed";
-            (message, "write a wildcard, for example host = \"*.example.com\"")
-        } else {
-            return None;
-        };
+    let (message, help) = if service_type != ServiceType::Kubernetes(KubernetesKind::StatefulSet) {
+        let help = "write type = \"statefulset\", or affinity = \"cookie\"";
+        ("only the pods of a StatefulSet have names that stay", help)
+    } else if layers.text("via")? != Via::Pod.as_str() {
+        let message = "the address of the Service does not lead to a pod that is chosen";
+        (message, "remove `via`, or write affinity = \"off\"")
+    } else if !is_wildcard {
+        let message = "the first label of the host is to name the pod, and this host is fixed";
+        (message, "write a wildcard, for example host = \"*.example.com\"")
+    } else {
+        return None;
+    };
     Some(Problem { span, message: message.to_owned(), help: help.to_owned(), related: None })
 }
 

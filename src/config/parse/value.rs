@@ -18,6 +18,7 @@ use crate::schedule::Schedule;
 mod quantity;
 
 /// A valid value of a key.
+#[derive(Clone, Debug, PartialEq)]
 pub(super) enum Value {
     /// `None` means "off".
     Duration(Option<Duration>),
@@ -32,6 +33,7 @@ pub(super) enum Value {
     Texts(Vec<String>),
     Environment(BTreeMap<String, Masked>),
     Networks(Vec<IpNet>),
+    HostsByNamespace(BTreeMap<String, Vec<String>>),
     ReadinessCheck(ReadinessCheck),
     Schedules(Vec<Schedule>),
     ServicePort(ServicePort),
@@ -81,6 +83,10 @@ pub(super) fn read(key: &Key, written: &Spanned<DeValue<'_>>) -> Result<Value, V
         }
         (ValueKind::Networks, DeValue::Array(elements)) => {
             collect(elements.iter().map(|element| network(key, element))).map(Value::Networks)
+        }
+        (ValueKind::HostsByNamespace, DeValue::Table(table)) => {
+            collect(table.iter().map(|(namespace, hosts)| hosts_of(key, namespace, hosts)))
+                .map(|hosts| Value::HostsByNamespace(hosts.into_iter().collect()))
         }
         (ValueKind::Schedules, DeValue::Array(elements)) => {
             collect(elements.iter().map(|element| schedule(key, element))).map(Value::Schedules)
@@ -205,6 +211,34 @@ fn network(key: &Key, element: &Spanned<DeValue<'_>>) -> Result<IpNet, Problem> 
             "write \"10.0.0.0/8\", \"2001:db8::/32\" or \"192.0.2.7\"".to_owned(),
         )
     })
+}
+
+/// The hosts that a namespace may claim.
+fn hosts_of(
+    key: &Key,
+    namespace: &Spanned<std::borrow::Cow<'_, str>>,
+    hosts: &Spanned<DeValue<'_>>,
+) -> Result<(String, Vec<String>), Problem> {
+    let name = namespace.get_ref();
+    if name != "*" && names::dns_label(name).is_err() {
+        let message = format!("`{}`: {} is no namespace", key.name, quoted(name, '"'));
+        return Err(problem(
+            namespace.span(),
+            message,
+            format!("write, for example, {}", key.example),
+        ));
+    }
+    let DeValue::Array(elements) = hosts.get_ref() else {
+        return Err(wrong_type(key, hosts.get_ref(), hosts.span()));
+    };
+    let hosts = elements.iter().map(|element| match element.get_ref() {
+        DeValue::String(written) => names::host(written).map_err(|invalid| {
+            let message = format!("`{}`: {} {}", key.name, quoted(written, '"'), invalid.problem);
+            problem(element.span(), message, invalid.fix)
+        }),
+        other => Err(wrong_type(key, other, element.span())),
+    });
+    Ok((name.to_string(), hosts.collect::<Result<_, _>>()?))
 }
 
 fn schedule(key: &Key, element: &Spanned<DeValue<'_>>) -> Result<Schedule, Problem> {

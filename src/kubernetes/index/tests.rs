@@ -4,6 +4,7 @@ use super::super::objects::{PortObject, SliceEndpoint};
 use super::*;
 use crate::config::{ServicePort, Via};
 
+mod annotated;
 mod health;
 mod scalers;
 

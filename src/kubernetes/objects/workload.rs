@@ -29,6 +29,11 @@ pub struct WorkloadObject {
     pub replicas_writers: Arc<[String]>,
     /// Tells it from earlier and later ones of the same name.
     pub uid: Arc<str>,
+    /// Seconds since 1970.
+    pub created: i64,
+    /// The annotations that make it a service.
+    pub annotations: Option<Arc<BTreeMap<String, String>>>,
+    pub managed_by: Option<Arc<str>>,
     pub pin: Option<Pin>,
     /// What is wrong with agimo's annotations.
     pub annotation_problem: Option<Arc<str>>,
@@ -91,6 +96,9 @@ impl WorkloadObject {
             replicas: replicas.unwrap_or(1).try_into().unwrap_or(0),
             resource_version: object.resource_version().unwrap_or_default(),
             replicas_writers: replicas_writers(object.managed_fields()),
+            created: object.creation_timestamp().map_or(0, |created| created.0.as_second()),
+            annotations: annotations::of_service(object.annotations()),
+            managed_by: annotations::managed_by(object.labels()),
             uid: object.uid().unwrap_or_default().into(),
             annotation_problem: pin.as_ref().err().map(|problem| problem.as_str().into()),
             pin: pin.ok().flatten(),

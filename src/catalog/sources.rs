@@ -1,0 +1,279 @@
+//! Joins the services of the file with those of annotated workloads. The file has precedence, and of two workloads that
+//! claim a host the older one has it. Pure.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::config::annotations::AnnotatedWorkload;
+use crate::config::parse::annotations::parse;
+use crate::config::{Config, ServiceConfig, WorkloadConfig};
+use crate::workload::WorkloadId;
+
+/// What configures agimo: the file, and the annotated workloads of the cluster.
+pub struct Sources {
+    file: Config,
+    annotated: Vec<Arc<AnnotatedWorkload>>,
+    /// What was parsed from the annotations, while neither they nor the file change.
+    parsed: HashMap<WorkloadId, (Arc<AnnotatedWorkload>, ParsedServices)>,
+}
+
+type ParsedServices = Result<Vec<ServiceConfig>, Vec<String>>;
+
+/// The configuration in force, and what is wrong with the annotations of workloads.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Joined {
+    pub config: Config,
+    pub problems: BTreeMap<WorkloadId, Vec<String>>,
+}
+
+/// Who has a host and path.
+enum Claim {
+    File,
+    Workload(WorkloadId),
+}
+
+// === impl Sources ===
+
+impl Sources {
+    pub fn new(file: Config) -> Self {
+        Self { file, annotated: Vec::new(), parsed: HashMap::new() }
+    }
+
+    /// Whether annotated workloads are services.
+    pub fn has_annotations(&self) -> bool {
+        self.file.annotations.is_some()
+    }
+
+    pub fn set_file(&mut self, file: Config) {
+        // The keys at the top of the file apply to annotated workloads, too.
+        if self.file.annotations != file.annotations {
+            self.parsed.clear();
+        }
+        self.file = file;
+    }
+
+    pub fn set_annotated(&mut self, mut annotated: Vec<Arc<AnnotatedWorkload>>) {
+        annotated.sort_by(|one, other| (one.created, &one.id).cmp(&(other.created, &other.id)));
+        self.annotated = annotated;
+    }
+
+    /// The configuration of all sources together.
+    pub fn join(&mut self) -> Joined {
+        let mut config = self.file.clone();
+        let mut problems = BTreeMap::new();
+        let Some(annotations) = &self.file.annotations else {
+            self.parsed.clear();
+            return Joined { config, problems };
+        };
+        let mut claims: HashMap<(String, String), Claim> = HashMap::new();
+        for service in &self.file.services {
+            claims.extend(routes(service).map(|route| (route, Claim::File)));
+        }
+        let of_file: BTreeMap<_, _> =
+            self.file.services.iter().map(|service| (service.workload_id(), service)).collect();
+        let mut before = std::mem::take(&mut self.parsed);
+        for workload in &self.annotated {
+            if !annotations.manages(workload) {
+                continue;
+            }
+            let known =
+                before.remove(&workload.id).filter(|(known, _)| Arc::ptr_eq(known, workload));
+            let (_, parsed) =
+                known.unwrap_or_else(|| (workload.clone(), parse(workload, annotations)));
+            let mut found = Vec::new();
+            match &parsed {
+                Ok(services) => {
+                    for service in services {
+                        let conflict = of_file
+                            .get(&workload.id)
+                            .and_then(|configured| disagreement(configured, service))
+                            .or_else(|| taken(service, &claims));
+                        if let Some(conflict) = conflict {
+                            found.push(conflict);
+                            continue;
+                        }
+                        let claim = || Claim::Workload(workload.id.clone());
+                        claims.extend(routes(service).map(|route| (route, claim())));
+                        config.services.push(service.clone());
+                    }
+                }
+                Err(wrong) => found.extend(wrong.iter().cloned()),
+            }
+            if !found.is_empty() {
+                problems.insert(workload.id.clone(), found);
+            }
+            self.parsed.insert(workload.id.clone(), (workload.clone(), parsed));
+        }
+        Joined { config, problems }
+    }
+}
+
+/// Every host and path that leads to a service.
+fn routes(service: &ServiceConfig) -> impl Iterator<Item = (String, String)> {
+    let path = service.path_prefix.clone();
+    service.hosts().into_iter().map(move |host| (host, path.clone()))
+}
+
+/// Why a service cannot have its hosts.
+fn taken(service: &ServiceConfig, claims: &HashMap<(String, String), Claim>) -> Option<String> {
+    let (route, claim) = routes(service).find_map(|route| {
+        let claim = claims.get(&route)?;
+        Some((route, claim))
+    })?;
+    let (host, path) = route;
+    let route = if path == "/" { host } else { format!("{host}{path}") };
+    Some(match claim {
+        Claim::File => {
+            format!(
+                "{route} is a service of agimo's configuration file, which has precedence: write another host"
+            )
+        }
+        Claim::Workload(other) => {
+            format!("{route} belongs to {other}, which claimed it first: write another host")
+        }
+    })
+}
+
+/// What the file says differently about a workload that is annotated as well.
+fn disagreement(configured: &ServiceConfig, annotated: &ServiceConfig) -> Option<String> {
+    let (WorkloadConfig::Kubernetes(file), WorkloadConfig::Kubernetes(own)) =
+        (&configured.workload, &annotated.workload)
+    else {
+        return None;
+    };
+    let difference = if file.scaler != own.scaler {
+        format!("scaler \"{}\"", file.scaler.as_str())
+    } else if file.mode != own.mode {
+        format!("mode \"{}\"", file.mode.as_str())
+    } else if file.autoscaling != own.autoscaling {
+        "other targets, bounds or windows".to_owned()
+    } else {
+        return None;
+    };
+    Some(format!(
+        "agimo's configuration file has the workload with {difference} and precedence: write the same in the annotations"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::annotations::PortOfService;
+    use crate::config::parse::parse as parse_file;
+    use crate::workload::WorkloadKind;
+
+    fn workload(name: &str, created: i64, annotations: &[(&str, &str)]) -> Arc<AnnotatedWorkload> {
+        let port = PortOfService { name: String::new(), number: 80 };
+        let owned = |(name, text): &(&str, &str)| ((*name).to_owned(), (*text).to_owned());
+        Arc::new(AnnotatedWorkload {
+            id: WorkloadId {
+                kind: WorkloadKind::Deployment,
+                namespace: "a".to_owned(),
+                name: name.to_owned(),
+            },
+            created,
+            managed_by: None,
+            annotations: Arc::new(annotations.iter().map(owned).collect()),
+            services: [("web".to_owned(), vec![port])].into(),
+        })
+    }
+
+    fn sources(text: &str) -> Sources {
+        Sources::new(parse_file(&format!("annotations = true\n{text}")).unwrap())
+    }
+
+    /// The hosts that lead to each workload.
+    fn hosts(joined: &Joined) -> Vec<(String, String)> {
+        let of = |service: &ServiceConfig| (service.host.clone(), service.workload_id().name);
+        joined.config.services.iter().map(of).collect()
+    }
+
+    fn problem(joined: &Joined, name: &str) -> String {
+        let (_, problems) = joined.problems.iter().find(|(id, _)| id.name == name).unwrap();
+        problems.join("; ")
+    }
+
+    const FILE: &str = "[[services]]\nhost = 'file.test'\ntype = 'deploy'\nnamespace = 'a'\nname = 'file'\n\
+                        service_name = 'file'\nservice_port = 80\n";
+
+    #[test]
+    fn the_older_of_two_workloads_has_a_host_whichever_is_seen_first() {
+        for order in [[0, 1], [1, 0]] {
+            let both = [
+                workload("old", 1, &[("host", "a.test")]),
+                workload("new", 2, &[("host", "a.test, b.test")]),
+            ];
+            let mut sources = sources("");
+            sources.set_annotated(order.map(|at| both[at].clone()).to_vec());
+            let joined = sources.join();
+            let expected =
+                [("a.test", "old"), ("b.test", "new")].map(|(h, w)| (h.to_owned(), w.to_owned()));
+            assert_eq!(hosts(&joined), expected);
+            assert_eq!(
+                problem(&joined, "new"),
+                "a.test belongs to deployment a/old, which claimed it first: write another host"
+            );
+        }
+    }
+
+    #[test]
+    fn the_file_has_precedence_over_annotations() {
+        let mut sources = sources(FILE);
+        let other = workload("other", 1, &[("host", "file.test")]);
+        let same = workload("file", 1, &[("host", "more.test")]);
+        sources.set_annotated(vec![other, same]);
+        let joined = sources.join();
+        assert_eq!(hosts(&joined).len(), 1, "only the file's");
+        assert!(
+            problem(&joined, "other")
+                .contains("file.test is a service of agimo's configuration file")
+        );
+        assert!(problem(&joined, "file").contains("has the workload with scaler \"external\""));
+        let agreeing = workload("file", 1, &[("host", "more.test"), ("scaler", "external")]);
+        sources.set_annotated(vec![agreeing]);
+        assert_eq!(hosts(&sources.join()).len(), 2, "a second route to the workload");
+    }
+
+    #[test]
+    fn a_mistake_concerns_no_other_workload_and_ends_when_it_is_repaired() {
+        let mut sources = sources("");
+        let good = workload("good", 1, &[("host", "good.test")]);
+        let bad = |text| workload("bad", 2, &[("host", "bad.test"), ("sleep-after", text)]);
+        sources.set_annotated(vec![good.clone(), bad("soon")]);
+        let joined = sources.join();
+        assert_eq!((hosts(&joined).len(), joined.problems.len()), (1, 1));
+        sources.set_annotated(vec![good, bad("5m")]);
+        let joined = sources.join();
+        assert_eq!((hosts(&joined).len(), joined.problems.len()), (2, 0));
+    }
+
+    #[test]
+    fn only_the_workloads_of_this_installation_are_services() {
+        let labelled = AnnotatedWorkload {
+            managed_by: Some("blue".into()),
+            ..(*workload("blue", 1, &[("host", "blue.test")])).clone()
+        };
+        let all = vec![Arc::new(labelled), workload("plain", 1, &[("host", "plain.test")])];
+        for (keys, expected) in [("", "plain"), ("managed_by = 'blue'", "blue")] {
+            let mut sources = sources(keys);
+            sources.set_annotated(all.clone());
+            let joined = sources.join();
+            assert_eq!(hosts(&joined), [(format!("{expected}.test"), expected.to_owned())]);
+        }
+        let mut off = Sources::new(parse_file(FILE).unwrap());
+        off.set_annotated(all);
+        assert_eq!(hosts(&off.join()).len(), 1);
+    }
+
+    #[test]
+    fn names_in_the_cluster_lead_to_the_service_that_says_so() {
+        let mut sources = sources("");
+        let first = workload("web", 1, &[("host", "web.test"), ("cluster-names", "true")]);
+        let second = workload("other", 2, &[("host", "web.a.svc")]);
+        sources.set_annotated(vec![first, second]);
+        let joined = sources.join();
+        let names = ["web.test", "web.a", "web.a.svc", "web.a.svc.cluster.local", "web"];
+        assert_eq!(joined.config.services[0].hosts(), names);
+        assert!(problem(&joined, "other").contains("web.a.svc belongs to deployment a/web"));
+    }
+}

@@ -1,0 +1,47 @@
+//! The scalers other than agimo, found by the workload that they target.
+
+use super::grouped::Grouped;
+use super::{ObjectKind, WorkloadKey, workload_key};
+use crate::kubernetes::objects::ObjectName;
+use crate::kubernetes::objects::scaler::ScalerObject;
+use crate::ownership::OtherScaler;
+
+/// The scalers of each kind.
+#[derive(Default)]
+pub(super) struct Scalers {
+    hpas: Grouped<WorkloadKey, OtherScaler>,
+    scaled_objects: Grouped<WorkloadKey, OtherScaler>,
+}
+
+// === impl Scalers ===
+
+impl Scalers {
+    /// Stores or removes a scaler, and returns the workloads whose scalers have changed.
+    pub(super) fn put(
+        &mut self,
+        kind: ObjectKind,
+        name: ObjectName,
+        scaler: Option<ScalerObject>,
+    ) -> Vec<WorkloadKey> {
+        let scaler = scaler.map(|ScalerObject { target: (kind, target), scaler }| {
+            (workload_key(kind, target), scaler)
+        });
+        let of_kind = if kind == ObjectKind::ScaledObject {
+            &mut self.scaled_objects
+        } else {
+            &mut self.hpas
+        };
+        of_kind.put(name, scaler)
+    }
+
+    pub(super) fn of(&self, workload: &WorkloadKey) -> Vec<OtherScaler> {
+        self.scaled_objects.of(workload).chain(self.hpas.of(workload)).cloned().collect()
+    }
+
+    /// The names of all scalers of a kind.
+    pub(super) fn names(&self, kind: ObjectKind) -> impl Iterator<Item = &ObjectName> {
+        let of_kind =
+            if kind == ObjectKind::ScaledObject { &self.scaled_objects } else { &self.hpas };
+        of_kind.names()
+    }
+}
