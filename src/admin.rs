@@ -11,13 +11,12 @@ use http_body_util::{Either, Full, StreamBody};
 use hyper::body::{Frame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::{Semaphore, watch};
-use tokio::task::JoinSet;
 
 use crate::activation::events::EventBus;
 use crate::catalog::Snapshot;
+use crate::control_port::{ControlPort, Protocol};
 use crate::shutdown::Shutdown;
 use crate::status;
 use crate::telemetry::{EXPOSITION_TYPE, Exposition};
@@ -52,7 +51,7 @@ type AdminBody =
 
 /// An idle or slow connection does not stay.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+const MOST_CONNECTIONS: usize = 1024;
 /// Pages that may be asked for at once.
 const MOST_PAGES: usize = 16;
 
@@ -83,35 +82,20 @@ impl PageQueue {
 impl Admin {
     /// Serves until agimo is aborted; it answers on while draining, so that probes see it.
     pub async fn run(self, listener: TcpListener) {
+        let port = ControlPort {
+            listener,
+            name: "admin",
+            protocol: Protocol::Http1 { head_timeout: HEAD_TIMEOUT },
+            most_connections: MOST_CONNECTIONS,
+            tls: None,
+            shutdown: self.shutdown.clone(),
+        };
         let admin = Arc::new(self);
-        let mut connections = JoinSet::new();
-        loop {
-            tokio::select! {
-                () = admin.shutdown.aborted() => return,
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, _)) => {
-                        let admin = admin.clone();
-                        connections.spawn(async move {
-                            let respond = service_fn(|request| {
-                                let admin = admin.clone();
-                                async move { Ok::<_, Infallible>(admin.respond_to(&request).await) }
-                            });
-                            // What goes wrong here is the client's connection.
-                            let _ = hyper::server::conn::http1::Builder::new()
-                                .timer(TokioTimer::new())
-                                .header_read_timeout(HEAD_TIMEOUT)
-                                .serve_connection(TokioIo::new(stream), respond)
-                                .await;
-                        });
-                    }
-                    Err(error) => {
-                        tracing::warn!(%error, "cannot accept a connection on the admin port");
-                        tokio::time::sleep(ACCEPT_PAUSE).await;
-                    }
-                },
-                Some(_) = connections.join_next() => {}
-            }
-        }
+        port.serve(service_fn(move |request| {
+            let admin = admin.clone();
+            async move { Ok::<_, Infallible>(admin.respond_to(&request).await) }
+        }))
+        .await;
     }
 
     async fn respond_to(self: Arc<Self>, request: &Request<Incoming>) -> Response<AdminBody> {

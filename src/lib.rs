@@ -9,6 +9,7 @@ pub mod catalog;
 pub mod cause;
 pub mod cli;
 pub mod config;
+pub mod control_port;
 pub mod coordination;
 pub mod demand;
 pub mod http;

@@ -9,14 +9,12 @@ use http_body_util::{Either, Full, StreamBody};
 use hyper::body::{Frame as BodyFrame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
-use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
-use tokio::task::JoinSet;
-use tracing::warn;
 
 use super::frame::{Changes, Frame};
 use super::{PATH, Tokens};
+use crate::control_port::{ControlPort, Protocol};
 use crate::coordination::Coordination;
 use crate::shutdown::Shutdown;
 
@@ -36,7 +34,6 @@ const INTERVAL: Duration = Duration::from_millis(500);
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// More connections than agimo ever has replicas.
 const MOST_CONNECTIONS: usize = 256;
-const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
 /// Serves until agimo is aborted.
 pub async fn run(
@@ -45,35 +42,19 @@ pub async fn run(
     coordination: Coordination,
     shutdown: Shutdown,
 ) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            () = shutdown.aborted() => return,
-            Some(_) = connections.join_next() => {}
-            accepted = listener.accept(), if connections.len() < MOST_CONNECTIONS => match accepted {
-                Ok((stream, _)) => {
-                    let (tokens, coordination) = (tokens.clone(), coordination.clone());
-                    connections.spawn(async move {
-                        let _ = stream.set_nodelay(true);
-                        let respond = service_fn(|request| {
-                            let response = respond(&request, &tokens, &coordination);
-                            async move { Ok::<_, Infallible>(response) }
-                        });
-                        // What goes wrong here is the other replica's connection.
-                        let _ = hyper::server::conn::http1::Builder::new()
-                            .timer(TokioTimer::new())
-                            .header_read_timeout(HEAD_TIMEOUT)
-                            .serve_connection(TokioIo::new(stream), respond)
-                            .await;
-                    });
-                }
-                Err(error) => {
-                    warn!(%error, "cannot accept a connection of another replica");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-        }
-    }
+    let port = ControlPort {
+        listener,
+        name: "exchange",
+        protocol: Protocol::Http1 { head_timeout: HEAD_TIMEOUT },
+        most_connections: MOST_CONNECTIONS,
+        tls: None,
+        shutdown,
+    };
+    port.serve(service_fn(move |request| {
+        let response = respond(&request, &tokens, &coordination);
+        async move { Ok::<_, Infallible>(response) }
+    }))
+    .await;
 }
 
 fn respond(

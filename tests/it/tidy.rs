@@ -17,6 +17,7 @@ const ORDER: &[&str] = &[
     "telemetry",
     "net",
     "http",
+    "control_port",
     "workload",
     "cause",
     "schedule",
