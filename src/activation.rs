@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::Notify;
 use tokio::sync::futures::Notified;
+use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendStatus, EndpointSource};
@@ -43,6 +43,8 @@ pub struct Activation {
     status: Mutex<WorkloadStatus>,
     endpoints_changed: Notify,
     wake_requested: Notify,
+    /// Counts how often a request was seen that waits for the workload, here or at another replica of agimo.
+    demand_seen: watch::Sender<u64>,
     /// Who requested the next wake first, and with which request.
     requester: Mutex<Option<(WakeRequester, WakingRequest)>>,
     /// Phases that the first held request of the current wake has not reached yet.
@@ -126,6 +128,7 @@ impl Activation {
             status: Mutex::default(),
             endpoints_changed: Notify::new(),
             wake_requested: Notify::new(),
+            demand_seen: watch::Sender::new(0),
             requester: Mutex::default(),
             pending_phases: AtomicU8::new(0),
             wakes: AtomicU64::new(0),
@@ -150,6 +153,15 @@ impl Activation {
     pub fn not_ready_reason(&self, source: &EndpointSource) -> Option<NotReadyReason> {
         let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
         status.backend.not_ready_reason(source).cloned()
+    }
+
+    /// Changes when a request waits for the workload, here or at another replica of agimo.
+    pub fn demand_seen(&self) -> watch::Receiver<u64> {
+        self.demand_seen.subscribe()
+    }
+
+    fn note_demand(&self) {
+        self.demand_seen.send_modify(|seen| *seen += 1);
     }
 
     /// The event that was published last.

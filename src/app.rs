@@ -22,11 +22,14 @@ use crate::catalog::sources::Sources;
 use crate::catalog::{self, Catalog, Snapshot};
 use crate::config::Config;
 use crate::config_file;
+use crate::control_port::tls::TlsFiles;
 use crate::coordination::{self, Coordination};
+use crate::keda::KedaPort;
 use crate::peers::{Exchange, Tokens};
 use crate::process::ports::Ports;
 use crate::process::{self, exec};
 use crate::proxy::accept::{self, Proxy};
+use crate::scaling_signal::Signals;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, Exposition, Labels, MetricKind};
 
@@ -47,6 +50,8 @@ pub struct AppSettings {
     pub cluster: Option<ClusterSettings>,
     /// Absent where the replicas of agimo do not exchange their demand.
     pub peers: Option<PeerSettings>,
+    /// Absent where KEDA is not answered.
+    pub keda: Option<KedaSettings>,
     /// Lifecycle events go here; a subscriber of the caller receives them all.
     pub events: EventBus,
 }
@@ -61,6 +66,12 @@ pub struct Listeners {
 pub struct PeerSettings {
     pub listener: TcpListener,
     pub tokens: Tokens,
+}
+
+/// What the port for KEDA needs.
+pub struct KedaSettings {
+    pub listener: TcpListener,
+    pub tls: Option<TlsFiles>,
 }
 
 /// How long processes have between SIGTERM and SIGKILL after a second signal, whatever their `stop_grace`.
@@ -93,11 +104,30 @@ impl PeerSettings {
     /// When there is no usable token or the port is taken.
     pub fn bind(tokens: &Path, address: SocketAddr) -> anyhow::Result<Self> {
         let tokens = Tokens::new(tokens).map_err(|error| anyhow!("--peer-tokens: {error}"))?;
-        let listener = TcpListener::bind(address)
-            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .with_context(|| format!("cannot listen on {address} for the exchange; choose another port with --peer-port"))?;
-        Ok(Self { listener, tokens })
+        Ok(Self { listener: listen(address, "the exchange", "--peer-port")?, tokens })
     }
+}
+
+// === impl KedaSettings ===
+
+impl KedaSettings {
+    /// Reads the certificate and binds the port; 0 lets the kernel choose.
+    ///
+    /// # Errors
+    /// When the certificate cannot be used or the port is taken.
+    pub fn bind(address: SocketAddr, tls: Option<&Path>) -> anyhow::Result<Self> {
+        let tls = tls.map(TlsFiles::new).transpose();
+        let tls = tls.map_err(|error| anyhow!("--keda-tls: {error}"))?;
+        Ok(Self { listener: listen(address, "KEDA", "--keda-port")?, tls })
+    }
+}
+
+fn listen(address: SocketAddr, purpose: &str, flag: &str) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .with_context(|| {
+            format!("cannot listen on {address} for {purpose}; choose another port with {flag}")
+        })
 }
 
 /// The cores that this process may use: CPU affinity and the quota of its cgroup are respected.
@@ -151,9 +181,11 @@ pub async fn serve(
         }
         None => ReadinessBackend::Neither,
     };
-    let peer_port = settings.peers.as_ref().and_then(|peers| peers.listener.local_addr().ok());
-    let peer_port = peer_port.map(|address| address.port());
-    let ports = Ports::new([address.port(), admin_address.port()].into_iter().chain(peer_port));
+    let peers = settings.peers.as_ref().map(|peers| &peers.listener);
+    let keda = settings.keda.as_ref().map(|keda| &keda.listener);
+    let others = peers.into_iter().chain(keda).filter_map(|listener| listener.local_addr().ok());
+    let own = [address, admin_address].into_iter().chain(others);
+    let ports = Ports::new(own.map(|address| address.port()));
     let backends = Backends {
         processes: Box::new(move |context| process_backend(context, &ports)),
         kubernetes: cluster.backends(),
@@ -188,6 +220,7 @@ pub async fn serve(
         pages: PageQueue::default(),
         shutdown: shutdown.clone(),
     };
+    let find_target = cluster.find_target();
     let configuration = Configuration {
         sources,
         files: new_files,
@@ -211,10 +244,20 @@ pub async fn serve(
     });
     if let Some(PeerSettings { listener, tokens }) = settings.peers {
         let listener = tokio::net::TcpListener::from_std(listener)?;
-        let shutdown = shutdown.clone();
+        let (shutdown, coordination) = (shutdown.clone(), coordination.clone());
         tasks.spawn(async move {
             Exchange { listener, tokens, coordination, shutdown }.run().await;
             "the exchange with other replicas"
+        });
+    }
+    if let Some(KedaSettings { listener, tls }) = settings.keda {
+        let listener = tokio::net::TcpListener::from_std(listener)?;
+        info!(address = %listener.local_addr()?, tls = tls.is_some(), "answering KEDA");
+        let signals = Signals::new(snapshots.clone(), coordination.clone());
+        let port = KedaPort { listener, tls, signals, find_target, shutdown: shutdown.clone() };
+        tasks.spawn(async move {
+            port.run().await;
+            "the port for KEDA"
         });
     }
     // Without a file, SIGHUP ends agimo, as a closed terminal should.

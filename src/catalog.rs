@@ -17,6 +17,7 @@ use crate::activation::hold_quota::{HoldPermit, HoldQuota, TotalHoldQuota};
 use crate::activation::runner::Runner;
 use crate::activation::{Activation, WakeRequester};
 use crate::backend::{EndpointSource, Placement, WorkloadSpec};
+use crate::config::scaling::AutoscalingConfig;
 use crate::config::{Config, ServiceConfig};
 use crate::coordination::Coordination;
 use crate::coordination::membership::Membership;
@@ -103,6 +104,19 @@ enum RouteState {
     Superseded,
     /// Its host and path lead elsewhere or nowhere; requests that are held must be routed anew.
     Removed,
+}
+
+// === impl Workload ===
+
+impl Workload {
+    pub fn demand(&self) -> &WorkloadDemand {
+        &self.demand
+    }
+
+    /// How its services configure the own scaler, which names the targets of others, too.
+    pub fn autoscaling(&self) -> Option<AutoscalingConfig> {
+        self.spec.borrow().autoscaling
+    }
 }
 
 // === impl Route ===

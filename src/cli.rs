@@ -69,6 +69,12 @@ pub struct ServeOptions {
     /// Lease by which the replicas of agimo choose the one that scales workloads to zero; without it each of them does
     #[arg(long, env = "AGIMO_LEASE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub lease: Option<(String, String)>,
+    /// Port for KEDA (external-push); without it agimo answers KEDA through Prometheus only
+    #[arg(long, env = "AGIMO_KEDA_PORT", value_name = "PORT")]
+    pub keda_port: Option<u16>,
+    /// Folder with tls.crt and tls.key for the port for KEDA; without it the port is not encrypted
+    #[arg(long, env = "AGIMO_KEDA_TLS", value_name = "FOLDER", requires = "keda_port")]
+    pub keda_tls: Option<PathBuf>,
     /// ConfigMap that stores the replicas that sleeping workloads had; without it a restart of agimo forgets them
     #[arg(long, env = "AGIMO_REPLICA_STORE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub replica_store: Option<(String, String)>,

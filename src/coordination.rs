@@ -252,6 +252,12 @@ impl Coordination {
         state.workloads.iter().map(report).collect()
     }
 
+    /// What the other replicas together say about a workload.
+    pub fn view(&self, id: &WorkloadId) -> PeerView {
+        let state = self.lock();
+        state.workloads.get(id).map(|workload| workload.view.borrow().clone()).unwrap_or_default()
+    }
+
     /// Changes when the others should hear of something at once.
     pub fn urgent(&self) -> watch::Receiver<u64> {
         self.shared.urgent.subscribe()

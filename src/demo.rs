@@ -56,6 +56,7 @@ pub fn run(options: &DemoOptions) -> anyhow::Result<()> {
         drain_timeout,
         cluster: None,
         peers: None,
+        keda: None,
         events,
     };
     app::run(settings, listeners)

@@ -14,11 +14,13 @@ use crate::catalog::backends::BackendContext;
 use crate::config::annotations::AnnotatedWorkload;
 use crate::coordination::Coordination;
 use crate::net::dns::Resolver;
+use crate::workload::WorkloadId;
 
+use self::index::Index;
 use self::index::health::ClusterHealth;
-use self::index::{Index, WatchScope};
 use self::objects::ObjectName;
 use self::saved_replicas::SavedReplicas;
+use self::watch_scope::WatchScope;
 use self::watches::SharedIndex;
 use self::workload::{RunnerContext, Workload};
 
@@ -42,6 +44,7 @@ pub mod terminating_endpoints;
 pub mod wake_watch;
 pub mod warning_events;
 pub mod watch_errors;
+pub mod watch_scope;
 pub mod watches;
 pub mod workload;
 
@@ -137,6 +140,11 @@ impl Cluster {
         let mut health = self.index.lock().health();
         // The index holds the sender.
         let _ = health.wait_for(ClusterHealth::is_usable).await;
+    }
+
+    /// The workload that a ScaledObject targets.
+    pub fn scaled_object_target(&self, namespace: &str, name: &str) -> Option<WorkloadId> {
+        self.index.lock().scaled_object_target(&ObjectName::new(namespace, name))
     }
 
     /// Counts the changes of `annotated`.

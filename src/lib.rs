@@ -16,6 +16,7 @@ pub mod http;
 pub mod net;
 pub mod ownership;
 pub mod routing;
+pub mod scaling_signal;
 pub mod schedule;
 pub mod shutdown;
 pub mod simulation;
@@ -26,6 +27,7 @@ pub mod workload;
 // Edges: none imports another.
 pub mod admin;
 pub mod config_file;
+pub mod keda;
 pub mod kubernetes;
 pub mod peers;
 pub mod process;

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use agimo::activation::events::EventBus;
 use agimo::app::cluster::ClusterSettings;
-use agimo::app::{self, AppSettings, Listeners, PeerSettings};
+use agimo::app::{self, AppSettings, KedaSettings, Listeners, PeerSettings};
 use agimo::cli::{Cli, Command, ServeOptions, SimulateOptions, SimulationFormat};
 use agimo::config::{Config, ServiceConfig, WorkloadConfig, keys, schema};
 use agimo::config_file::{self, LoadError, WatchedFile};
@@ -81,6 +81,13 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
         }
         None => None,
     };
+    let keda = match options.keda_port {
+        Some(port) => {
+            let address = SocketAddr::new(options.bind, port);
+            Some(KedaSettings::bind(address, options.keda_tls.as_deref())?)
+        }
+        None => None,
+    };
     let settings = AppSettings {
         config,
         file: Some(file),
@@ -96,6 +103,7 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
             replica_store: options.replica_store,
         }),
         peers,
+        keda,
         events: EventBus::default(),
     };
     app::run(settings, listeners)

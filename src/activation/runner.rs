@@ -254,6 +254,10 @@ impl Runner {
                 }
                 // The command goes first: it wakes the backend before the tasks that consume events.
                 self.command_wake();
+                self.activation.note_demand();
+                if self.requester.is_some() {
+                    self.membership.announce_demand();
+                }
                 // Without a requester, the request is held by another replica, which publishes the event.
                 if let Some(requester) = &self.requester {
                     let service = requester.service.clone();

@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use tracing::{info, warn};
@@ -11,6 +12,7 @@ use crate::catalog::backends::BackendFactory;
 use crate::cli::ReadinessSource;
 use crate::config::{Config, WorkloadConfig};
 use crate::coordination::Coordination;
+use crate::keda::FindTarget;
 use crate::kubernetes::client::{self, Source};
 use crate::kubernetes::objects::ObjectName;
 use crate::kubernetes::{Cluster, ClusterOptions};
@@ -126,6 +128,17 @@ impl ReadinessBackend {
         match self {
             Self::Kubernetes(cluster) => Some(cluster.clone()),
             Self::Prometheus(_) | Self::Neither => None,
+        }
+    }
+
+    /// Finds the target of a ScaledObject.
+    pub fn find_target(&self) -> FindTarget {
+        match self {
+            Self::Kubernetes(cluster) => {
+                let cluster = cluster.clone();
+                Arc::new(move |namespace, name| cluster.scaled_object_target(namespace, name))
+            }
+            Self::Prometheus(_) | Self::Neither => Arc::new(|_, _| None),
         }
     }
 

@@ -69,6 +69,13 @@ impl Membership {
         Some(number)
     }
 
+    /// A request waits here: the others should know at once.
+    pub fn announce_demand(&self) {
+        if let Some((coordination, _)) = &self.joined {
+            coordination.shared.urgent.send_modify(|changes| *changes += 1);
+        }
+    }
+
     /// The workload is being scaled to zero, as announced.
     pub fn note_done(&self) {
         self.change(|workload| {

@@ -11,6 +11,7 @@ use tokio::sync::watch;
 use super::objects::scaler::ScalerObject;
 use super::objects::workload::WorkloadObject;
 use super::objects::{ObjectName, PodIdentity, ServiceObject, Slice};
+use super::watch_scope::{ObjectKind, WatchScope};
 use crate::backend::EndpointSource;
 use crate::config::annotations::AnnotatedWorkload;
 use crate::ownership::OtherScaler;
@@ -31,24 +32,6 @@ pub mod health;
 mod scalers;
 #[cfg(test)]
 mod tests;
-
-/// The kinds of objects that are watched.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum ObjectKind {
-    EndpointSlice,
-    Service,
-    Deployment,
-    StatefulSet,
-    HorizontalPodAutoscaler,
-    ScaledObject,
-}
-
-/// One watch: its kind, and its namespace unless it covers all of them.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct WatchScope {
-    pub kind: ObjectKind,
-    pub namespace: Option<String>,
-}
 
 /// An object of a watch.
 #[derive(Clone, Debug, PartialEq)]
@@ -129,13 +112,12 @@ fn workload_key(kind: WorkloadKind, name: ObjectName) -> WorkloadKey {
     (kind, name)
 }
 
-// === impl ObjectKind ===
-
-impl ObjectKind {
-    /// Whether it only tells who else scales a workload: the rest of agimo works without it.
-    pub fn is_scaler(self) -> bool {
-        matches!(self, Self::HorizontalPodAutoscaler | Self::ScaledObject)
-    }
+fn workload_id((kind, name): &WorkloadKey) -> WorkloadId {
+    let kind = match kind {
+        ObjectKind::StatefulSet => WorkloadKind::StatefulSet,
+        _ => WorkloadKind::Deployment,
+    };
+    WorkloadId { kind, namespace: name.namespace.clone(), name: name.name.clone() }
 }
 
 // === impl WorkloadSnapshot ===
@@ -199,6 +181,10 @@ impl Index {
         let (id, receiver) = self.followers.add(key, snapshot);
         self.set_sources(id, sources);
         (id, receiver)
+    }
+
+    pub fn scaled_object_target(&self, name: &ObjectName) -> Option<WorkloadId> {
+        self.scalers.scaled_object_target(name).map(workload_id)
     }
 
     /// Counts the changes of `annotated`.

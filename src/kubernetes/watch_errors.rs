@@ -3,7 +3,7 @@
 use kube::runtime::watcher;
 
 use super::client::error_with_sources;
-use super::index::WatchScope;
+use super::watch_scope::WatchScope;
 
 /// The API server does not serve a resource whose definition is not installed.
 const NOT_FOUND: u16 = 404;
@@ -39,7 +39,7 @@ pub fn fault(scope: &WatchScope, error: &watcher::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::index::ObjectKind;
+    use super::super::watch_scope::ObjectKind;
     use super::*;
     use serde_json::json;
 

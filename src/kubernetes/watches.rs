@@ -20,11 +20,12 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::index::followers::FollowerId;
-use super::index::{Index, Object, ObjectKind, WatchScope, WorkloadSnapshot};
+use super::index::{Index, Object, WorkloadSnapshot};
 use super::objects::scaler::{ScaledObject, ScalerObject};
 use super::objects::workload::WorkloadObject;
 use super::objects::{ObjectName, ServiceObject, Slice};
 use super::watch_errors::{fault, is_not_served};
+use super::watch_scope::{ObjectKind, WatchScope};
 use crate::backend::EndpointSource;
 use crate::backoff::Backoff;
 use crate::workload::WorkloadId;

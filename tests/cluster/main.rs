@@ -20,6 +20,7 @@ mod endpoint_discovery;
 mod external_scaler;
 mod failed_wakes;
 mod keda;
+mod keda_push;
 mod large_cluster;
 mod misconfigured_objects;
 mod missing_objects;

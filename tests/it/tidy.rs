@@ -31,11 +31,13 @@ const ORDER: &[&str] = &[
     "activation",
     "catalog",
     "status",
+    "scaling_signal",
     "simulation",
     "cli",
     // Edges.
     "admin",
     "config_file",
+    "keda",
     "kubernetes",
     "peers",
     "process",
@@ -50,7 +52,7 @@ const ORDER: &[&str] = &[
 
 /// Rooms that connect agimo to the outside. None of them imports another.
 const EDGES: &[&str] =
-    &["admin", "config_file", "kubernetes", "peers", "process", "prometheus", "proxy"];
+    &["admin", "config_file", "keda", "kubernetes", "peers", "process", "prometheus", "proxy"];
 
 /// Rooms that know neither a protocol nor a place where workloads run.
 const MODEL: &[&str] = &[
@@ -67,12 +69,13 @@ const MODEL: &[&str] = &[
     "activation",
     "catalog",
     "status",
+    "scaling_signal",
     "simulation",
 ];
 
 /// Names that no room of the model mentions: it serves any protocol and any cluster.
 const UNKNOWN_TO_THE_MODEL: &[&str] =
-    &["http1", "httparse", "hyper", "hyper_util", "kube", "k8s_openapi"];
+    &["http1", "httparse", "hyper", "hyper_util", "kube", "k8s_openapi", "tonic", "prost"];
 
 /// The maximum number of lines of a file, and the exceptions, each with its reason.
 const MOST_LINES: usize = 400;

@@ -97,6 +97,9 @@ impl Runner {
         {
             self.republish(&withdrawn);
         }
+        if view.in_flight > 0 && !is_awake {
+            self.activation.note_demand();
+        }
         let is_asleep = matches!(self.machine.state, State::Asleep);
         self.is_woken_by_peer |= is_asleep && view.arrivals > self.peer_arrivals;
         self.peer_arrivals = view.arrivals;

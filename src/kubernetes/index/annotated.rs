@@ -6,11 +6,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::WorkloadKey;
+use super::{WorkloadKey, workload_id};
 use crate::config::annotations::{AnnotatedWorkload, PortOfService};
 use crate::kubernetes::objects::workload::WorkloadObject;
 use crate::kubernetes::objects::{ObjectName, ServiceObject};
-use crate::workload::{WorkloadId, WorkloadKind};
 
 /// A label of a namespace's pods, as `key=value`.
 type Label = (String, String);
@@ -127,7 +126,7 @@ impl Annotated {
         workload: &WorkloadObject,
         services: &HashMap<ObjectName, Arc<ServiceObject>>,
     ) {
-        let (kind, name) = key;
+        let (_, name) = key;
         let Some(annotations) = &workload.annotations else { return };
         let found = match named_service(&name.namespace, workload) {
             Some(named) => BTreeSet::from([named.name]),
@@ -151,14 +150,7 @@ impl Annotated {
             })
             .collect();
         let annotated = AnnotatedWorkload {
-            id: WorkloadId {
-                kind: match kind {
-                    super::ObjectKind::StatefulSet => WorkloadKind::StatefulSet,
-                    _ => WorkloadKind::Deployment,
-                },
-                namespace: name.namespace.clone(),
-                name: name.name.clone(),
-            },
+            id: workload_id(key),
             created: workload.created,
             managed_by: workload.managed_by.clone(),
             annotations: annotations.clone(),

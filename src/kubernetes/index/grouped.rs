@@ -53,6 +53,10 @@ impl<Parent: Clone + Eq + Hash, Object> Grouped<Parent, Object> {
         self.by_parent.get(parent).into_iter().flat_map(BTreeMap::values)
     }
 
+    pub(super) fn parent_of(&self, name: &ObjectName) -> Option<&Parent> {
+        self.parents.get(name)
+    }
+
     /// The names of all objects.
     pub(super) fn names(&self) -> impl Iterator<Item = &ObjectName> {
         self.parents.keys()

@@ -1,9 +1,10 @@
 //! The scalers other than agimo, found by the workload that they target.
 
 use super::grouped::Grouped;
-use super::{ObjectKind, WorkloadKey, workload_key};
+use super::{WorkloadKey, workload_key};
 use crate::kubernetes::objects::ObjectName;
 use crate::kubernetes::objects::scaler::ScalerObject;
+use crate::kubernetes::watch_scope::ObjectKind;
 use crate::ownership::OtherScaler;
 
 /// The scalers of each kind.
@@ -36,6 +37,11 @@ impl Scalers {
 
     pub(super) fn of(&self, workload: &WorkloadKey) -> Vec<OtherScaler> {
         self.scaled_objects.of(workload).chain(self.hpas.of(workload)).cloned().collect()
+    }
+
+    /// The workload that a ScaledObject targets.
+    pub(super) fn scaled_object_target(&self, name: &ObjectName) -> Option<&WorkloadKey> {
+        self.scaled_objects.parent_of(name)
     }
 
     /// The names of all scalers of a kind.

@@ -6,11 +6,12 @@ use kube::runtime::watcher::Event;
 use serde_json::{Value, json};
 
 use super::super::fake_api::{self, Log, Received};
-use super::super::index::{Index, Object, ObjectKind, WatchScope};
+use super::super::index::{Index, Object};
 use super::super::objects::workload::WorkloadObject;
 use super::super::objects::{
     ObjectName, PodIdentity, PortObject, ServiceObject, Slice, SliceEndpoint,
 };
+use super::super::watch_scope::{ObjectKind, WatchScope};
 use super::super::watches::SharedIndex;
 use super::*;
 use crate::activation::events::{EventBus, EventKind, LifecycleEvent};

@@ -1,0 +1,160 @@
+//! What another scaler needs to know of a workload: whether it is needed, and its demand at all replicas of agimo.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::time::{Instant, MissedTickBehavior};
+
+use crate::autoscaler::window::Window;
+use crate::catalog::{Snapshot, Workload};
+use crate::coordination::Coordination;
+use crate::demand::Totals;
+use crate::workload::WorkloadId;
+
+/// The signals of all workloads; clones share them.
+#[derive(Clone)]
+pub struct Signals {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    coordination: Coordination,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    /// The workloads of a snapshot, which this was made from. Neither is kept in use by being known here.
+    workloads: HashMap<Arc<WorkloadId>, Weak<Workload>>,
+    made_from: Weak<Snapshot>,
+    /// Workloads that somebody asks about.
+    followed: HashMap<WorkloadId, Followed>,
+}
+
+/// What is recorded of a workload.
+struct Followed {
+    window: Window,
+    arrivals: Option<u64>,
+    /// When a request was last seen to have arrived.
+    last_arrival: Option<Instant>,
+    asked: Instant,
+}
+
+/// The demand of a workload, at all replicas of agimo together.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Signal {
+    /// Requests in flight now, held ones included.
+    pub in_flight: u64,
+    /// Requests in flight, averaged over the window.
+    pub concurrency: f64,
+    /// Requests per second over the window.
+    pub rate: f64,
+    /// Since when no request has arrived; absent where none was seen to.
+    pub idle: Option<Duration>,
+}
+
+/// How often the demand is recorded.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The longest window that can be asked for.
+pub const LONGEST_WINDOW: Duration = Duration::from_secs(600);
+/// A workload that nobody has asked about for so long is not recorded any more.
+const FORGET_AFTER: Duration = Duration::from_secs(900);
+
+// === impl Signals ===
+
+impl Signals {
+    pub fn new(snapshots: watch::Receiver<Arc<Snapshot>>, coordination: Coordination) -> Self {
+        let state = Mutex::default();
+        Self { shared: Arc::new(Shared { snapshots, coordination, state }) }
+    }
+
+    /// Records the demand of the workloads that are asked about, forever.
+    pub async fn run(self) {
+        let mut interval = tokio::time::interval(INTERVAL);
+        interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            interval.tick().await;
+            self.record(Instant::now());
+        }
+    }
+
+    /// The workload with this name; `None` where no service leads to it.
+    pub fn workload(&self, id: &WorkloadId) -> Option<Arc<Workload>> {
+        self.shared.workload(&mut self.shared.lock(), id)
+    }
+
+    /// The demand of a workload, averaged over this time as far as it was recorded.
+    pub fn signal(&self, id: &WorkloadId, window: Duration) -> Option<Signal> {
+        let now = Instant::now();
+        let mut state = self.shared.lock();
+        let workload = self.shared.workload(&mut state, id)?;
+        let (totals, in_flight) = self.shared.demand(&workload);
+        let followed = state.followed.entry(id.clone()).or_insert_with(|| Followed::new(now));
+        followed.asked = now;
+        followed.record(totals, now);
+        let average = followed.window.average(now, window).unwrap_or_default();
+        let idle = followed.last_arrival.map(|at| now.saturating_duration_since(at));
+        let (concurrency, rate) = (average.concurrency, average.rate);
+        Some(Signal { in_flight, concurrency, rate, idle })
+    }
+
+    fn record(&self, now: Instant) {
+        let mut state = self.shared.lock();
+        state.followed.retain(|_, followed| now < followed.asked + FORGET_AFTER);
+        let ids: Vec<WorkloadId> = state.followed.keys().cloned().collect();
+        for id in ids {
+            let totals = self.shared.workload(&mut state, &id);
+            let totals = totals.map(|workload| self.shared.demand(&workload).0);
+            if let (Some(totals), Some(followed)) = (totals, state.followed.get_mut(&id)) {
+                followed.record(totals, now);
+            }
+        }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn workload(&self, state: &mut State, id: &WorkloadId) -> Option<Arc<Workload>> {
+        let snapshot = self.snapshots.borrow().clone();
+        if state.made_from.as_ptr() != Arc::as_ptr(&snapshot) {
+            let workloads = snapshot.routes.iter().map(|route| &route.workload);
+            let by_id = |workload: &Arc<Workload>| (workload.id.clone(), Arc::downgrade(workload));
+            state.workloads = workloads.map(by_id).collect();
+            state.made_from = Arc::downgrade(&snapshot);
+        }
+        state.workloads.get(id)?.upgrade()
+    }
+
+    /// What was counted, and what is in flight, here and at the other replicas.
+    fn demand(&self, workload: &Workload) -> (Totals, u64) {
+        let view = self.coordination.view(&workload.id);
+        let of_peers = Totals { arrivals: view.arrivals, request_time: view.request_time };
+        let demand = workload.demand();
+        (demand.totals().plus(of_peers), demand.in_flight() + view.in_flight)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Followed ===
+
+impl Followed {
+    fn new(now: Instant) -> Self {
+        Self { window: Window::default(), arrivals: None, last_arrival: None, asked: now }
+    }
+
+    fn record(&mut self, totals: Totals, now: Instant) {
+        self.window.record(totals, now, LONGEST_WINDOW);
+        // Requests that came before the first record are not known to be recent.
+        if self.arrivals.is_some_and(|before| before != totals.arrivals) {
+            self.last_arrival = Some(now);
+        }
+        self.arrivals = Some(totals.arrivals);
+    }
+}
