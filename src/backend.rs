@@ -128,6 +128,8 @@ pub struct WorkloadSpec {
     pub sleep_after: Duration,
     /// When it is kept awake: the schedules of all of its routes.
     pub awake: Vec<Schedule>,
+    /// The readiness probes of its pods are run by agimo while it wakes, where any of its routes says so.
+    pub early_ready: bool,
     /// Replicas that a wake asks for at least.
     pub wake_replicas: u32,
     /// How agimo scales it while it is awake; absent where it leaves the number alone.

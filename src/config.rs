@@ -145,6 +145,8 @@ pub struct KubernetesConfig {
     pub scaler: Scaler,
     pub mode: Mode,
     pub via: Via,
+    /// agimo runs the readiness probes of pods that start (`early_ready`).
+    pub early_ready: bool,
     /// The names of the Service in the cluster lead to the service, too (`cluster_names`).
     pub cluster_names: bool,
     /// How agimo scales it while it is awake.

@@ -26,6 +26,7 @@ use self::workload::{RunnerContext, Workload};
 
 pub mod annotations;
 pub mod client;
+pub mod early_readiness;
 pub mod event_recorder;
 #[cfg(test)]
 mod fake_api;
@@ -36,6 +37,7 @@ pub mod objects;
 pub mod pending_operation;
 pub mod pod_names;
 pub mod pods;
+pub mod readiness_probe;
 pub mod saved_replicas;
 pub mod scale;
 pub mod service_dns;

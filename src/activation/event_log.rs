@@ -46,6 +46,7 @@ fn log(event: &LifecycleEvent) {
         EventKind::PodScheduled { pod } => debug!(%workload, pod, "pod scheduled"),
         EventKind::ContainerStarted { pod } => debug!(%workload, pod, "container started"),
         EventKind::PodReady { pod } => debug!(%workload, pod, "pod ready"),
+        EventKind::PodReadyEarly { pod } => debug!(%workload, pod, "readiness probes passed"),
         EventKind::EndpointSliceReady => debug!(%workload, "EndpointSlice lists a ready endpoint"),
         EventKind::Started { after } => {
             info!(%workload, after_ms = after.as_millis() as u64, "started");

@@ -35,6 +35,8 @@ pub enum EventKind {
     ContainerStarted { pod: String },
     /// A pod of the wake reports that it is ready.
     PodReady { pod: String },
+    /// The readiness probes of a pod of the wake have passed when agimo ran them.
+    PodReadyEarly { pod: String },
     /// The EndpointSlices list a ready endpoint of the wake.
     EndpointSliceReady,
     /// The first replica of the wake was started.
@@ -129,6 +131,7 @@ impl EventKind {
             Self::PodScheduled { .. } => "pod_scheduled",
             Self::ContainerStarted { .. } => "container_started",
             Self::PodReady { .. } => "pod_ready",
+            Self::PodReadyEarly { .. } => "pod_ready_early",
             Self::EndpointSliceReady => "endpoint_slice_ready",
             Self::Started { .. } => "started",
             Self::Ready { .. } => "ready",

@@ -89,6 +89,7 @@ impl Fixture {
             mode: Mode::Enforce,
             sleep_after: SLEEP_AFTER,
             awake: Vec::new(),
+            early_ready: false,
             wake_replicas: 2,
             autoscaling: None,
             placement: Placement::Kubernetes { sources: vec![SOURCE] },

@@ -53,7 +53,8 @@ pub fn event(event: &LifecycleEvent) -> Value {
         }),
         EventKind::PodScheduled { pod }
         | EventKind::ContainerStarted { pod }
-        | EventKind::PodReady { pod } => json!({ "pod": pod }),
+        | EventKind::PodReady { pod }
+        | EventKind::PodReadyEarly { pod } => json!({ "pod": pod }),
         EventKind::Started { after } | EventKind::FirstAnswer { after } => {
             json!({ "after_ms": millis(*after) })
         }

@@ -86,14 +86,20 @@ fn spec(id: WorkloadId, service: &ServiceConfig) -> WorkloadSpec {
         mode,
         sleep_after: service.sleep_after,
         awake: service.awake.clone(),
+        early_ready: is_early_ready(service),
         wake_replicas,
         autoscaling,
         placement,
     }
 }
 
+fn is_early_ready(service: &ServiceConfig) -> bool {
+    matches!(&service.workload, WorkloadConfig::Kubernetes(config) if config.early_ready)
+}
+
 fn add(spec: &mut WorkloadSpec, service: &ServiceConfig) {
     spec.sleep_after = spec.sleep_after.max(service.sleep_after);
+    spec.early_ready |= is_early_ready(service);
     for schedule in &service.awake {
         if !spec.awake.contains(schedule) {
             spec.awake.push(schedule.clone());

@@ -106,6 +106,7 @@ fn kubernetes(config: &KubernetesConfig) -> Map<String, Value> {
         scaler,
         mode,
         via,
+        early_ready,
         cluster_names,
         autoscaling,
     } = config;
@@ -122,6 +123,7 @@ fn kubernetes(config: &KubernetesConfig) -> Map<String, Value> {
         ("scaler".to_owned(), json!(scaler.as_str())),
         ("mode".to_owned(), json!(mode.as_str())),
         ("via".to_owned(), json!(via.as_str())),
+        ("early_ready".to_owned(), json!(early_ready)),
         ("cluster_names".to_owned(), json!(cluster_names)),
     ])
     .into_iter()

@@ -9,6 +9,7 @@ use kube::ResourceExt;
 use super::index::Endpoint;
 use super::not_ready;
 use super::objects::{PodIdentity, PortObject};
+use super::readiness_probe::{self, ReadinessProbe};
 use crate::cause::{Cause, NotReadyReason};
 use crate::config::ServicePort;
 
@@ -27,6 +28,8 @@ pub struct PodState {
     pub named_ports: Vec<(String, u16)>,
     /// Why it is not ready, where it reports a reason.
     pub not_ready: Option<NotReadyReason>,
+    /// What agimo may check in place of the kubelet; absent where only the kubelet can.
+    pub probes: Option<Arc<[ReadinessProbe]>>,
 }
 
 // === impl PodState ===
@@ -64,6 +67,7 @@ impl PodState {
             is_ready: holds("Ready"),
             addresses: addresses(status),
             named_ports: named_ports(pod),
+            probes: readiness_probe::of_pod(pod),
             not_ready: unschedulable
                 .or_else(|| {
                     let init = status.init_container_statuses.iter().flatten();
@@ -73,12 +77,9 @@ impl PodState {
         })
     }
 
-    /// Where the pod answers for this port of a Service; `None` until the pod is ready. Pods of one Service may
-    /// have different port numbers.
+    /// Where the pod answers for this port of a Service, once it is ready. Pods of one Service may have different port
+    /// numbers.
     pub fn endpoint(&self, port: &PortObject, prefers_ipv6: bool) -> Option<Endpoint> {
-        if !self.is_ready {
-            return None;
-        }
         let preferred = self.addresses.iter().find(|address| address.is_ipv6() == prefers_ipv6);
         let address = *preferred.or(self.addresses.first())?;
         let number = match &port.target {
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ready_pod_answers_at_the_port_that_its_container_names() {
+    fn a_pod_answers_at_the_port_that_its_container_names() {
         let ready = json!({ "conditions": [{ "type": "Ready", "status": "True" }] });
         let http = || ServicePort::Name("http".to_owned());
         let found = endpoint_at(ready.clone(), http()).unwrap();
@@ -225,7 +226,6 @@ mod tests {
         let by_number = endpoint_at(ready.clone(), ServicePort::Number(81)).unwrap();
         assert_eq!(by_number.address.port(), 81);
         assert_eq!(endpoint_at(ready, ServicePort::Name("grpc".to_owned())), None);
-        assert_eq!(endpoint_at(json!({}), http()), None);
     }
 
     #[test]

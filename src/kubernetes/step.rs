@@ -2,11 +2,13 @@
 //! and the time are passed in, and the caller carries the output out.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::early_readiness::ProbedPod;
+use super::index::WorkloadSnapshot;
 use super::index::health::WatchHealth;
-use super::index::{Endpoint, WorkloadSnapshot};
 use super::pod_names;
 use super::pods::PodState;
 use super::scale::{DesiredScale, ScaleFailure, ScaleRead, ScaleResult, ScaleWrite};
@@ -23,6 +25,7 @@ use self::wake::{PodChange, Wake};
 pub mod lookups;
 mod scaling;
 mod status;
+mod terminating;
 #[cfg(test)]
 mod tests;
 pub mod wake;
@@ -72,6 +75,8 @@ pub enum Input {
     Written(Result<ScaleResult, ScaleFailure>),
     PodsChanged(PodChange),
     Warning(Option<NotReadyReason>),
+    /// The readiness probes of the pod with this UID have passed.
+    ProbesPassed(Arc<str>),
     LookedUp(LookupResult),
 }
 
@@ -88,6 +93,8 @@ pub struct Output {
     pub events: Vec<EventKind>,
     /// The label selectors of the pods to watch; `None` while no wake is in progress.
     pub watch_pods: Option<BTreeSet<String>>,
+    /// The pods of the wake whose readiness probes are to be run.
+    pub probed_pods: Vec<ProbedPod>,
     /// The lookups that are to be in progress.
     pub lookups: Vec<Lookup>,
     /// When to step again at the latest.
@@ -142,6 +149,7 @@ impl State {
             republish,
             events,
             watch_pods: self.wake.as_ref().map(|_| self.pod_selectors()),
+            probed_pods: self.probed_pods(),
             lookups: self.lookups.due(now),
             step_at: self.step_at(now),
         }
@@ -182,6 +190,10 @@ impl State {
                 if let Some(wake) = &mut self.wake {
                     wake.set_warning(warning);
                 }
+            }
+            Input::ProbesPassed(uid) => {
+                let passed = self.wake.as_mut().and_then(|wake| wake.note_probed(&uid));
+                return passed.map(|pod| EventKind::PodReadyEarly { pod }).into_iter().collect();
             }
             Input::LookedUp(result) => self.lookups.finish(result, now),
         }
@@ -251,66 +263,6 @@ impl State {
         self.is_scaled_to_zero &= self.authority.sleeps();
     }
 
-    // --- terminating endpoints
-
-    /// Keeps the endpoints that must not be routed to up to date.
-    fn track_terminating(&mut self, now: Instant) {
-        if self.replicas() > Some(0) {
-            self.is_scaled_to_zero = false;
-        }
-        let is_scaling_to_zero = self.is_scaling_to_zero(now);
-        let sources = self.snapshot.sources.values();
-        let listed = sources.flat_map(|source| source.ready.iter().chain(&source.last_resort));
-        let keep_pods =
-            is_scaling_to_zero || self.is_scaled_to_zero || now < self.terminating.wait_until();
-        self.terminating.forget_unlisted(listed, keep_pods);
-        if is_scaling_to_zero {
-            self.add_terminating();
-        }
-        if self.waits_for_terminating() && now >= self.terminating.wait_until() {
-            self.terminating.give_up(self.snapshot.ready());
-        }
-    }
-
-    /// Whether every endpoint that is known now belongs to a pod that terminates.
-    fn is_scaling_to_zero(&self, now: Instant) -> bool {
-        // Another replica of agimo may have put it to sleep.
-        let is_asleep = self.authority.sleeps() && self.desired == DesiredScale::Unchanged;
-        self.desired == DesiredScale::Exactly(0)
-            || self.in_flight == Some(0)
-            || ((is_asleep || now < self.terminating.wait_until()) && self.replicas() == Some(0))
-    }
-
-    /// Pods of other workloads behind the same Service stay.
-    fn add_terminating(&mut self) {
-        let Self { snapshot, terminating, wake, spec, .. } = self;
-        let is_own = |endpoint: &&Endpoint| {
-            let pod = endpoint.pod.as_ref();
-            pod.is_none_or(|pod| pod_names::belongs_to(&pod.name, &spec.id))
-        };
-        for (source, snapshot) in &snapshot.sources {
-            let listed = snapshot.ready.iter().chain(&snapshot.last_resort);
-            terminating.add(listed.filter(is_own));
-            let of_pods = wake.as_ref().map(|wake| wake.endpoints(source, snapshot));
-            terminating.add(of_pods.iter().flatten());
-        }
-    }
-
-    /// Whether the workload is to have replicas while the EndpointSlices still list terminating ones.
-    fn waits_for_terminating(&self) -> bool {
-        let is_scaled_up = match self.desired {
-            DesiredScale::Awake(_) => true,
-            DesiredScale::Exactly(replicas) => replicas > 0,
-            // Another writer may have scaled it up.
-            DesiredScale::Unchanged => self.replicas() > Some(0),
-        };
-        is_scaled_up && self.in_flight != Some(0) && self.lists_terminating()
-    }
-
-    fn lists_terminating(&self) -> bool {
-        self.snapshot.ready().any(|endpoint| self.terminating.contains(endpoint))
-    }
-
     // --- wake
 
     /// Ends what the workload's readiness ends.
@@ -367,6 +319,19 @@ impl State {
         }
         let services = self.snapshot.sources.values().filter_map(|source| source.service.as_ref());
         services.filter_map(|service| service.selector.clone()).collect()
+    }
+
+    /// During a rollout the pods may be those of an older revision.
+    fn probed_pods(&self) -> Vec<ProbedPod> {
+        let is_rolling_out =
+            self.snapshot.workload.as_ref().is_none_or(|workload| workload.is_rolling_out);
+        let Some(wake) = self.wake.as_ref().filter(|_| self.spec.early_ready && !is_rolling_out)
+        else {
+            return Vec::new();
+        };
+        wake.probed_pods(&self.snapshot.sources, |pod| {
+            is_terminating(&self.terminating, pod) || !self.is_own_pod(&pod.name)
+        })
     }
 
     fn step_at(&self, now: Instant) -> Option<Instant> {

@@ -8,6 +8,7 @@ use kube::Client;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
+use super::early_readiness::EarlyReadiness;
 use super::index::health::ClusterHealth;
 use super::pending_operation::{PendingOperation, result_of};
 use super::saved_replicas::SavedReplicas;
@@ -51,6 +52,7 @@ pub struct Runner {
     state: State,
     write: Option<PendingOperation<Result<ScaleResult, ScaleFailure>>>,
     wake_watch: Option<WakeWatch>,
+    early_readiness: EarlyReadiness,
     dns: ServiceDns,
     step_at: Option<Instant>,
 }
@@ -72,6 +74,7 @@ impl Workload {
             state: State::new(spec, Instant::now()),
             write: None,
             wake_watch: None,
+            early_readiness: EarlyReadiness::default(),
             step_at: None,
             context,
         };
@@ -130,6 +133,7 @@ impl Runner {
                 WakeReport::Pods(change) => Input::PodsChanged(change),
                 WakeReport::Warning(warning) => Input::Warning(warning),
             },
+            uid = self.early_readiness.next() => Input::ProbesPassed(uid),
             result = self.dns.next() => Input::LookedUp(result),
             () = sleep_until(self.step_at) => Input::TimePassed,
         };
@@ -176,6 +180,7 @@ impl Runner {
             }
             None => self.wake_watch = None,
         }
+        self.early_readiness.set(output.probed_pods);
         self.dns.set_lookups(output.lookups);
         self.step_at = output.step_at;
     }

@@ -309,6 +309,7 @@ pub const TABLE: &[Key] = &[
     kubernetes::SCALER,
     kubernetes::MODE,
     kubernetes::VIA,
+    kubernetes::EARLY_READY,
     kubernetes::CLUSTER_NAMES,
     // The own scaler.
     autoscaling::TARGET_CONCURRENCY,

@@ -69,6 +69,7 @@ pub(super) fn checked(
     problems.extend(affinity_without_pods(layers, service_type));
     if matches!(service_type, ServiceType::Kubernetes(_)) {
         problems.extend(autoscaling_conflict(layers));
+        problems.extend(early_ready_of_service(layers));
     }
     service(layers, service_type)
 }
@@ -124,6 +125,7 @@ fn kubernetes(layers: &Layers<'_>, kind: KubernetesKind) -> Option<KubernetesCon
         scaler: Scaler::from_spelling(&layers.text("scaler")?)?,
         mode: Mode::from_spelling(&layers.text("mode")?)?,
         via: Via::from_spelling(&layers.text("via")?)?,
+        early_ready: layers.boolean("early_ready")?,
         cluster_names: layers.boolean("cluster_names")?,
         autoscaling: autoscaling(layers)?,
     })
@@ -236,6 +238,20 @@ fn affinity_without_pods(layers: &Layers<'_>, service_type: ServiceType) -> Opti
     Some(Problem { span, message: message.to_owned(), help: help.to_owned(), related: None })
 }
 
+/// `early_ready` where requests do not go to the pods.
+fn early_ready_of_service(layers: &Layers<'_>) -> Option<Problem> {
+    let is_early = layers.boolean("early_ready")? && layers.text("via")? != Via::Pod.as_str();
+    let span = layers.span_of("early_ready").filter(|_| is_early)?;
+    Some(Problem {
+        span,
+        message:
+            "the address of the Service leads to a pod only when Kubernetes knows that it is ready"
+                .to_owned(),
+        help: "remove `early_ready` or `via`".to_owned(),
+        related: layers.span_of("via").map(|span| (span, "requests go to the Service".to_owned())),
+    })
+}
+
 /// A fixed port with several replicas: they cannot all listen on it.
 fn fixed_port_with_replicas(layers: &Layers<'_>) -> Option<Problem> {
     let span = layers.own.span_of("port")?;
@@ -261,6 +277,7 @@ mod tests {
         for (keys, part) in [
             ("min_replicas = 20", "min_replicas (20) is larger than max_replicas (10)"),
             ("stable_window = '5s'", "`stable_window` is shorter than 6 s"),
+            ("early_ready = true\nvia = 'service'", "leads to a pod only when Kubernetes knows"),
             ("panic_window = '2m'", "`panic_window` is not between 1 s and `stable_window`"),
         ] {
             let text = format!(

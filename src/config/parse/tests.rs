@@ -93,6 +93,7 @@ fn the_first_documented_file_is_accepted_unchanged() {
         scaler: Scaler::External,
         mode: Mode::Enforce,
         via: Via::Pod,
+        early_ready: false,
         cluster_names: false,
     };
     assert_eq!(service.workload, WorkloadConfig::Kubernetes(expected));

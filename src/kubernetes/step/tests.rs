@@ -6,6 +6,7 @@ use super::*;
 use crate::cause::Cause;
 use crate::config::Via;
 use crate::config::scaling::Scaler;
+use crate::kubernetes::index::Endpoint;
 use crate::kubernetes::objects::{PodIdentity, ServiceObject};
 
 use self::fixture::{
@@ -13,6 +14,7 @@ use self::fixture::{
 };
 
 mod cluster_model;
+mod early;
 mod fixture;
 mod other_writers;
 mod reasons;

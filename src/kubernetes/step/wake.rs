@@ -1,6 +1,7 @@
 //! One wake of a workload: its pods, and how far they are. Pure.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -8,6 +9,8 @@ use tokio::time::Instant;
 use crate::activation::events::EventKind;
 use crate::backend::EndpointSource;
 use crate::cause::NotReadyReason;
+use crate::config::Via;
+use crate::kubernetes::early_readiness::ProbedPod;
 use crate::kubernetes::index::{Endpoint, SourceSnapshot};
 use crate::kubernetes::pods::PodState;
 use crate::kubernetes::warning_events::UnreadyPod;
@@ -19,6 +22,8 @@ pub struct Wake {
     pods: BTreeMap<String, BTreeMap<String, PodState>>,
     /// Pods that terminate, by label selector.
     terminating: BTreeMap<String, BTreeSet<String>>,
+    /// Pods whose readiness probes have passed when agimo ran them.
+    early: BTreeSet<Arc<str>>,
     newest_warning: Option<NotReadyReason>,
     /// It has lasted so long that warnings were read.
     is_delayed: bool,
@@ -94,6 +99,11 @@ impl Wake {
                 let events =
                     if is_terminating(&pod) { Vec::new() } else { new_stages(&before, &pod) };
                 self.remove_pod(&selector, &pod.name);
+                // A container that has ended begins anew.
+                let has_ended = before.is_started && !pod.is_started;
+                if let Some(uid) = pod.uid.as_ref().filter(|_| has_ended) {
+                    self.early.remove(uid);
+                }
                 self.pods.entry(selector).or_default().insert(pod.name.clone(), pod);
                 return events;
             }
@@ -154,11 +164,72 @@ impl Wake {
 
     /// The endpoints of ready pods for this source.
     pub fn endpoints(&self, source: &EndpointSource, snapshot: &SourceSnapshot) -> Vec<Endpoint> {
+        let EndpointSource::Service { via, .. } = source else { return Vec::new() };
+        self.endpoints_of(source, snapshot, |pod| {
+            pod.is_ready || (*via == Via::Pod && self.is_early(pod))
+        })
+    }
+
+    /// The endpoints of all pods for this source, those that start included.
+    pub fn all_endpoints(
+        &self,
+        source: &EndpointSource,
+        snapshot: &SourceSnapshot,
+    ) -> Vec<Endpoint> {
+        self.endpoints_of(source, snapshot, |_| true)
+    }
+
+    fn endpoints_of(
+        &self,
+        source: &EndpointSource,
+        snapshot: &SourceSnapshot,
+        is_wanted: impl Fn(&PodState) -> bool,
+    ) -> Vec<Endpoint> {
         let EndpointSource::Service { port, .. } = source else { return Vec::new() };
         let Some(service) = &snapshot.service else { return Vec::new() };
         let pods = service.selector.as_ref().and_then(|selector| self.pods.get(selector));
         let Some((port, pods)) = service.port(port).zip(pods) else { return Vec::new() };
-        pods.values().filter_map(|pod| pod.endpoint(port, service.prefers_ipv6)).collect()
+        let wanted = pods.values().filter(|pod| is_wanted(pod));
+        wanted.filter_map(|pod| pod.endpoint(port, service.prefers_ipv6)).collect()
+    }
+
+    /// The probes of a pod have passed; the name of the pod, where that is news.
+    pub fn note_probed(&mut self, uid: &Arc<str>) -> Option<String> {
+        let pod = self.all_pods().find(|pod| pod.uid.as_ref() == Some(uid))?;
+        let name = (!pod.is_ready).then(|| pod.name.clone())?;
+        self.early.insert(uid.clone());
+        Some(name)
+    }
+
+    fn is_early(&self, pod: &PodState) -> bool {
+        pod.uid.as_ref().is_some_and(|uid| self.early.contains(uid))
+    }
+
+    /// The pods whose readiness agimo may find out before the kubelet.
+    pub fn probed_pods(
+        &self,
+        sources: &BTreeMap<EndpointSource, SourceSnapshot>,
+        is_terminating: impl Fn(&PodState) -> bool,
+    ) -> Vec<ProbedPod> {
+        let is_wanted =
+            |pod: &&PodState| !pod.is_ready && !self.is_early(pod) && !is_terminating(pod);
+        let probed = |pod: &PodState| {
+            let endpoints = sources.iter().filter_map(|(source, snapshot)| {
+                let EndpointSource::Service { port, via: Via::Pod, .. } = source else {
+                    return None;
+                };
+                let service = snapshot.service.as_ref()?;
+                pod.endpoint(service.port(port)?, service.prefers_ipv6)
+            });
+            let endpoints: Vec<_> = endpoints.map(|endpoint| endpoint.address).collect();
+            Some(ProbedPod {
+                uid: pod.uid.clone()?,
+                address: endpoints.first()?.ip(),
+                probes: pod.probes.clone()?,
+                endpoints,
+            })
+        };
+        self.all_pods().filter(is_wanted).filter_map(probed).collect()
     }
 
     /// The reason that a pod reports, or the newest warning event.

@@ -62,6 +62,7 @@ impl Running {
             mode: Mode::Enforce,
             sleep_after: Duration::from_secs(1),
             awake: Vec::new(),
+            early_ready: false,
             wake_replicas: 1,
             autoscaling: None,
             placement: Placement::Kubernetes { sources: vec![source(80)] },

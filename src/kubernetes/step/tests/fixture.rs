@@ -56,6 +56,7 @@ pub(super) fn spec(scaler: Scaler, sources: &[EndpointSource]) -> WorkloadSpec {
         mode: Mode::Enforce,
         sleep_after: SECOND,
         awake: Vec::new(),
+        early_ready: false,
         wake_replicas: 1,
         autoscaling: None,
         placement: Placement::Kubernetes { sources: sources.to_vec() },
