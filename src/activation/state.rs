@@ -46,6 +46,8 @@ pub enum Input {
     EndpointsLost,
     /// The wake failed for good: nothing became ready.
     WakeFailed,
+    /// Another replica of agimo is about to scale to zero what nobody waits for.
+    SleepAnnounced,
     /// A regular check of its demand. Without `sleep_after` it is not put to sleep. `is_contested`: somebody else has
     /// scaled it to zero since its wake.
     DemandChecked {
@@ -71,7 +73,7 @@ pub enum Action {
     WithdrawEndpoints,
     /// Withdraw the endpoints and stop what is left; the next request wakes the workload again.
     GiveUpReplicas,
-    /// No request waits any more for an external scaler.
+    /// No request waits any more, and somebody else decides about the replicas.
     CancelWake,
 }
 
@@ -166,6 +168,9 @@ impl Machine {
                 } else {
                     (self.to(State::Waking { since, idleness }), None)
                 }
+            }
+            (State::Waking { .. }, Input::SleepAnnounced) => {
+                (self.to(State::Asleep), Some(Action::CancelWake))
             }
             _ => (self, None),
         }

@@ -103,6 +103,11 @@ impl Runner {
         let is_asleep = matches!(self.machine.state, State::Asleep);
         self.is_woken_by_peer |= is_asleep && view.arrivals > self.peer_arrivals;
         self.peer_arrivals = view.arrivals;
+        let is_waking = matches!(self.machine.state, State::Waking { .. });
+        if is_waking && is_being_prepared(view) && self.in_flight() == 0 {
+            // Otherwise this replica would write over the zero that is about to come.
+            return Some(Input::SleepAnnounced);
+        }
         self.joins_wake_of_peer().then_some(Input::WakeRequested)
     }
 

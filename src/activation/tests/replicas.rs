@@ -231,3 +231,25 @@ async fn wakes_by_somebody_else_prolong_the_idle_time_until_a_request_arrives() 
     fixture.become_ready().await;
     assert_eq!(fixture.activation.status().sleep_after, SLEEP_AFTER);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_that_nobody_waits_for_yields_to_a_sleep_that_another_replica_announces() {
+    for waits in [false, true] {
+        let fixture = Fixture::shared(Scaler::Agimo);
+        fixture.coordination.begin_exchange();
+        fixture.coordination.set_leader(false);
+        fixture.coordination.set_listed([PEER.parse().unwrap()].into());
+        fixture.core().count_arrival(Instant::now());
+        fixture.request_wake().await;
+        if !waits {
+            fixture.core().count_end(Instant::now());
+        }
+        let announcement = Some(Announcement { id: 7, is_done: false });
+        fixture.peer_reports(Report { announcement, ..Report::default() }).await;
+        assert_eq!(fixture.report().withdrawn, [7]);
+        let expected = if waits { "waking" } else { "asleep" };
+        assert_eq!(fixture.state(), expected);
+        let is_cancelled = fixture.commands().contains(&ScaleCommand::CancelWake);
+        assert_eq!(is_cancelled, !waits, "the zero would be written over");
+    }
+}
