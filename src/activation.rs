@@ -85,7 +85,6 @@ pub struct WorkloadStatus {
     pub configured_sleep_after: Duration,
     /// The idle time before sleep that is in force.
     pub sleep_after: Duration,
-    pub backend: BackendStatus,
 }
 
 /// Names the service whose request wakes a workload, for the log and the metrics.
@@ -149,10 +148,14 @@ impl Activation {
         self.status.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// What the backend knows of the workload.
+    pub fn backend_status(&self) -> BackendStatus {
+        self.backend.status().borrow().clone()
+    }
+
     /// Why a route with this source has no endpoint, as far as the backend knows.
     pub fn not_ready_reason(&self, source: &EndpointSource) -> Option<NotReadyReason> {
-        let status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
-        status.backend.not_ready_reason(source).cloned()
+        self.backend.status().borrow().not_ready_reason(source).cloned()
     }
 
     /// Changes when a request waits for the workload, here or at another replica of agimo.
@@ -311,7 +314,6 @@ impl Default for WorkloadStatus {
             sleep_blocker: None,
             configured_sleep_after: Duration::ZERO,
             sleep_after: Duration::ZERO,
-            backend: BackendStatus::default(),
         }
     }
 }

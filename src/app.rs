@@ -194,7 +194,7 @@ pub async fn serve(
     let log_stop = CancellationToken::new();
     let event_log = tokio::spawn(event_log::run(events.subscribe(), log_stop.clone()));
     let is_joined = Arc::new(AtomicBool::new(settings.config.annotations.is_none()));
-    let sources = Sources::new(settings.config.clone());
+    let sources = Sources::new(&settings.config);
     let (catalog, snapshots) = Catalog::new(
         settings.config,
         cores,

@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::activation::WorkloadStatus;
+use crate::activation::Activation;
 use crate::activation::events::LifecycleEvent;
-use crate::backend::Lifecycle;
+use crate::backend::{BackendStatus, Lifecycle};
 use crate::catalog::{Route, Snapshot};
 use crate::cause::NotReadyReason;
 use crate::ownership::directive::Directive;
@@ -77,9 +77,7 @@ impl ServiceStatus {
             workload: route.workload.id.to_string(),
             in_flight: route.counters.in_flight(),
             held: route.held(),
-            activation: activation.map(|activation| {
-                ActivationStatus::of(route, &activation.status(), activation.latest_event())
-            }),
+            activation: activation.map(|activation| ActivationStatus::of(route, activation)),
         }
     }
 }
@@ -87,14 +85,15 @@ impl ServiceStatus {
 // === impl ActivationStatus ===
 
 impl ActivationStatus {
-    fn of(route: &Route, status: &WorkloadStatus, latest_event: Option<LifecycleEvent>) -> Self {
-        let source = status.backend.sources.get(&route.source);
+    fn of(route: &Route, activation: &Activation) -> Self {
+        let (status, backend) = (activation.status(), activation.backend_status());
+        let source = backend.sources.get(&route.source);
         Self {
             state: status.state.as_str(),
             ready_endpoints: source.map_or(0, |source| source.ready.len()),
-            ownership: status.ownership.clone(),
+            ownership: status.ownership,
             directive: status.directive,
-            reverted_by: status.reverted_by.clone(),
+            reverted_by: status.reverted_by,
             kind: route.workload.id.kind,
             sleep_blocker: status.sleep_blocker,
             sleep_after: if status.sleep_after > status.configured_sleep_after {
@@ -104,16 +103,16 @@ impl ActivationStatus {
             } else {
                 SleepAfter::Own(route.config.sleep_after)
             },
-            not_ready: status.backend.not_ready_reason(&route.source).cloned(),
-            last_failure: last_failure(status),
-            latest_event,
+            not_ready: backend.not_ready_reason(&route.source).cloned(),
+            last_failure: last_failure(&backend),
+            latest_event: activation.latest_event(),
         }
     }
 }
 
-fn last_failure(status: &WorkloadStatus) -> Option<NotReadyReason> {
-    match &status.backend.lifecycle {
-        Lifecycle::Owned(Some(failure)) if !status.backend.is_ready() => {
+fn last_failure(backend: &BackendStatus) -> Option<NotReadyReason> {
+    match &backend.lifecycle {
+        Lifecycle::Owned(Some(failure)) if !backend.is_ready() => {
             Some(NotReadyReason { cause: failure.cause, detail: failure.detail.clone() })
         }
         _ => None,

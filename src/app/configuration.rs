@@ -52,7 +52,7 @@ impl Configuration {
                 mark_seen(&mut changes);
                 self.sources.set_annotated(cluster.annotated());
             }
-            let Joined { config, problems: found } = self.sources.join();
+            let Some(Joined { config, problems: found }) = self.sources.join() else { continue };
             self.publish_problems(&problems, &found);
             problems = found;
             if self.catalog.send(config).await.is_err() {

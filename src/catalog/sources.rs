@@ -4,14 +4,15 @@
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use crate::config::annotations::AnnotatedWorkload;
+use crate::config::annotations::{AnnotatedWorkload, AnnotationsConfig};
 use crate::config::parse::annotations::parse;
 use crate::config::{Config, ServiceConfig, WorkloadConfig};
 use crate::workload::WorkloadId;
 
 /// What configures agimo: the file, and the annotated workloads of the cluster.
 pub struct Sources {
-    file: Config,
+    /// Kept only where annotated workloads are joined to it: it may be large.
+    file: Option<Config>,
     annotated: Vec<Arc<AnnotatedWorkload>>,
     /// What was parsed from the annotations, while neither they nor the file change.
     parsed: HashMap<WorkloadId, (Arc<AnnotatedWorkload>, ParsedServices)>,
@@ -35,21 +36,27 @@ enum Claim {
 // === impl Sources ===
 
 impl Sources {
-    pub fn new(file: Config) -> Self {
+    /// The first version of the file, which the caller has applied.
+    pub fn new(file: &Config) -> Self {
+        let file = file.annotations.is_some().then(|| file.clone());
         Self { file, annotated: Vec::new(), parsed: HashMap::new() }
     }
 
     /// Whether annotated workloads are services.
     pub fn has_annotations(&self) -> bool {
-        self.file.annotations.is_some()
+        self.annotations().is_some()
+    }
+
+    fn annotations(&self) -> Option<&AnnotationsConfig> {
+        self.file.as_ref()?.annotations.as_ref()
     }
 
     pub fn set_file(&mut self, file: Config) {
         // The keys at the top of the file apply to annotated workloads, too.
-        if self.file.annotations != file.annotations {
+        if self.annotations() != file.annotations.as_ref() {
             self.parsed.clear();
         }
-        self.file = file;
+        self.file = Some(file);
     }
 
     pub fn set_annotated(&mut self, mut annotated: Vec<Arc<AnnotatedWorkload>>) {
@@ -57,20 +64,20 @@ impl Sources {
         self.annotated = annotated;
     }
 
-    /// The configuration of all sources together.
-    pub fn join(&mut self) -> Joined {
-        let mut config = self.file.clone();
+    /// The configuration of all sources together; `None` where it has not changed.
+    pub fn join(&mut self) -> Option<Joined> {
         let mut problems = BTreeMap::new();
-        let Some(annotations) = &self.file.annotations else {
-            self.parsed.clear();
-            return Joined { config, problems };
+        let file = self.file.take()?;
+        let Some(annotations) = &file.annotations else {
+            return Some(Joined { config: file, problems });
         };
+        let mut config = file.clone();
         let mut claims: HashMap<(String, String), Claim> = HashMap::new();
-        for service in &self.file.services {
+        for service in &file.services {
             claims.extend(routes(service).map(|route| (route, Claim::File)));
         }
         let of_file: BTreeMap<_, _> =
-            self.file.services.iter().map(|service| (service.workload_id(), service)).collect();
+            file.services.iter().map(|service| (service.workload_id(), service)).collect();
         let mut before = std::mem::take(&mut self.parsed);
         for workload in &self.annotated {
             if !annotations.manages(workload) {
@@ -104,7 +111,8 @@ impl Sources {
             }
             self.parsed.insert(workload.id.clone(), (workload.clone(), parsed));
         }
-        Joined { config, problems }
+        self.file = Some(file);
+        Some(Joined { config, problems })
     }
 }
 
@@ -179,7 +187,7 @@ mod tests {
     }
 
     fn sources(text: &str) -> Sources {
-        Sources::new(parse_file(&format!("annotations = true\n{text}")).unwrap())
+        Sources::new(&parse_file(&format!("annotations = true\n{text}")).unwrap())
     }
 
     /// The hosts that lead to each workload.
@@ -205,7 +213,7 @@ mod tests {
             ];
             let mut sources = sources("");
             sources.set_annotated(order.map(|at| both[at].clone()).to_vec());
-            let joined = sources.join();
+            let joined = sources.join().unwrap();
             let expected =
                 [("a.test", "old"), ("b.test", "new")].map(|(h, w)| (h.to_owned(), w.to_owned()));
             assert_eq!(hosts(&joined), expected);
@@ -222,7 +230,7 @@ mod tests {
         let other = workload("other", 1, &[("host", "file.test")]);
         let same = workload("file", 1, &[("host", "more.test")]);
         sources.set_annotated(vec![other, same]);
-        let joined = sources.join();
+        let joined = sources.join().unwrap();
         assert_eq!(hosts(&joined).len(), 1, "only the file's");
         assert!(
             problem(&joined, "other")
@@ -231,7 +239,7 @@ mod tests {
         assert!(problem(&joined, "file").contains("has the workload with scaler \"external\""));
         let agreeing = workload("file", 1, &[("host", "more.test"), ("scaler", "external")]);
         sources.set_annotated(vec![agreeing]);
-        assert_eq!(hosts(&sources.join()).len(), 2, "a second route to the workload");
+        assert_eq!(hosts(&sources.join().unwrap()).len(), 2, "a second route to the workload");
     }
 
     #[test]
@@ -240,10 +248,10 @@ mod tests {
         let good = workload("good", 1, &[("host", "good.test")]);
         let bad = |text| workload("bad", 2, &[("host", "bad.test"), ("sleep-after", text)]);
         sources.set_annotated(vec![good.clone(), bad("soon")]);
-        let joined = sources.join();
+        let joined = sources.join().unwrap();
         assert_eq!((hosts(&joined).len(), joined.problems.len()), (1, 1));
         sources.set_annotated(vec![good, bad("5m")]);
-        let joined = sources.join();
+        let joined = sources.join().unwrap();
         assert_eq!((hosts(&joined).len(), joined.problems.len()), (2, 0));
     }
 
@@ -257,12 +265,14 @@ mod tests {
         for (keys, expected) in [("", "plain"), ("managed_by = 'blue'", "blue")] {
             let mut sources = sources(keys);
             sources.set_annotated(all.clone());
-            let joined = sources.join();
+            let joined = sources.join().unwrap();
             assert_eq!(hosts(&joined), [(format!("{expected}.test"), expected.to_owned())]);
         }
-        let mut off = Sources::new(parse_file(FILE).unwrap());
+        let mut off = Sources::new(&parse_file(FILE).unwrap());
         off.set_annotated(all);
-        assert_eq!(hosts(&off.join()).len(), 1);
+        assert_eq!(off.join(), None, "the caller has applied the first version");
+        off.set_file(parse_file(FILE).unwrap());
+        assert_eq!(hosts(&off.join().unwrap()).len(), 1);
     }
 
     #[test]
@@ -271,7 +281,7 @@ mod tests {
         let first = workload("web", 1, &[("host", "web.test"), ("cluster-names", "true")]);
         let second = workload("other", 2, &[("host", "web.a.svc")]);
         sources.set_annotated(vec![first, second]);
-        let joined = sources.join();
+        let joined = sources.join().unwrap();
         let names = ["web.test", "web.a", "web.a.svc", "web.a.svc.cluster.local", "web"];
         assert_eq!(joined.config.services[0].hosts(), names);
         assert!(problem(&joined, "other").contains("web.a.svc belongs to deployment a/web"));

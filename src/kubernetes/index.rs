@@ -47,7 +47,7 @@ pub enum Object {
 pub struct WorkloadSnapshot {
     /// No watch covers its namespace.
     pub is_unwatched: bool,
-    pub workload: Option<WorkloadObject>,
+    pub workload: Option<Arc<WorkloadObject>>,
     /// The scalers other than agimo that target it.
     pub other_scalers: Vec<OtherScaler>,
     pub sources: BTreeMap<EndpointSource, SourceSnapshot>,
@@ -81,7 +81,7 @@ pub struct Index {
     /// By the Service whose endpoints they hold.
     slices: Grouped<ObjectName, Slice>,
     services: HashMap<ObjectName, Arc<ServiceObject>>,
-    workloads: HashMap<WorkloadKey, WorkloadObject>,
+    workloads: HashMap<WorkloadKey, Arc<WorkloadObject>>,
     scalers: Scalers,
     annotated: Annotated,
     followers: Followers,
@@ -293,12 +293,13 @@ impl Index {
                 let key = (kind, name);
                 let before = match object {
                     Some(Object::Workload(workload)) => {
-                        self.workloads.insert(key.clone(), workload)
+                        self.workloads.insert(key.clone(), Arc::new(workload))
                     }
                     _ => self.workloads.remove(&key),
                 };
                 let now = self.workloads.get(&key);
-                self.annotated.put_workload(&key, before.as_ref(), now, &self.services);
+                let (before, read) = (before.as_deref(), now.map(|now| &**now));
+                self.annotated.put_workload(&key, before, read, &self.services);
                 self.followers.publish_workload(&key, now);
             }
             (ObjectKind::HorizontalPodAutoscaler | ObjectKind::ScaledObject, object) => {

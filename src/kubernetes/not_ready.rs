@@ -180,10 +180,9 @@ mod tests {
         health.is_synced = true;
         let expected = (Cause::WorkloadMissing, "there is no Deployment default/web".to_owned());
         assert_eq!(reason(&health, &snapshot).unwrap(), expected);
-        snapshot.workload = Some(WorkloadObject {
-            pods_rejected: Some("exceeded quota: q".to_owned()),
-            ..WorkloadObject::default()
-        });
+        let rejected = Some("exceeded quota: q".to_owned());
+        let object = WorkloadObject { pods_rejected: rejected, ..WorkloadObject::default() };
+        snapshot.workload = Some(Arc::new(object));
         assert_eq!(reason(&health, &snapshot), None);
         let delay = delayed_wake(&workload(), &health, &snapshot).unwrap();
         assert_eq!(delay.cause, Cause::PodsRefused);
@@ -245,8 +244,9 @@ mod tests {
         let of = |snapshot: &WorkloadSnapshot| contested(&workload(), snapshot).detail;
         assert!(of(&snapshot).contains("which the object does not name"));
         let writers = vec!["argocd-controller".to_owned()];
-        snapshot.workload =
-            Some(WorkloadObject { replicas_writers: writers.into(), ..WorkloadObject::default() });
+        let object =
+            WorkloadObject { replicas_writers: writers.into(), ..WorkloadObject::default() };
+        snapshot.workload = Some(Arc::new(object));
         let detail = "Deployment default/web: the field manager argocd-controller has scaled it to zero since agimo \
                       scaled it up";
         assert_eq!(of(&snapshot), detail);

@@ -52,7 +52,8 @@ pub struct Runner {
     state: State,
     write: Option<PendingOperation<Result<ScaleResult, ScaleFailure>>>,
     wake_watch: Option<WakeWatch>,
-    early_readiness: EarlyReadiness,
+    /// Most workloads have none.
+    early_readiness: Option<EarlyReadiness>,
     dns: ServiceDns,
     step_at: Option<Instant>,
 }
@@ -74,7 +75,7 @@ impl Workload {
             state: State::new(spec, Instant::now()),
             write: None,
             wake_watch: None,
-            early_readiness: EarlyReadiness::default(),
+            early_readiness: None,
             step_at: None,
             context,
         };
@@ -133,7 +134,7 @@ impl Runner {
                 WakeReport::Pods(change) => Input::PodsChanged(change),
                 WakeReport::Warning(warning) => Input::Warning(warning),
             },
-            uid = self.early_readiness.next() => Input::ProbesPassed(uid),
+            uid = next_probed(&mut self.early_readiness) => Input::ProbesPassed(uid),
             result = self.dns.next() => Input::LookedUp(result),
             () = sleep_until(self.step_at) => Input::TimePassed,
         };
@@ -180,7 +181,11 @@ impl Runner {
             }
             None => self.wake_watch = None,
         }
-        self.early_readiness.set(output.probed_pods);
+        if output.probed_pods.is_empty() {
+            self.early_readiness = None;
+        } else {
+            self.early_readiness.get_or_insert_default().set(output.probed_pods);
+        }
         self.dns.set_lookups(output.lookups);
         self.step_at = output.step_at;
     }
@@ -192,6 +197,13 @@ async fn next_report(
 ) -> WakeReport {
     match wake_watch {
         Some(wake_watch) => wake_watch.next(unready_pod).await,
+        None => pending().await,
+    }
+}
+
+async fn next_probed(early_readiness: &mut Option<EarlyReadiness>) -> Arc<str> {
+    match early_readiness {
+        Some(early_readiness) => early_readiness.next().await,
         None => pending().await,
     }
 }

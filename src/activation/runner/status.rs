@@ -56,8 +56,8 @@ impl Runner {
         let sleep_blocker = self
             .sleep_blocker(ownership.authority)
             .filter(|blocker| is_awake || *blocker != SleepBlocker::Rollout);
-        let backend = self.status.borrow().clone();
         let reason = || {
+            let backend = self.status.borrow();
             let of_sources = backend.sources.values().find_map(|source| source.not_ready.clone());
             backend.not_ready.clone().or(of_sources)
         };
@@ -81,7 +81,6 @@ impl Runner {
             sleep_blocker,
             configured_sleep_after: self.spec.borrow().sleep_after,
             sleep_after: self.sleep_after(),
-            backend,
         };
         *self.activation.status.lock().unwrap_or_else(PoisonError::into_inner) = status;
     }

@@ -97,7 +97,7 @@ impl Annotated {
         name: &ObjectName,
         before: Option<&ServiceObject>,
         services: &HashMap<ObjectName, Arc<ServiceObject>>,
-        workloads: &HashMap<WorkloadKey, WorkloadObject>,
+        workloads: &HashMap<WorkloadKey, Arc<WorkloadObject>>,
     ) {
         let label = |service: &ServiceObject| {
             service.selected_label().map(|label| (name.namespace.clone(), label.to_owned()))

@@ -1,6 +1,7 @@
 //! Who follows which workload and which Services, so that an event finds the snapshots that it changes.
 
 use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -95,7 +96,7 @@ impl Followers {
         ids.filter_map(of_follower).collect()
     }
 
-    pub fn publish_workload(&self, key: &WorkloadKey, workload: Option<&WorkloadObject>) {
+    pub fn publish_workload(&self, key: &WorkloadKey, workload: Option<&Arc<WorkloadObject>>) {
         for id in self.by_workload.get(key).into_iter().flatten() {
             let Some(follower) = self.all.get(id) else { continue };
             follower.snapshot.send_if_modified(|snapshot| {

@@ -303,7 +303,7 @@ fn a_follower_is_notified_only_of_what_concerns_its_workload() {
     put(&mut index, "web", Object::Workload(workload(1, "1")));
     assert!(!snapshot.has_changed().unwrap());
     put(&mut index, "web", Object::Workload(workload(2, "8")));
-    assert_eq!(snapshot.borrow_and_update().workload, Some(workload(2, "8")));
+    assert_eq!(snapshot.borrow_and_update().workload, Some(Arc::new(workload(2, "8"))));
 }
 
 #[test]

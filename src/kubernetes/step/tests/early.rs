@@ -46,9 +46,9 @@ fn only_pods_of_the_current_revision_that_stay_are_probed_and_only_where_it_is_a
     let output = fixture.pod_changed(PodState { probes: None, ..starting(1) });
     assert_eq!(output.probed_pods, [], "only the kubelet can run its probe");
     fixture.pod_changed(starting(1));
-    fixture.snapshot.workload.as_mut().unwrap().is_rolling_out = true;
+    Arc::make_mut(fixture.snapshot.workload.as_mut().unwrap()).is_rolling_out = true;
     assert_eq!(fixture.observe().probed_pods, []);
-    fixture.snapshot.workload.as_mut().unwrap().is_rolling_out = false;
+    Arc::make_mut(fixture.snapshot.workload.as_mut().unwrap()).is_rolling_out = false;
     assert_eq!(fixture.observe().probed_pods.len(), 1);
     let output = fixture.command(ScaleCommand::Sleep);
     assert_eq!(output.probed_pods, []);

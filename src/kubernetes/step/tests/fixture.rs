@@ -149,12 +149,12 @@ impl Fixture {
     /// The watch reads this number, in a new version.
     pub(super) fn replicas(&mut self, replicas: u32) -> Output {
         self.version += 1;
-        self.snapshot.workload = Some(WorkloadObject {
+        self.snapshot.workload = Some(Arc::new(WorkloadObject {
             replicas,
             resource_version: self.version.to_string(),
             template: Arc::new(self.template.clone()),
             ..WorkloadObject::default()
-        });
+        }));
         self.observe()
     }
 

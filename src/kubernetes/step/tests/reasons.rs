@@ -6,7 +6,7 @@ use super::*;
 fn a_wake_without_pods_names_the_pause_or_the_pod_that_is_still_terminating() {
     for (is_paused, expected) in [(true, Cause::DeploymentPaused), (false, Cause::PodTerminating)] {
         let mut fixture = asleep();
-        fixture.snapshot.workload.as_mut().unwrap().is_paused = is_paused;
+        Arc::make_mut(fixture.snapshot.workload.as_mut().unwrap()).is_paused = is_paused;
         fixture.observe();
         fixture.command(ScaleCommand::WakeToAtLeast(1));
         fixture.accepted(1);
