@@ -29,10 +29,11 @@ const WAKE_TIMEOUT: Duration = Duration::from_secs(30);
 const SLEEP_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The phases of a cold start: the lifecycle event that ends it, and the row in the table.
-const PHASES: [(&str, &str); 8] = [
+const PHASES: [(&str, &str); 9] = [
     ("scale_written", "scale write accepted"),
     ("pod_scheduled", "pod scheduled"),
     ("container_started", "container started"),
+    ("pod_ready_early", "readiness probe passed for agimo"),
     ("pod_ready", "pod ready"),
     ("endpoint_slice_ready", "EndpointSlice seen by agimo"),
     ("ready", "request released"),
@@ -71,21 +72,28 @@ pub(crate) fn measure(
         return Ok(());
     };
     apply_manifest()?;
-    let agimo = ScalingAgimo::start(environment, binary)?;
-    let starts = (0..plan.wakes)
-        .map(|_| agimo.measure_cold_start())
-        .collect::<io::Result<Vec<ColdStart>>>()?;
-    let row = |name: &str, time: &dyn Fn(&ColdStart) -> f64| {
+    let measure = |keys: &str| {
+        let agimo = ScalingAgimo::start(environment, binary, keys)?;
+        (0..plan.wakes).map(|_| agimo.measure_cold_start()).collect::<io::Result<Vec<ColdStart>>>()
+    };
+    let starts = measure("")?;
+    let early = measure("early_ready = true\n")?;
+    let columns = |starts: &[ColdStart], time: &dyn Fn(&ColdStart) -> f64| {
         let mut times: Vec<f64> = starts.iter().map(time).filter(|time| !time.is_nan()).collect();
         times.sort_by(f64::total_cmp);
         let format = |time: Option<f64>| time.map_or("-".to_owned(), |time| format!("{time:.2}"));
-        vec![
-            name.to_owned(),
+        [
             times.len().to_string(),
             format(times.first().copied()),
             format((!times.is_empty()).then(|| median(times.iter().copied()))),
             format(times.last().copied()),
         ]
+    };
+    let row = |name: &str, time: &dyn Fn(&ColdStart) -> f64| {
+        let mut row = vec![name.to_owned()];
+        row.extend(columns(&starts, time));
+        row.extend(columns(&early, time));
+        row
     };
     let mut rows: Vec<_> = PHASES
         .iter()
@@ -98,7 +106,19 @@ pub(crate) fn measure(
     rows.push(row("cluster: the rest", &ColdStart::cluster_time));
     report.add(Table {
         title: "Cold start in a cluster: milliseconds since the request was sent".to_owned(),
-        columns: ["", "wakes", "min", "median", "max"].map(str::to_owned).to_vec(),
+        columns: [
+            "",
+            "wakes",
+            "min",
+            "median",
+            "max",
+            "early: wakes",
+            "early: min",
+            "early: median",
+            "early: max",
+        ]
+        .map(str::to_owned)
+        .to_vec(),
         rows,
         notes: vec![
             "A Deployment at zero replicas on one node, with a readiness probe every second. Kubernetes 1.37, agimo and the \
@@ -106,6 +126,8 @@ pub(crate) fn measure(
                 .to_owned(),
             "The times are those of the lifecycle events of agimo. The first byte of the response includes the response \
              time of the application."
+                .to_owned(),
+            "`early` is with `early_ready = true`: agimo runs the readiness probe of the pod itself, every 10 ms."
                 .to_owned(),
             "The Ready condition of the pod or the EndpointSlice releases the request, whichever agimo sees first; \
              `readiness seen` is the first of the two. An EndpointSlice that is second is counted only if agimo still \
@@ -158,11 +180,12 @@ fn apply_manifest() -> io::Result<()> {
 // === impl ScalingAgimo ===
 
 impl ScalingAgimo {
-    fn start(environment: &Environment, binary: &Path) -> io::Result<Self> {
+    /// `keys` are further keys of the service, one per line.
+    fn start(environment: &Environment, binary: &Path, keys: &str) -> io::Result<Self> {
         let directory = environment.new_directory("cluster")?;
         let (port, admin_port) = (environment.free_port()?, environment.free_port()?);
         let file = directory.join("config.toml");
-        fs::write(&file, CONFIGURATION)?;
+        fs::write(&file, format!("{CONFIGURATION}\n{keys}"))?;
         let command = strings(&[
             &path_text(binary)?,
             "--conf",
@@ -254,7 +277,9 @@ impl ColdStart {
     /// From the moment that agimo sees a ready endpoint to the moment that the request is written to it.
     fn ready_to_forwarded(&self) -> f64 {
         // `f64::min` ignores NaN, so a phase without an event has no effect.
-        self.phase("forwarded") - self.phase("pod_ready").min(self.phase("endpoint_slice_ready"))
+        let seen =
+            ["pod_ready_early", "pod_ready", "endpoint_slice_ready"].map(|event| self.phase(event));
+        self.phase("forwarded") - seen.into_iter().fold(f64::NAN, f64::min)
     }
 
     fn cluster_time(&self) -> f64 {
@@ -276,10 +301,10 @@ mod tests {
     #[test]
     fn readiness_is_the_first_of_pod_and_slice() {
         let mut start = ColdStart { phases: [f64::NAN; PHASES.len()], first_byte: 10.0 };
-        start.phases[3] = 8.0;
-        start.phases[7] = 9.0;
+        start.phases[4] = 8.0;
+        start.phases[8] = 9.0;
         assert_eq!(start.ready_to_forwarded(), 1.0);
-        start.phases[4] = 7.5;
+        start.phases[5] = 7.5;
         assert_eq!(start.ready_to_forwarded(), 1.5);
     }
 }

@@ -16,6 +16,7 @@ mod annotations;
 mod chart;
 mod chart_rbac;
 mod documented_manifests;
+mod early_ready;
 mod endpoint_discovery;
 mod external_scaler;
 mod failed_wakes;
