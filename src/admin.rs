@@ -36,7 +36,14 @@ pub struct Admin {
     pub is_ready: Box<dyn Fn() -> bool + Send + Sync>,
     pub shutdown: Shutdown,
     pub pages: PageQueue,
+    pub streams: EventStreams,
 }
+
+/// Streams of events that may be open at once.
+pub type EventStreams = Arc<Semaphore>;
+
+/// As many as people and programs need.
+pub const MOST_EVENT_STREAMS: usize = 64;
 
 /// Lets one page be made at a time: with thousands of services it costs a core some milliseconds.
 pub struct PageQueue {
@@ -130,8 +137,16 @@ impl Admin {
                 page("application/json", self.pages.make(text).await)
             }
             "/events" => {
+                // Probes must find a free connection.
+                let Ok(place) = self.streams.clone().try_acquire_owned() else {
+                    return respond(
+                        StatusCode::SERVICE_UNAVAILABLE,
+                        TEXT,
+                        "too many streams are open\n",
+                    );
+                };
                 let frames: BoxStream<'static, _> =
-                    Box::pin(events::frames(self.events.subscribe()));
+                    Box::pin(events::frames(self.events.subscribe(), place));
                 response(StatusCode::OK, events::MEDIA_TYPE, Either::Right(StreamBody::new(frames)))
             }
             _ => respond(

@@ -8,14 +8,14 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::activation::event_log;
 use crate::activation::events::EventBus;
-use crate::admin::{Admin, Collector, PageQueue};
+use crate::admin::{Admin, Collector, MOST_EVENT_STREAMS, PageQueue};
 use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::{BackendContext, Backends};
 use crate::catalog::sources::Sources;
@@ -218,6 +218,7 @@ pub async fn serve(
             Box::new(move || is_listed() && is_joined.load(Ordering::Relaxed))
         },
         pages: PageQueue::default(),
+        streams: Arc::new(Semaphore::new(MOST_EVENT_STREAMS)),
         shutdown: shutdown.clone(),
     };
     let find_target = cluster.find_target();

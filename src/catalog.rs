@@ -225,11 +225,18 @@ impl Catalog {
                 let state = if same { RouteState::Superseded } else { RouteState::Removed };
                 retired.push((old, state));
             }
-            for host in service.hosts() {
-                table.insert(&host, &service.path_prefix, route.clone());
-            }
+            table.insert(&service.host, &service.path_prefix, route.clone());
             routes.push(route.clone());
             self.routes.insert(key, route);
+        }
+        // A name in the cluster leads to the first service that has it, unless another one names it as its host.
+        for route in &routes {
+            let ServiceConfig { path_prefix, .. } = &route.config;
+            for name in route.config.names_in_cluster() {
+                if !table.contains(&name, path_prefix) {
+                    table.insert(&name, path_prefix, route.clone());
+                }
+            }
         }
         for route in before.into_values() {
             self.slots.free(route.slot);

@@ -226,23 +226,22 @@ impl ServiceConfig {
         service_name(&self.host, &self.path_prefix)
     }
 
-    /// Every host that leads to the service.
-    pub fn hosts(&self) -> Vec<String> {
-        let mut hosts = vec![self.host.clone()];
-        if let WorkloadConfig::Kubernetes(config) = &self.workload
-            && config.cluster_names
-        {
-            let KubernetesConfig { service_name, namespace, .. } = config;
-            // In the order of how much they say (Kubernetes, DNS for Services and Pods).
-            for suffix in ["", "svc", "svc.cluster.local"] {
-                let labels = [service_name.as_str(), namespace.as_str(), suffix];
-                hosts.push(labels.join(".").trim_end_matches('.').to_owned());
+    /// The names of the Service in the cluster, where they lead to this service as well (Kubernetes, DNS for Services and
+    /// Pods).
+    pub fn names_in_cluster(&self) -> Vec<String> {
+        match &self.workload {
+            WorkloadConfig::Kubernetes(config) if config.cluster_names => {
+                let KubernetesConfig { service_name, namespace, .. } = config;
+                let full = format!("{service_name}.{namespace}");
+                vec![
+                    service_name.clone(),
+                    full.clone(),
+                    format!("{full}.svc"),
+                    format!("{full}.svc.cluster.local"),
+                ]
             }
-            hosts.push(service_name.clone());
-            let mut known = std::collections::HashSet::new();
-            hosts.retain(|host| known.insert(host.clone()));
+            _ => Vec::new(),
         }
-        hosts
     }
 
     /// The workload that the service leads to. Processes are told apart by their `name`.

@@ -99,7 +99,18 @@ async fn connection<S, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let Some(tls) = tls else { return serve(stream, protocol, service, shutdown).await };
+    let Some(tls) = tls else {
+        // Over HTTP/2, hyper bounds no time before the client has sent its preface.
+        if protocol == Protocol::Http2
+            && !matches!(
+                tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.readable()).await,
+                Ok(Ok(()))
+            )
+        {
+            return;
+        }
+        return serve(stream, protocol, service, shutdown).await;
+    };
     let handshake = async { tls.acceptor().await?.accept(stream).await.ok() };
     if let Ok(Some(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
         serve(stream, protocol, service, shutdown).await;

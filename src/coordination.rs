@@ -60,6 +60,8 @@ pub struct Announcement {
 /// What all other replicas together say about one workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PeerView {
+    /// Changes with the set of replicas that are counted: what it adds or takes away has not just arrived.
+    pub generation: u64,
     pub arrivals: u64,
     pub request_time: Duration,
     pub in_flight: u64,
@@ -84,6 +86,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
+    generation: u64,
     /// The addresses at which this replica answers itself.
     own: HashSet<SocketAddr>,
     peers: HashMap<SocketAddr, Peer>,
@@ -166,7 +169,9 @@ impl Coordination {
     /// is not listed any more.
     pub fn set_listed(&self, listed: BTreeSet<SocketAddr>) {
         let mut state = self.lock();
+        let count = state.peers.len();
         state.peers.retain(|address, _| listed.contains(address));
+        state.generation += u64::from(state.peers.len() != count);
         state.own.retain(|address| listed.contains(address));
         self.shared.listed.send_if_modified(|known| {
             let is_changed = *known != listed;
@@ -186,7 +191,8 @@ impl Coordination {
     pub fn note_own(&self, address: SocketAddr) {
         let mut state = self.lock();
         state.own.insert(address);
-        state.peers.remove(&address);
+        let was_counted = state.peers.remove(&address).is_some();
+        state.generation += u64::from(was_counted);
         self.publish_all(&state);
     }
 
@@ -202,7 +208,9 @@ impl Coordination {
         (known.is_connected, known.heard) = (true, now);
         if is_first {
             known.reports.clear();
+            state.generation += 1;
         }
+        let Some(known) = state.peers.get_mut(&peer) else { return };
         let changed: Vec<WorkloadId> = changes.iter().map(|(id, _)| id.clone()).collect();
         known.reports.extend(changes);
         if is_first {
@@ -250,6 +258,13 @@ impl Coordination {
             (id.clone(), report)
         };
         state.workloads.iter().map(report).collect()
+    }
+
+    /// Whether it is known which other replicas there are, and what each of them counts.
+    pub fn is_demand_known(&self) -> bool {
+        let has_exchange = self.shared.has_exchange.load(Ordering::Relaxed);
+        // This replica lists itself, too.
+        (!has_exchange || !self.shared.listed.borrow().is_empty()) && self.are_peers_known()
     }
 
     /// What the other replicas together say about a workload.
@@ -309,7 +324,7 @@ impl State {
         id: &WorkloadId,
         workload: &Workload,
     ) -> PeerView {
-        let mut view = PeerView::default();
+        let mut view = PeerView { generation: self.generation, ..PeerView::default() };
         for peer in self.peers.values() {
             let Some(report) = peer.reports.get(id) else { continue };
             view.arrivals += report.arrivals;

@@ -137,7 +137,13 @@ impl ExternalScaler {
         let id = self.target(&object, &trigger).await?;
         let signal = self.signals.signal(&id, trigger.window);
         let signal = signal.ok_or_else(|| without_service(&id))?;
-        Ok(IsActiveResponse { result: trigger.is_active(&signal) })
+        let result = trigger.is_active(&signal);
+        if !result && !self.signals.is_complete() {
+            return Err(Status::unavailable(
+                "another replica of agimo is silent, and may have requests for the workload",
+            ));
+        }
+        Ok(IsActiveResponse { result })
     }
 
     async fn metric_spec(&self, object: ScaledObjectRef) -> Result<GetMetricSpecResponse, Status> {
@@ -215,13 +221,12 @@ impl Pushes {
     /// The next push, when it is due; `None` when agimo drains, so that KEDA asks another replica.
     async fn next(mut self) -> Option<(Result<IsActiveResponse, Status>, Self)> {
         loop {
-            let result = self.is_active();
             let now = Instant::now();
-            let is_due = match self.sent {
-                None => true,
-                Some((sent, at)) => sent != result || (result && now >= at + PUSH_INTERVAL),
-            };
-            if is_due {
+            if let Some(result) = self.is_active()
+                && self.sent.is_none_or(|(sent, at)| {
+                    sent != result || (result && now >= at + PUSH_INTERVAL)
+                })
+            {
                 self.sent = Some((result, now));
                 return Some((Ok(IsActiveResponse { result }), self));
             }
@@ -235,10 +240,10 @@ impl Pushes {
         }
     }
 
-    /// A workload that is not known yet is not active.
-    fn is_active(&mut self) -> bool {
-        let Some(id) = self.scaler.target_now(&self.object, &self.trigger) else { return false };
-        let Some(workload) = self.scaler.signals.workload(&id) else { return false };
+    /// `None` where it is not known: a workload without a service, or a replica that is silent.
+    fn is_active(&mut self) -> Option<bool> {
+        let id = self.scaler.target_now(&self.object, &self.trigger)?;
+        let workload = self.scaler.signals.workload(&id)?;
         // A workload that was removed and added has another activation.
         let is_same = |known: &watch::Receiver<u64>| {
             let activation = workload.activation.as_ref();
@@ -247,8 +252,9 @@ impl Pushes {
         if !self.demand.as_ref().is_some_and(is_same) {
             self.demand = workload.activation.as_ref().map(|activation| activation.demand_seen());
         }
-        let signal = self.scaler.signals.signal(&id, self.trigger.window).unwrap_or_default();
-        self.trigger.is_active(&signal)
+        let signal = self.scaler.signals.signal(&id, self.trigger.window)?;
+        let is_active = self.trigger.is_active(&signal);
+        (is_active || self.scaler.signals.is_complete()).then_some(is_active)
     }
 }
 

@@ -44,6 +44,17 @@ impl<T> Table<T> {
         routes.insert(at, Route { prefix: prefix.into(), target });
     }
 
+    /// Whether there is a target for exactly this host and prefix.
+    pub fn contains(&self, host: &str, prefix: &str) -> bool {
+        let routes = match host.strip_prefix('*') {
+            Some("") => Some(&self.any),
+            Some(suffix) => self.wildcard.get(suffix),
+            None => self.exact.get(host),
+        };
+        let prefix = prefix.trim_end_matches('/');
+        routes.is_some_and(|routes| routes.iter().any(|route| *route.prefix == *prefix))
+    }
+
     /// The target for a host as a client sent it (any case, port and trailing dot allowed) and a request path,
     /// which may have a query.
     pub fn find(&self, authority: &[u8], path: &[u8]) -> Option<&T> {
@@ -154,6 +165,8 @@ mod tests {
         assert_eq!(find(&table, "b", "/"), None);
         assert_eq!(find(&table, ".b", "/"), None);
         assert_eq!(find(&table, "c.b", "/other"), Some("*.b/"), "no prefix of the exact host fits");
+        assert!(table.contains("a.b", "/api") && table.contains("*.b", "/"));
+        assert!(!table.contains("a.b", "/other") && !table.contains("x.b", "/"));
     }
 
     #[test]

@@ -38,9 +38,19 @@ struct State {
 struct Followed {
     window: Window,
     arrivals: Option<u64>,
+    /// Of the replicas of agimo that are counted.
+    generation: u64,
+    recorded: Option<Instant>,
     /// When a request was last seen to have arrived.
     last_arrival: Option<Instant>,
     asked: Instant,
+}
+
+/// What all replicas of agimo have counted of a workload.
+struct Demand {
+    totals: Totals,
+    in_flight: u64,
+    generation: u64,
 }
 
 /// The demand of a workload, at all replicas of agimo together.
@@ -58,6 +68,8 @@ pub struct Signal {
 
 /// How often the demand is recorded.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// However often somebody asks.
+const SHORTEST_BUCKET: Duration = Duration::from_millis(500);
 /// The longest window that can be asked for.
 pub const LONGEST_WINDOW: Duration = Duration::from_secs(600);
 /// A workload that nobody has asked about for so long is not recorded any more.
@@ -86,15 +98,21 @@ impl Signals {
         self.shared.workload(&mut self.shared.lock(), id)
     }
 
+    /// Whether the demand of every replica of agimo is known. Otherwise a workload that seems to be idle may be in use.
+    pub fn is_complete(&self) -> bool {
+        self.shared.coordination.is_demand_known()
+    }
+
     /// The demand of a workload, averaged over this time as far as it was recorded.
     pub fn signal(&self, id: &WorkloadId, window: Duration) -> Option<Signal> {
         let now = Instant::now();
         let mut state = self.shared.lock();
         let workload = self.shared.workload(&mut state, id)?;
-        let (totals, in_flight) = self.shared.demand(&workload);
+        let demand = self.shared.demand(&workload);
+        let in_flight = demand.in_flight;
         let followed = state.followed.entry(id.clone()).or_insert_with(|| Followed::new(now));
         followed.asked = now;
-        followed.record(totals, now);
+        followed.record(&demand, now);
         let average = followed.window.average(now, window).unwrap_or_default();
         let idle = followed.last_arrival.map(|at| now.saturating_duration_since(at));
         let (concurrency, rate) = (average.concurrency, average.rate);
@@ -106,10 +124,10 @@ impl Signals {
         state.followed.retain(|_, followed| now < followed.asked + FORGET_AFTER);
         let ids: Vec<WorkloadId> = state.followed.keys().cloned().collect();
         for id in ids {
-            let totals = self.shared.workload(&mut state, &id);
-            let totals = totals.map(|workload| self.shared.demand(&workload).0);
-            if let (Some(totals), Some(followed)) = (totals, state.followed.get_mut(&id)) {
-                followed.record(totals, now);
+            let workload = self.shared.workload(&mut state, &id);
+            let demand = workload.map(|workload| self.shared.demand(&workload));
+            if let (Some(demand), Some(followed)) = (demand, state.followed.get_mut(&id)) {
+                followed.record(&demand, now);
             }
         }
     }
@@ -130,11 +148,15 @@ impl Shared {
     }
 
     /// What was counted, and what is in flight, here and at the other replicas.
-    fn demand(&self, workload: &Workload) -> (Totals, u64) {
+    fn demand(&self, workload: &Workload) -> Demand {
         let view = self.coordination.view(&workload.id);
         let of_peers = Totals { arrivals: view.arrivals, request_time: view.request_time };
         let demand = workload.demand();
-        (demand.totals().plus(of_peers), demand.in_flight() + view.in_flight)
+        Demand {
+            totals: demand.totals().plus(of_peers),
+            in_flight: demand.in_flight() + view.in_flight,
+            generation: view.generation,
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -146,15 +168,27 @@ impl Shared {
 
 impl Followed {
     fn new(now: Instant) -> Self {
-        Self { window: Window::default(), arrivals: None, last_arrival: None, asked: now }
+        Self {
+            window: Window::default(),
+            arrivals: None,
+            generation: 0,
+            recorded: None,
+            last_arrival: None,
+            asked: now,
+        }
     }
 
-    fn record(&mut self, totals: Totals, now: Instant) {
-        self.window.record(totals, now, LONGEST_WINDOW);
-        // Requests that came before the first record are not known to be recent.
-        if self.arrivals.is_some_and(|before| before != totals.arrivals) {
+    fn record(&mut self, demand: &Demand, now: Instant) {
+        let Demand { totals, generation, .. } = *demand;
+        if self.recorded.is_none_or(|at| now >= at + SHORTEST_BUCKET) {
+            self.recorded = Some(now);
+            self.window.record(totals, now, LONGEST_WINDOW);
+        }
+        // Requests that came before the first record, or to a replica that was not counted before, are not known to be recent.
+        let is_comparable = generation == self.generation;
+        if is_comparable && self.arrivals.is_some_and(|before| totals.arrivals > before) {
             self.last_arrival = Some(now);
         }
-        self.arrivals = Some(totals.arrivals);
+        (self.arrivals, self.generation) = (Some(totals.arrivals), generation);
     }
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -34,8 +34,9 @@ mod status;
 /// How often to see whether more requests wait for a wake than it was begun for.
 const CROWD_INTERVAL: Duration = Duration::from_millis(200);
 
-/// The idle time of a workload that is pinned asleep.
-const PINNED_SLEEP_AFTER: Duration = Duration::from_millis(1);
+/// The idle time of a workload that is pinned asleep, and its first value where another writer wakes it again and again.
+const PINNED_SLEEP_AFTER: Duration = Duration::from_millis(100);
+const CONTESTED_PIN: Duration = Duration::from_secs(1);
 
 /// Decides for one workload.
 pub struct Runner {
@@ -54,6 +55,11 @@ pub struct Runner {
     ownership_seen: Option<Ownership>,
     /// The pin or schedule that applies.
     directive: Option<Directive>,
+    /// When the pin ends.
+    directive_until: Option<SystemTime>,
+    directive_wakes: u32,
+    /// A pin or a schedule does not wake the workload before.
+    next_directive_wake: Instant,
     next_directive_check: Instant,
     annotation_problem_seen: Option<Arc<str>>,
     observer: Observer,
@@ -70,8 +76,11 @@ pub struct Runner {
     foreign_wakes: u32,
     /// Somebody else has scaled the workload to zero since its wake.
     is_contested: bool,
+    is_contest_counted: bool,
     /// How often in a row that happened before it was ready.
     reverted_wakes: u32,
+    /// The workload was seen without replicas since it was put to sleep.
+    has_slept: bool,
     reverted_by: Option<Arc<[String]>>,
     autoscaler: Autoscaler,
     /// Replicas that the current wake asks for.
@@ -109,6 +118,9 @@ impl Runner {
             sleep_blocker_seen: None,
             ownership_seen: None,
             directive: None,
+            directive_until: None,
+            directive_wakes: 0,
+            next_directive_wake: Instant::now(),
             next_directive_check: Instant::now(),
             annotation_problem_seen: None,
             observer: Observer::default(),
@@ -119,6 +131,8 @@ impl Runner {
             arrivals_at_sleep: None,
             foreign_wakes: 0,
             is_contested: false,
+            is_contest_counted: false,
+            has_slept: false,
             reverted_wakes: 0,
             reverted_by: None,
             autoscaler: Autoscaler::default(),
@@ -142,6 +156,7 @@ impl Runner {
                 State::Waking { .. } => {
                     let may_sleep = self.may_sleep() || self.is_contested;
                     !self.authority().sleeps()
+                        || self.directive.is_some_and(Directive::keeps_awake)
                         || (may_sleep && !self.status.borrow().owns_lifecycle())
                 }
                 State::Asleep | State::Failing { .. } => false,
@@ -202,7 +217,10 @@ impl Runner {
     /// The idle time before sleep that is in force.
     fn sleep_after(&self) -> Duration {
         match self.directive {
-            Some(Directive::AsleepByPin) => PINNED_SLEEP_AFTER,
+            Some(Directive::AsleepByPin) if self.foreign_wakes <= 1 => PINNED_SLEEP_AFTER,
+            Some(Directive::AsleepByPin) => {
+                prolonged_sleep_after(CONTESTED_PIN, self.foreign_wakes)
+            }
             _ => prolonged_sleep_after(self.spec.borrow().sleep_after, self.foreign_wakes),
         }
     }
@@ -226,8 +244,10 @@ impl Runner {
         self.observe(now);
         // What is to stay awake is waited for, as if by a request.
         let waiting = u64::from(self.directive.is_some_and(Directive::keeps_awake));
+        // Requests that are rejected do not count.
+        let is_rejecting = self.directive == Some(Directive::AsleepByPin);
         Input::DemandChecked {
-            arrivals: self.arrivals(),
+            arrivals: if is_rejecting { 0 } else { self.arrivals() },
             in_flight: self.in_flight() + waiting,
             sleep_after: self.may_sleep().then_some(sleep_after),
             is_contested: self.is_contested,
@@ -289,7 +309,8 @@ impl Runner {
             ScaleCommand::ExpectReady
         };
         self.activation.backend.command(command);
-        if self.observed().is_some_and(Authority::wakes) {
+        let is_new = !std::mem::replace(&mut self.observer.has_reported_wake, true);
+        if is_new && self.observed().is_some_and(Authority::wakes) {
             let replicas = self.wake_replicas;
             self.activation.events.publish(EventKind::WakeObserved { replicas });
         }

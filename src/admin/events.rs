@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use bytes::Bytes;
 use futures_util::stream::{self, Stream, StreamExt};
 use hyper::body::Frame;
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 
@@ -18,12 +19,13 @@ pub const MEDIA_TYPE: &str = "text/event-stream";
 /// Sent at once, so that a client sees that it is subscribed. A line that begins with a colon is a comment.
 const GREETING: &[u8] = b": lifecycle events of workloads\n\n";
 
-/// The frames of a response without end: one `data:` line of JSON for each event.
+/// The frames of a response without end, which keeps its place until it is dropped: one `data:` line of JSON for each event.
 pub fn frames(
     events: Receiver<LifecycleEvent>,
+    place: OwnedSemaphorePermit,
 ) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static {
     let greeting = stream::iter([Bytes::from_static(GREETING)]);
-    let events = stream::unfold(events, |mut events| async move {
+    let events = stream::unfold((events, place), |(mut events, place)| async move {
         let text = match events.recv().await {
             Ok(event) => format!("data: {}\n\n", services::event(&event)),
             Err(RecvError::Lagged(lost)) => {
@@ -31,7 +33,7 @@ pub fn frames(
             }
             Err(RecvError::Closed) => return None,
         };
-        Some((Bytes::from(text), events))
+        Some((Bytes::from(text), (events, place)))
     });
     greeting.chain(events).map(|text| Ok(Frame::data(text)))
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tracing::error;
 
 use crate::activation::events::{EventBus, EventKind};
 use crate::catalog::sources::{Joined, Sources};
@@ -29,18 +30,42 @@ pub struct Configuration {
 /// Changes of annotations that come together are applied together.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(20);
 
+/// What is wrong with the annotations of workloads.
+#[derive(Default)]
+struct Problems {
+    found: BTreeMap<WorkloadId, Problem>,
+}
+
+struct Problem {
+    lines: Vec<String>,
+    /// When to tell it; absent where that is done.
+    due: Option<Instant>,
+}
+
+/// A workload and its Service are often applied one after the other.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 // === impl Configuration ===
 
 impl Configuration {
     /// Runs until the catalog has ended.
     pub async fn run(mut self) {
-        let mut problems = BTreeMap::new();
+        let mut problems = Problems::default();
         let mut changes = self.cluster.as_ref().map(Cluster::annotated_changes);
         let mut is_listed = false;
         loop {
             let is_annotated = self.cluster.is_some() && self.sources.has_annotations();
             tokio::select! {
-                Some(file) = self.files.recv() => self.sources.set_file(file),
+                Some(file) = self.files.recv() => {
+                    if file.annotations.is_some() && self.cluster.is_none() {
+                        error!("`annotations = true` needs the Kubernetes API: start agimo with access to a cluster");
+                    }
+                    self.sources.set_file(file);
+                }
+                () = sleep_until(problems.due()) => {
+                    self.publish_problems(&mut problems);
+                    continue;
+                }
                 () = until_listed(self.cluster.as_ref()), if is_annotated && !is_listed => {
                     is_listed = true;
                 }
@@ -53,12 +78,11 @@ impl Configuration {
                 self.sources.set_annotated(cluster.annotated());
             }
             let Some(Joined { config, problems: found }) = self.sources.join() else { continue };
-            self.publish_problems(&problems, &found);
-            problems = found;
+            problems.replace(found, Instant::now());
             if self.catalog.send(config).await.is_err() {
                 return;
             }
-            if is_listed {
+            if is_listed || !self.sources.has_annotations() {
                 self.is_joined.store(true, Ordering::Relaxed);
             }
             // A large configuration takes at most half of the time of this thread.
@@ -66,22 +90,51 @@ impl Configuration {
         }
     }
 
-    /// Publishes what is newly wrong with annotations.
-    fn publish_problems(
-        &self,
-        before: &BTreeMap<WorkloadId, Vec<String>>,
-        now: &BTreeMap<WorkloadId, Vec<String>>,
-    ) {
-        for (workload, problems) in now {
-            if before.get(workload) == Some(problems) {
-                continue;
-            }
-            let publisher = self.events.publisher(Arc::new(workload.clone()));
-            for problem in problems {
-                let problem = problem.as_str().into();
+    /// Publishes what has been wrong with annotations for a while.
+    fn publish_problems(&self, problems: &mut Problems) {
+        for (workload, lines) in problems.take_due(Instant::now()) {
+            let publisher = self.events.publisher(Arc::new(workload));
+            for line in lines {
+                let problem = line.as_str().into();
                 publisher.publish(EventKind::AnnotationRejected { problem });
             }
         }
+    }
+}
+
+// === impl Problems ===
+
+impl Problems {
+    /// What is wrong now.
+    fn replace(&mut self, found: BTreeMap<WorkloadId, Vec<String>>, now: Instant) {
+        let mut before = std::mem::take(&mut self.found);
+        let entry = |(workload, lines): (WorkloadId, Vec<String>)| {
+            let known = before.remove(&workload).filter(|known| known.lines == lines);
+            let new = || Problem { lines, due: Some(now + PATIENCE) };
+            (workload, known.unwrap_or_else(new))
+        };
+        self.found = found.into_iter().map(entry).collect();
+    }
+
+    fn due(&self) -> Option<Instant> {
+        self.found.values().filter_map(|problem| problem.due).min()
+    }
+
+    fn take_due(&mut self, now: Instant) -> Vec<(WorkloadId, Vec<String>)> {
+        let mut due = Vec::new();
+        for (workload, problem) in &mut self.found {
+            if problem.due.take_if(|at| now >= *at).is_some() {
+                due.push((workload.clone(), problem.lines.clone()));
+            }
+        }
+        due
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
     }
 }
 

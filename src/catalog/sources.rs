@@ -27,10 +27,18 @@ pub struct Joined {
     pub problems: BTreeMap<WorkloadId, Vec<String>>,
 }
 
-/// Who has a host and path.
-enum Claim {
-    File,
-    Workload(WorkloadId),
+/// Who has which host, and which path of it.
+#[derive(Default)]
+struct Claims {
+    routes: HashMap<(String, String), Claim>,
+    hosts: HashMap<String, Claim>,
+}
+
+/// Who has a host.
+#[derive(Clone)]
+struct Claim {
+    is_of_file: bool,
+    workload: WorkloadId,
 }
 
 // === impl Sources ===
@@ -72,9 +80,9 @@ impl Sources {
             return Some(Joined { config: file, problems });
         };
         let mut config = file.clone();
-        let mut claims: HashMap<(String, String), Claim> = HashMap::new();
+        let mut claims = Claims::default();
         for service in &file.services {
-            claims.extend(routes(service).map(|route| (route, Claim::File)));
+            claims.add(service, true);
         }
         let of_file: BTreeMap<_, _> =
             file.services.iter().map(|service| (service.workload_id(), service)).collect();
@@ -94,13 +102,16 @@ impl Sources {
                         let conflict = of_file
                             .get(&workload.id)
                             .and_then(|configured| disagreement(configured, service))
-                            .or_else(|| taken(service, &claims));
-                        if let Some(conflict) = conflict {
-                            found.push(conflict);
-                            continue;
+                            .map(Conflict::Problem)
+                            .or_else(|| claims.taken(service, annotations));
+                        match conflict {
+                            Some(Conflict::Same) => continue,
+                            Some(Conflict::Problem(problem)) => {
+                                found.push(problem);
+                                continue;
+                            }
+                            None => claims.add(service, false),
                         }
-                        let claim = || Claim::Workload(workload.id.clone());
-                        claims.extend(routes(service).map(|route| (route, claim())));
                         config.services.push(service.clone());
                     }
                 }
@@ -116,30 +127,47 @@ impl Sources {
     }
 }
 
-/// Every host and path that leads to a service.
-fn routes(service: &ServiceConfig) -> impl Iterator<Item = (String, String)> {
-    let path = service.path_prefix.clone();
-    service.hosts().into_iter().map(move |host| (host, path.clone()))
+/// Why a service of an annotated workload is not used.
+enum Conflict {
+    /// The file has the same route to the same workload.
+    Same,
+    Problem(String),
 }
 
-/// Why a service cannot have its hosts.
-fn taken(service: &ServiceConfig, claims: &HashMap<(String, String), Claim>) -> Option<String> {
-    let (route, claim) = routes(service).find_map(|route| {
-        let claim = claims.get(&route)?;
-        Some((route, claim))
-    })?;
-    let (host, path) = route;
-    let route = if path == "/" { host } else { format!("{host}{path}") };
-    Some(match claim {
-        Claim::File => {
-            format!(
+// === impl Claims ===
+
+impl Claims {
+    fn add(&mut self, service: &ServiceConfig, is_of_file: bool) {
+        let claim = Claim { is_of_file, workload: service.workload_id() };
+        self.hosts.entry(service.host.clone()).or_insert_with(|| claim.clone());
+        self.routes.insert((service.host.clone(), service.path_prefix.clone()), claim);
+    }
+
+    /// Who has the host and path of a service already. Other paths of a host are open to its namespace, and to those that
+    /// `allowed_hosts` names.
+    fn taken(&self, service: &ServiceConfig, annotations: &AnnotationsConfig) -> Option<Conflict> {
+        let ServiceConfig { host, path_prefix, .. } = service;
+        let own = service.workload_id();
+        let same_route = self.routes.get(&(host.clone(), path_prefix.clone()));
+        let claim = same_route.or_else(|| {
+            let is_foreign = |claim: &&Claim| {
+                annotations.allowed_hosts.is_none()
+                    && claim.workload != own
+                    && (claim.is_of_file || claim.workload.namespace != own.namespace)
+            };
+            self.hosts.get(host).filter(is_foreign)
+        })?;
+        let route = service.name();
+        Some(match claim {
+            Claim { is_of_file: true, workload } if *workload == own => Conflict::Same,
+            Claim { is_of_file: true, .. } => Conflict::Problem(format!(
                 "{route} is a service of agimo's configuration file, which has precedence: write another host"
-            )
-        }
-        Claim::Workload(other) => {
-            format!("{route} belongs to {other}, which claimed it first: write another host")
-        }
-    })
+            )),
+            Claim { workload, .. } => Conflict::Problem(format!(
+                "{route} belongs to the older {workload}: write another host"
+            )),
+        })
+    }
 }
 
 /// What the file says differently about a workload that is annotated as well.
@@ -219,7 +247,7 @@ mod tests {
             assert_eq!(hosts(&joined), expected);
             assert_eq!(
                 problem(&joined, "new"),
-                "a.test belongs to deployment a/old, which claimed it first: write another host"
+                "a.test belongs to the older deployment a/old: write another host"
             );
         }
     }
@@ -276,14 +304,47 @@ mod tests {
     }
 
     #[test]
-    fn names_in_the_cluster_lead_to_the_service_that_says_so() {
-        let mut sources = sources("");
-        let first = workload("web", 1, &[("host", "web.test"), ("cluster-names", "true")]);
-        let second = workload("other", 2, &[("host", "web.a.svc")]);
-        sources.set_annotated(vec![first, second]);
+    fn a_path_of_a_host_that_somebody_else_has_cannot_be_taken() {
+        let elsewhere = |annotations: &[(&str, &str)]| {
+            let other = (*workload("thief", 9, annotations)).clone();
+            let id = WorkloadId { namespace: "b".to_owned(), ..other.id.clone() };
+            Arc::new(AnnotatedWorkload { id, ..other })
+        };
+        let mut sources = sources(FILE);
+        let own = workload("shop", 1, &[("host", "shop.test")]);
+        let part = workload("part", 2, &[("host", "shop.test/api")]);
+        let thief = elsewhere(&[("host", "shop.test/login, file.test/login")]);
+        sources.set_annotated(vec![own, part, thief]);
         let joined = sources.join().unwrap();
-        let names = ["web.test", "web.a", "web.a.svc", "web.a.svc.cluster.local", "web"];
-        assert_eq!(joined.config.services[0].hosts(), names);
-        assert!(problem(&joined, "other").contains("web.a.svc belongs to deployment a/web"));
+        assert_eq!(hosts(&joined).len(), 3, "the paths of a host are open to its namespace");
+        let found = problem(&joined, "thief");
+        assert!(
+            found.contains("shop.test/login belongs to the older deployment a/shop"),
+            "{found}"
+        );
+        assert!(
+            found.contains("file.test/login is a service of agimo's configuration file"),
+            "{found}"
+        );
+    }
+
+    #[test]
+    fn a_workload_that_the_file_has_with_the_same_host_is_no_conflict() {
+        let mut sources = sources(FILE);
+        let same = workload("file", 1, &[("host", "file.test"), ("scaler", "external")]);
+        sources.set_annotated(vec![same]);
+        let joined = sources.join().unwrap();
+        assert_eq!((hosts(&joined).len(), joined.problems.len()), (1, 0));
+    }
+
+    #[test]
+    fn every_host_of_a_workload_may_have_the_names_of_its_service() {
+        let mut sources = sources("");
+        let web = workload("web", 1, &[("host", "a.test, b.test"), ("cluster-names", "true")]);
+        sources.set_annotated(vec![web]);
+        let joined = sources.join().unwrap();
+        assert_eq!((hosts(&joined).len(), joined.problems.len()), (2, 0));
+        let names = ["web", "web.a", "web.a.svc", "web.a.svc.cluster.local"];
+        assert_eq!(joined.config.services[0].names_in_cluster(), names);
     }
 }

@@ -34,7 +34,7 @@ struct Note {
 
 const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 /// The note of an Event is limited to 1 kB (events.k8s.io/v1 Event).
-const MOST_CHARACTERS: usize = 1_000;
+const MOST_BYTES: usize = 1_000;
 const REPORTING_CONTROLLER: &str = "agimo.onichandame.com/agimo";
 
 /// Writes Events as lifecycle events come, forever.
@@ -132,7 +132,7 @@ fn note(event: &LifecycleEvent) -> Option<Note> {
         }
         _ => return None,
     };
-    let text = text.chars().take(MOST_CHARACTERS).collect();
+    let text = text[..text.floor_char_boundary(MOST_BYTES)].to_owned();
     Some(Note { is_warning, reason, text, is_seen_by_all })
 }
 
@@ -202,7 +202,7 @@ mod tests {
         let shown =
             (regarding.kind.as_deref(), regarding.name.as_deref(), regarding.uid.as_deref());
         assert_eq!(shown, (Some("Deployment"), Some("web"), Some("uid-1")));
-        assert_eq!(object.note.unwrap().len(), MOST_CHARACTERS);
+        assert_eq!(object.note.unwrap().len(), MOST_BYTES);
         assert_eq!(object.type_.as_deref(), Some("Warning"));
     }
 }

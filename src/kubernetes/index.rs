@@ -378,6 +378,8 @@ impl Index {
         let name = ObjectName::new(namespace, name);
         let Some(service) = self.services.get(&name) else { return SourceSnapshot::default() };
         let listed = match service.port(port) {
+            // It keeps the slices of an earlier type, and its name may lead anywhere.
+            _ if service.is_external_name => SourceSnapshot::default(),
             Some(port) => endpoints(self.slices.of(&name), &port.name, service.prefers_ipv6),
             None => SourceSnapshot::default(),
         };

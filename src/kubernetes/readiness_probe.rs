@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use k8s_openapi::api::core::v1::{Container, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -55,14 +55,24 @@ const INTERVAL: Duration = Duration::from_millis(10);
 /// `SERVING` (gRPC health checking protocol).
 const SERVING: i32 = 1;
 
-/// The probes of a pod; empty where it declares none, and `None` where agimo cannot tell what the kubelet would: a command, a
-/// startup probe that has not passed, a readiness gate.
+/// The probes of a pod; empty where it declares none, and `None` where agimo cannot tell what the kubelet would: a container
+/// that does not run, a sidecar container, a command, a startup probe that has not passed, a readiness gate.
 pub fn of_pod(pod: &Pod) -> Option<Arc<[ReadinessProbe]>> {
     let spec = pod.spec.as_ref()?;
     if spec.readiness_gates.iter().flatten().next().is_some() {
         return None;
     }
+    let mut init = spec.init_containers.iter().flatten();
+    if init.any(|container| container.restart_policy.is_some()) {
+        return None;
+    }
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
+    let is_running = |status: &&ContainerStatus| {
+        status.state.as_ref().is_some_and(|state| state.running.is_some())
+    };
+    if statuses.clone().filter(is_running).count() < spec.containers.len() {
+        return None;
+    }
     let has_started = |name: &str| {
         statuses.clone().any(|status| status.name == name && status.started == Some(true))
     };
@@ -78,12 +88,11 @@ pub fn of_pod(pod: &Pod) -> Option<Arc<[ReadinessProbe]>> {
     Some(probes.into())
 }
 
-/// Waits until every probe passes, or without probes until every address accepts a connection.
+/// Waits until every address accepts a connection and every probe passes.
 pub async fn until_passed(probes: &[ReadinessProbe], pod: IpAddr, addresses: &[SocketAddr]) {
     let connects: Vec<_> =
         addresses.iter().map(|address| ReadinessProbe::connect(address.port())).collect();
-    let all = if probes.is_empty() { &connects } else { probes };
-    for probe in all {
+    for probe in connects.iter().chain(probes) {
         let mut passed = 0;
         while passed < probe.successes {
             passed = if probe.passes(pod).await { passed + 1 } else { 0 };
@@ -255,7 +264,16 @@ mod tests {
     use super::*;
     use serde_json::{Value, json};
 
-    fn probes(containers: Value, status: Value) -> Option<Arc<[ReadinessProbe]>> {
+    /// Of a pod whose containers all run; `started` says whether their startup probes have passed.
+    fn probes(containers: Value, started: bool) -> Option<Arc<[ReadinessProbe]>> {
+        let running = json!({ "running": {} });
+        let status = |container: &Value| {
+            json!({
+                "name": container["name"], "started": started, "state": running,
+                "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            })
+        };
+        let status: Value = containers.as_array().unwrap().iter().map(status).collect();
         let pod = json!({
             "metadata": { "name": "web" },
             "spec": { "containers": containers },
@@ -276,7 +294,7 @@ mod tests {
             json!({ "path": "/ready", "port": "http", "scheme": "HTTPS", "httpHeaders": headers });
         let http = container(json!({ "httpGet": get, "timeoutSeconds": 3, "successThreshold": 2 }));
         let grpc = container(json!({ "grpc": { "port": 9000, "service": "shop" } }));
-        let found = probes(json!([http, grpc]), json!([])).unwrap();
+        let found = probes(json!([http, grpc]), false).unwrap();
         let expected = ReadinessProbe {
             action: Action::Http {
                 port: 8080,
@@ -289,24 +307,19 @@ mod tests {
         };
         assert_eq!(found[0], expected);
         assert_eq!(found[1].action, Action::Grpc { port: 9000, service: "shop".to_owned() });
-        assert_eq!(
-            probes(json!([{ "name": "web" }]), json!([])).unwrap().len(),
-            0,
-            "none is declared"
-        );
+        assert_eq!(probes(json!([{ "name": "web" }]), false).unwrap().len(), 0, "none is declared");
     }
 
     #[test]
     fn a_pod_whose_readiness_only_the_kubelet_knows_is_left_to_it() {
         let exec = container(json!({ "exec": { "command": ["true"] } }));
-        assert_eq!(probes(json!([exec]), json!([])), None);
+        assert_eq!(probes(json!([exec]), false), None);
         let unnamed = container(json!({ "tcpSocket": { "port": "grpc" } }));
-        assert_eq!(probes(json!([unnamed]), json!([])), None);
+        assert_eq!(probes(json!([unnamed]), false), None);
         let mut starting = container(json!({ "tcpSocket": { "port": 8080 } }));
         starting["startupProbe"] = json!({ "tcpSocket": { "port": 8080 } });
-        assert_eq!(probes(json!([starting]), json!([])), None);
-        let started = json!([{ "name": "web", "started": true, "image": "", "imageID": "", "ready": false, "restartCount": 0 }]);
-        assert_eq!(probes(json!([starting]), started).unwrap().len(), 1);
+        assert_eq!(probes(json!([starting]), false), None);
+        assert_eq!(probes(json!([starting]), true).unwrap().len(), 1);
     }
 
     #[tokio::test]

@@ -10,9 +10,8 @@ const NOT_FOUND: u16 = 404;
 /// Whether the API server knows no such resource.
 pub fn is_not_served(error: &watcher::Error) -> bool {
     match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status.code == NOT_FOUND,
-        watcher::Error::WatchError(status) => status.code == NOT_FOUND,
+        watcher::Error::InitialListFailed(kube::Error::Api(status)) => status.code == NOT_FOUND,
+        // A watch that is resumed says nothing about what was listed before.
         _ => false,
     }
 }

@@ -79,7 +79,7 @@ async fn a_mistake_becomes_an_event_that_says_what_to_write_and_stops_nothing_el
 
     // The older of the two keeps the host.
     db.annotate(&format!("host={},{}", hosts[1], hosts[0])).await;
-    let owner = format!("belongs to deployment {}/web", namespace.name);
+    let owner = format!("belongs to the older deployment {}/web", namespace.name);
     db.until_event("AnnotationRejected", &[&hosts[0], &owner]).await;
     SampleRequest::get(&hosts[1]).send_once(agimo.address).await;
 }
@@ -90,7 +90,7 @@ async fn the_file_its_allowed_hosts_and_the_label_of_the_installation_decide_abo
     let web = namespace.deployment("web").replicas(1).apply().await;
     let other = namespace.deployment("other").replicas(1).apply().await;
     let file = format!(
-        "{FILE}managed_by = \"blue\"\nallowed_hosts = {{ {} = [\"*.blue.test\"] }}\n{}",
+        "{FILE}managed_by = \"blue\"\nallowed_hosts = {{ {0} = [\"*.blue.test\", \"other\", \"other.{0}\"] }}\n{1}",
         namespace.name,
         web.service_config("web.blue.test", "scaler = \"external\"")
     );
@@ -113,7 +113,10 @@ async fn the_file_its_allowed_hosts_and_the_label_of_the_installation_decide_abo
     assert!(agimo.get("web.blue.test", "/").await.text().starts_with("hello from web"));
     other.annotate("host=other.green.test").await;
     other
-        .until_event("AnnotationRejected", &["may not claim other.green.test, only *.blue.test"])
+        .until_event(
+            "AnnotationRejected",
+            &["may not claim other.green.test, only *.blue.test, other"],
+        )
         .await;
     assert_eq!(agimo.get("other.green.test", "/").await.reason(), Some("unknown-host"));
 }

@@ -23,6 +23,7 @@ mod failed_wakes;
 mod keda;
 mod keda_push;
 mod large_cluster;
+mod many_wakes;
 mod misconfigured_objects;
 mod missing_objects;
 mod other_writers;

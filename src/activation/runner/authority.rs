@@ -10,6 +10,7 @@ use super::Runner;
 use crate::activation::events::{EventKind, Reverted};
 use crate::activation::state::{Input, State};
 use crate::activation::{Published, Rejection};
+use crate::backoff::Backoff;
 use crate::cause::Cause;
 use crate::ownership::directive::Directive;
 use crate::ownership::{Authority, OwnerReason, Ownership, SleepBlocker};
@@ -19,6 +20,11 @@ use crate::schedule;
 const LONGEST_DIRECTIVE_CHECK: Duration = Duration::from_secs(60);
 /// A rejection by a pin without an end.
 const UNTIL_UNPINNED: Duration = Duration::from_secs(365 * 24 * 3600);
+/// Between wakes by a pin or a schedule.
+const DIRECTIVE_WAKES: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+/// How often a replica that does not lead looks whether it does.
+const FOLLOWER_CHECK: Duration = Duration::from_secs(1);
 /// Writers that undo what agimo writes are reported from this round on.
 const REPORTED_ROUNDS: u32 = 2;
 
@@ -62,6 +68,10 @@ impl Runner {
         if is_news {
             self.activation.events.publish(EventKind::OwnerDecided(ownership));
         }
+        if has_changed && matches!(self.machine.state, State::Awake { .. }) {
+            // What others have set until now is no change of what agimo has decided.
+            self.begin_scaling();
+        }
         if has_changed {
             self.next_check = self.next_check.min(Instant::now());
             if matches!(self.machine.state, State::Waking { .. }) {
@@ -80,7 +90,10 @@ impl Runner {
     /// Follows the pin and the schedules, as far as agimo may carry them out.
     pub(super) fn follow_directive(&mut self) {
         let now = SystemTime::now();
-        let authority = self.authority();
+        let Ownership { authority, reason, .. } = self.ownership();
+        if reason == OwnerReason::NotRead {
+            return;
+        }
         let pin = self.status.borrow().scale_facts.pin;
         let (is_scheduled, next_change) = match Timestamp::try_from(now) {
             Ok(now) => {
@@ -98,32 +111,43 @@ impl Runner {
         self.next_directive_check = Instant::now() + until_change;
         let asked = Directive::of(pin, is_scheduled, now);
         let is_possible = |directive: &Directive| match directive {
-            Directive::AsleepByPin => authority.sleeps(),
-            Directive::AwakeByPin | Directive::AwakeBySchedule => authority.wakes(),
+            Directive::AsleepByPin | Directive::AwakeBySchedule => authority.sleeps(),
+            Directive::AwakeByPin => authority.wakes(),
         };
         self.follow_annotations(asked.filter(|directive| !is_possible(directive)));
         let directive = asked.filter(is_possible);
-        if directive == self.directive {
+        let until = pin.and_then(|pin| pin.until);
+        if (directive, until) == (self.directive, self.directive_until) {
             return;
         }
-        self.directive = directive;
+        let is_news = directive != self.directive;
+        (self.directive, self.directive_until) = (directive, until);
         self.next_check = self.next_check.min(Instant::now());
-        self.activation.events.publish(EventKind::DirectiveChanged(directive));
-        // Begins or ends to reject requests.
+        if is_news {
+            self.activation.events.publish(EventKind::DirectiveChanged(directive));
+        }
+        // Begins or ends to reject requests. What a failed wake rejects stays rejected.
         let published = self.activation.published();
+        let is_of_pin = |rejection: &Rejection| rejection.cause == Cause::PinnedAsleep;
+        let rejection = published.rejection.filter(|rejection| !is_of_pin(rejection));
         match self.machine.state {
-            State::Awake { .. } => self.republish(&published),
-            _ => self.publish(Published { rejection: None, ..published }),
+            State::Awake { .. } if self.withdrawn_for_peer.is_none() => self.republish(&published),
+            _ => self.publish(Published { rejection, ..published }),
         }
     }
 
     /// Publishes what is wrong with the annotations: how they are written, or that agimo cannot do what they ask for.
     fn follow_annotations(&mut self, impossible: Option<Directive>) {
         let written_wrong = self.status.borrow().scale_facts.annotation_problem.clone();
-        let is_pin = impossible.is_some_and(|directive| directive != Directive::AwakeBySchedule);
         let without_effect = || {
-            let why = self.ownership().description();
-            is_pin.then(|| Arc::from(format!("the pin has no effect: {why}")))
+            let what = match impossible? {
+                Directive::AwakeByPin | Directive::AsleepByPin => "the pin",
+                Directive::AwakeBySchedule => "the schedule of `awake`",
+            };
+            let ownership = self.ownership();
+            let is_known = ownership.reason != OwnerReason::NotRead;
+            let why = ownership.description();
+            is_known.then(|| Arc::from(format!("{what} has no effect: {why}")))
         };
         let problem = written_wrong.or_else(without_effect);
         if problem != self.annotation_problem_seen {
@@ -136,18 +160,28 @@ impl Runner {
 
     /// Has the leader wake a workload that a pin or a schedule keeps awake.
     pub(super) fn wake_of_directive(&mut self) -> Option<Input> {
-        let is_kept_awake = self.directive.is_some_and(Directive::keeps_awake);
-        let may_wake = match self.machine.state {
-            State::Asleep => true,
-            State::Failing { until } => {
-                self.next_directive_check = self.next_directive_check.min(until);
-                Instant::now() >= until
-            }
-            State::Waking { .. } | State::Awake { .. } => false,
-        };
-        if !is_kept_awake || !may_wake || !self.membership.is_leader() {
+        if !self.directive.is_some_and(Directive::keeps_awake) {
             return None;
         }
+        let now = Instant::now();
+        let may_wake_at = match self.machine.state {
+            State::Asleep => self.next_directive_wake,
+            State::Failing { until } => until.max(self.next_directive_wake),
+            State::Waking { .. } | State::Awake { .. } => return None,
+        };
+        if now < may_wake_at {
+            self.next_directive_check = self.next_directive_check.min(may_wake_at);
+            return None;
+        }
+        if !self.membership.is_leader() {
+            // Whoever leads next notices soon.
+            self.next_directive_check = self.next_directive_check.min(now + FOLLOWER_CHECK);
+            return None;
+        }
+        // Something else may stop it again and again.
+        let has_lasted = now >= self.next_directive_wake + DIRECTIVE_WAKES.longest;
+        self.directive_wakes = if has_lasted { 1 } else { self.directive_wakes + 1 };
+        self.next_directive_wake = now + DIRECTIVE_WAKES.delay(self.directive_wakes);
         self.requester = None;
         Some(Input::WakeRequested)
     }
@@ -169,12 +203,21 @@ impl Runner {
 
     /// Counts how often in a row somebody else scales to zero what agimo has woken.
     pub(super) fn follow_contest(&mut self) {
-        let is_contested = self.status.borrow().scale_facts.is_contested;
-        if is_contested && !self.is_contested {
+        let (is_contested, replicas) = {
+            let status = self.status.borrow();
+            (status.scale_facts.is_contested, status.replicas)
+        };
+        self.is_contested = is_contested;
+        self.has_slept |= replicas == Some(0);
+        // One zero is one contest, however many requests meet it.
+        if replicas > Some(0) {
+            self.is_contest_counted = false;
+        }
+        if is_contested && !self.is_contest_counted {
+            self.is_contest_counted = true;
             self.reverted_wakes += 1;
             self.note_reverted(Reverted::Wake, self.reverted_wakes);
         }
-        self.is_contested = is_contested;
     }
 
     /// Another writer has undone what agimo wrote, for so many times in a row.

@@ -20,6 +20,7 @@ impl Runner {
         }
         if !matches!(before.state, State::Awake { .. }) {
             self.reverted_wakes = 0;
+            self.observer.has_reported_wake = false;
             if self.foreign_wakes == 0 {
                 self.reverted_by = None;
             }

@@ -15,6 +15,8 @@ pub(super) struct Observer {
     idleness: Option<Idleness>,
     /// Arrivals when a sleep was observed. It is observed once for each idle time.
     asleep_at: Option<u64>,
+    /// A wake is observed once until the workload was awake.
+    pub(super) has_reported_wake: bool,
     /// The replicas that the demand last asked for.
     pub(super) scaled_to: Option<u32>,
 }

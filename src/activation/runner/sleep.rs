@@ -43,6 +43,7 @@ impl Runner {
             self.activation.events.publish(event);
         }
         self.arrivals_at_sleep = Some(arrivals);
+        self.has_slept = self.status.borrow().replicas.is_none();
         self.activation.backend.command(ScaleCommand::Sleep);
     }
 
@@ -101,7 +102,8 @@ impl Runner {
             self.activation.note_demand();
         }
         let is_asleep = matches!(self.machine.state, State::Asleep);
-        self.is_woken_by_peer |= is_asleep && view.arrivals > self.peer_arrivals;
+        let is_rejecting = self.directive == Some(Directive::AsleepByPin);
+        self.is_woken_by_peer |= is_asleep && !is_rejecting && view.arrivals > self.peer_arrivals;
         self.peer_arrivals = view.arrivals;
         let is_waking = matches!(self.machine.state, State::Waking { .. });
         if is_waking && is_being_prepared(view) && self.in_flight() == 0 {
@@ -118,7 +120,8 @@ impl Runner {
         let is_waking =
             self.membership.view().in_flight > 0 || (self.is_woken_by_peer && has_replicas);
         let is_asleep = matches!(self.machine.state, State::Asleep);
-        let joins = is_asleep && is_waking && self.membership.is_leader();
+        let is_rejecting = self.directive == Some(Directive::AsleepByPin);
+        let joins = is_asleep && is_waking && !is_rejecting && self.membership.is_leader();
         if joins {
             self.requester = None;
         }
@@ -130,6 +133,8 @@ impl Runner {
     pub(super) fn count_foreign_wake(&mut self) {
         let arrivals = self.arrivals();
         match self.arrivals_at_sleep.take() {
+            // A zero that could not be written is no wake by somebody else.
+            Some(_) if !self.has_slept => {}
             Some(at_sleep) if at_sleep == arrivals => self.foreign_wakes += 1,
             _ => self.foreign_wakes = 0,
         }

@@ -94,3 +94,45 @@ async fn a_schedule_keeps_a_workload_awake() {
     tokio::time::sleep(SLEEP_AFTER * 2).await;
     assert_eq!(fixture.commands(), [WAKE, ScaleCommand::Sleep]);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_failed_wake_beside_a_pin_that_has_ended_costs_no_time_and_stays_rejected() {
+    let fixture = Fixture::owned();
+    let until = Some(std::time::SystemTime::UNIX_EPOCH);
+    let pin = Some(Pin { state: PinnedState::Awake, until });
+    fixture.set_status(|status| status.scale_facts.pin = pin).await;
+    fixture.request_wake().await;
+    fixture.fail_wake(1).await;
+    // A loop that never waits would keep the paused clock from moving.
+    tokio::time::sleep(SLEEP_AFTER * 10).await;
+    assert_eq!(fixture.wakes(), 1);
+    fixture.set_status(|status| status.scale_facts.pin = None).await;
+    let rejection = fixture.activation.published().rejection.expect("of the failed wake");
+    assert_eq!(rejection.cause, Cause::Exited);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_that_is_extended_rejects_until_its_new_end() {
+    let fixture = Fixture::shared(Scaler::Agimo);
+    let mut ends = Vec::new();
+    for hours in [1, 2] {
+        let until = Some(std::time::SystemTime::now() + Duration::from_secs(hours * 3600));
+        let pin = Some(Pin { state: PinnedState::Asleep, until });
+        fixture.set_status(|status| status.scale_facts.pin = pin).await;
+        ends.push(fixture.activation.published().rejection.expect("a rejection").until);
+    }
+    assert!(ends[1] > ends[0] + Duration::from_secs(1800));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_workload_that_is_pinned_awake_and_stopped_again_and_again_is_woken_less_and_less_often()
+{
+    let fixture = Fixture::shared(Scaler::Agimo);
+    fixture.pin(Some(PinnedState::Awake)).await;
+    for _ in 0..40 {
+        fixture.become_ready().await;
+        fixture.become_unready().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!((3..12).contains(&fixture.wakes()), "{}", fixture.wakes());
+}

@@ -113,6 +113,9 @@ async fn a_writer_that_undoes_each_wake_is_named_at_the_second_time() {
         fixture.set_status(|status| status.scale_facts.is_contested = true).await;
         let is_named = fixture.event_names().contains(&"writes_reverted");
         assert_eq!(is_named, round > 1, "{round}");
-        fixture.set_status(|status| status.scale_facts.is_contested = false).await;
+        let restore = |status: &mut BackendStatus| {
+            (status.scale_facts.is_contested, status.replicas) = (false, Some(1));
+        };
+        fixture.set_status(restore).await;
     }
 }

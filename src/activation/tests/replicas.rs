@@ -253,3 +253,17 @@ async fn a_wake_that_nobody_waits_for_yields_to_a_sleep_that_another_replica_ann
         assert_eq!(is_cancelled, !waits, "the zero would be written over");
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn requests_at_another_replica_do_not_wake_what_is_pinned_asleep() {
+    use crate::ownership::directive::{Pin, PinnedState};
+    let fixture = Fixture::shared(Scaler::Agimo);
+    fixture.coordination.begin_exchange();
+    fixture.coordination.set_listed([PEER.parse().unwrap()].into());
+    let pin = Some(Pin { state: PinnedState::Asleep, until: None });
+    fixture.set_status(|status| status.scale_facts.pin = pin).await;
+    fixture.peer_reports(Report { arrivals: 1, in_flight: 1, ..Report::default() }).await;
+    fixture.peer_reports(Report { arrivals: 2, ..Report::default() }).await;
+    fixture.set_status(|status| status.replicas = Some(1)).await;
+    assert_eq!(fixture.commands(), []);
+}

@@ -53,7 +53,10 @@ pub fn parse(
         let own = Section::of_values(values, &mut found);
         let ServiceDefaults { top, defaults } = &*config.defaults;
         let layers = Layers { own: &own, outer: Some(top), defaults };
-        services.extend(service::checked(&layers, ServiceType::Kubernetes(kind), &mut found));
+        let service = service::checked(&layers, ServiceType::Kubernetes(kind), &mut found);
+        problems
+            .extend(service.iter().flat_map(|service| forbidden_names(service, workload, config)));
+        services.extend(service);
         problems.extend(found.iter().map(in_terms_of_annotations));
     }
     problems.dedup();
@@ -139,6 +142,24 @@ fn hosts<'a>(
     }
     let with_path = |(host, path): (_, &'a str)| (host, if path.is_empty() { "/" } else { path });
     hosts.into_iter().map(with_path).collect()
+}
+
+/// Names in the cluster that may be names outside of it as well, such as `google.dev`.
+fn forbidden_names(
+    service: &ServiceConfig,
+    workload: &AnnotatedWorkload,
+    config: &AnnotationsConfig,
+) -> Vec<String> {
+    let namespace = &workload.id.namespace;
+    let names = service.names_in_cluster().into_iter();
+    let ambiguous = names.filter(|name| !name.contains(".svc"));
+    let forbidden = ambiguous.filter(|name| config.check_host(namespace, name).is_err());
+    let problem = |name| {
+        format!(
+            "{PREFIX}cluster-names: namespace {namespace} may not claim {name} (`allowed_hosts` of agimo)"
+        )
+    };
+    forbidden.map(problem).collect()
 }
 
 /// The Service and its port, as far as the annotations do not name them.

@@ -33,15 +33,8 @@ impl EarlierServices {
 
     fn check_route(&mut self, text: &str, service: &ParsedService) -> Option<Problem> {
         let ((host, prefix), span) = service.route.clone()?;
-        let hosts = service.config.as_ref().map_or_else(|| vec![host], ServiceConfig::hosts);
-        let is_known =
-            |host: &&String| self.routes.contains_key(&((*host).clone(), prefix.clone()));
-        let known = hosts.iter().find(is_known).cloned();
-        let Some((host, first)) =
-            known.and_then(|host| Some((host.clone(), self.routes.get(&(host, prefix.clone()))?)))
-        else {
-            self.routes
-                .extend(hosts.into_iter().map(|host| ((host, prefix.clone()), span.clone())));
+        let Some(first) = self.routes.get(&(host.clone(), prefix.clone())) else {
+            self.routes.insert((host, prefix), span);
             return None;
         };
         let (line, _) = line_column(text, first.start);
