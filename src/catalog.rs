@@ -230,10 +230,17 @@ impl Catalog {
             self.routes.insert(key, route);
         }
         // A name in the cluster leads to the first service that has it, unless another one names it as its host.
-        for route in &routes {
+        let of_host = |route: &Arc<Route>| (route.config.host.clone(), route.workload.id.clone());
+        let has_names = |route: &&Arc<Route>| !route.config.names_in_cluster().is_empty();
+        let mut owners: HashMap<String, Arc<WorkloadId>> = HashMap::new();
+        if routes.iter().any(|route| has_names(&route)) {
+            owners.extend(routes.iter().rev().map(of_host));
+        }
+        for route in routes.iter().filter(has_names) {
             let ServiceConfig { path_prefix, .. } = &route.config;
             for name in route.config.names_in_cluster() {
-                if !table.contains(&name, path_prefix) {
+                let owner = owners.entry(name.clone()).or_insert_with(|| route.workload.id.clone());
+                if *owner == route.workload.id && !table.contains(&name, path_prefix) {
                     table.insert(&name, path_prefix, route.clone());
                 }
             }

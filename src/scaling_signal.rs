@@ -38,6 +38,7 @@ struct State {
 struct Followed {
     window: Window,
     arrivals: Option<u64>,
+    own_arrivals: Option<u64>,
     /// Of the replicas of agimo that are counted.
     generation: u64,
     recorded: Option<Instant>,
@@ -49,6 +50,8 @@ struct Followed {
 /// What all replicas of agimo have counted of a workload.
 struct Demand {
     totals: Totals,
+    /// Arrivals at this replica.
+    own_arrivals: u64,
     in_flight: u64,
     generation: u64,
 }
@@ -152,8 +155,10 @@ impl Shared {
         let view = self.coordination.view(&workload.id);
         let of_peers = Totals { arrivals: view.arrivals, request_time: view.request_time };
         let demand = workload.demand();
+        let own = demand.totals();
         Demand {
-            totals: demand.totals().plus(of_peers),
+            totals: own.plus(of_peers),
+            own_arrivals: own.arrivals,
             in_flight: demand.in_flight() + view.in_flight,
             generation: view.generation,
         }
@@ -171,6 +176,7 @@ impl Followed {
         Self {
             window: Window::default(),
             arrivals: None,
+            own_arrivals: None,
             generation: 0,
             recorded: None,
             last_arrival: None,
@@ -179,16 +185,19 @@ impl Followed {
     }
 
     fn record(&mut self, demand: &Demand, now: Instant) {
-        let Demand { totals, generation, .. } = *demand;
+        let Demand { totals, own_arrivals, generation, .. } = *demand;
         if self.recorded.is_none_or(|at| now >= at + SHORTEST_BUCKET) {
             self.recorded = Some(now);
             self.window.record(totals, now, LONGEST_WINDOW);
         }
         // Requests that came before the first record, or to a replica that was not counted before, are not known to be recent.
         let is_comparable = generation == self.generation;
-        if is_comparable && self.arrivals.is_some_and(|before| totals.arrivals > before) {
+        let has_arrived = self.own_arrivals.is_some_and(|before| own_arrivals > before)
+            || (is_comparable && self.arrivals.is_some_and(|before| totals.arrivals > before));
+        if has_arrived {
             self.last_arrival = Some(now);
         }
+        self.own_arrivals = Some(own_arrivals);
         (self.arrivals, self.generation) = (Some(totals.arrivals), generation);
     }
 }

@@ -143,17 +143,17 @@ impl Claims {
         self.routes.insert((service.host.clone(), service.path_prefix.clone()), claim);
     }
 
-    /// Who has the host and path of a service already. Other paths of a host are open to its namespace, and to those that
-    /// `allowed_hosts` names.
+    /// Who has the host and path of a service already. Other paths of a host that is not in the file are open to its
+    /// namespace, and to those that `allowed_hosts` names.
     fn taken(&self, service: &ServiceConfig, annotations: &AnnotationsConfig) -> Option<Conflict> {
         let ServiceConfig { host, path_prefix, .. } = service;
         let own = service.workload_id();
         let same_route = self.routes.get(&(host.clone(), path_prefix.clone()));
         let claim = same_route.or_else(|| {
             let is_foreign = |claim: &&Claim| {
-                annotations.allowed_hosts.is_none()
-                    && claim.workload != own
-                    && (claim.is_of_file || claim.workload.namespace != own.namespace)
+                let is_of_other_namespace = claim.workload.namespace != own.namespace;
+                let is_shared = !is_of_other_namespace || annotations.allowed_hosts.is_some();
+                claim.workload != own && (claim.is_of_file || !is_shared)
             };
             self.hosts.get(host).filter(is_foreign)
         })?;

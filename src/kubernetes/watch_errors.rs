@@ -6,7 +6,7 @@ use super::client::error_with_sources;
 use super::watch_scope::WatchScope;
 
 /// The API server does not serve a resource whose definition is not installed.
-const NOT_FOUND: u16 = 404;
+pub const NOT_FOUND: u16 = 404;
 /// Whether the API server knows no such resource.
 pub fn is_not_served(error: &watcher::Error) -> bool {
     match error {

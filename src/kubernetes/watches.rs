@@ -24,7 +24,7 @@ use super::index::{Index, Object, WorkloadSnapshot};
 use super::objects::scaler::{ScaledObject, ScalerObject};
 use super::objects::workload::WorkloadObject;
 use super::objects::{ObjectName, ServiceObject, Slice};
-use super::watch_errors::{fault, is_not_served};
+use super::watch_errors::{NOT_FOUND, fault, is_not_served};
 use super::watch_scope::{ObjectKind, WatchScope};
 use crate::backend::EndpointSource;
 use crate::backoff::Backoff;
@@ -194,7 +194,8 @@ async fn watch_scope<K>(
         + 'static,
 {
     let config = watcher::Config::default().timeout(WATCH_SECONDS).page_size(PAGE);
-    let mut events = pin!(events::<K>(client, scope.namespace.as_deref(), config));
+    let begin = || events::<K>(client.clone(), scope.namespace.as_deref(), config.clone());
+    let mut events = pin!(begin());
     // Failures in a row, and whether the last attempt failed.
     let (mut failures, mut is_failing) = (0, false);
     loop {
@@ -211,6 +212,14 @@ async fn watch_scope<K>(
             Ok(Some(Err(watcher::Error::WatchError(status)))) if status.code == EXPIRED => {
                 // The API server does not know the version any more, as after its restart; a new list follows.
                 debug!(kind = ?scope.kind, namespace = scope.namespace, "{}", status.message);
+                continue;
+            }
+            Ok(Some(Err(watcher::Error::WatchStartFailed(kube::Error::Api(status)))))
+                if scope.kind.is_scaler() && status.code == NOT_FOUND =>
+            {
+                // Only a new list tells whether the kind is still served.
+                events.set(begin());
+                tokio::time::sleep(NOT_SERVED_RETRY).await;
                 continue;
             }
             Ok(Some(Err(error))) if scope.kind.is_scaler() && is_not_served(&error) => {

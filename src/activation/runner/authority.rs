@@ -66,6 +66,9 @@ impl Runner {
         };
         let has_changed = before.is_some_and(|before| before.authority != ownership.authority);
         if is_news {
+            // What others undid before says nothing about a new wish.
+            (self.foreign_wakes, self.directive_wakes) = (0, 0);
+            self.next_directive_wake = Instant::now();
             self.activation.events.publish(EventKind::OwnerDecided(ownership));
         }
         if has_changed && matches!(self.machine.state, State::Awake { .. }) {
@@ -92,6 +95,8 @@ impl Runner {
         let now = SystemTime::now();
         let Ownership { authority, reason, .. } = self.ownership();
         if reason == OwnerReason::NotRead {
+            // The status changes when they are read.
+            self.next_directive_check = Instant::now() + LONGEST_DIRECTIVE_CHECK;
             return;
         }
         let pin = self.status.borrow().scale_facts.pin;
@@ -145,9 +150,11 @@ impl Runner {
                 Directive::AwakeBySchedule => "the schedule of `awake`",
             };
             let ownership = self.ownership();
-            let is_known = ownership.reason != OwnerReason::NotRead;
+            // Beside what is configured, a schedule for all services is no mistake.
+            let is_mistake = impossible != Some(Directive::AwakeBySchedule)
+                || matches!(ownership.reason, OwnerReason::Found(_));
             let why = ownership.description();
-            is_known.then(|| Arc::from(format!("{what} has no effect: {why}")))
+            is_mistake.then(|| Arc::from(format!("{what} has no effect: {why}")))
         };
         let problem = written_wrong.or_else(without_effect);
         if problem != self.annotation_problem_seen {

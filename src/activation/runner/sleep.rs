@@ -135,7 +135,12 @@ impl Runner {
         match self.arrivals_at_sleep.take() {
             // A zero that could not be written is no wake by somebody else.
             Some(_) if !self.has_slept => {}
-            Some(at_sleep) if at_sleep == arrivals => self.foreign_wakes += 1,
+            // Requests that are rejected wake nothing.
+            Some(at_sleep)
+                if at_sleep == arrivals || self.directive == Some(Directive::AsleepByPin) =>
+            {
+                self.foreign_wakes += 1;
+            }
             _ => self.foreign_wakes = 0,
         }
         if self.foreign_wakes > 1 && self.authority().sleeps() {

@@ -136,3 +136,16 @@ async fn a_workload_that_is_pinned_awake_and_stopped_again_and_again_is_woken_le
     }
     assert!((3..12).contains(&fixture.wakes()), "{}", fixture.wakes());
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_pin_waits_until_it_is_known_who_scales() {
+    let fixture = Fixture::shared(Scaler::Auto);
+    fixture.set_status(|status| status.scale_facts.other_scalers = OtherScalers::NotRead).await;
+    fixture.pin(Some(PinnedState::Awake)).await;
+    // A loop that never waits would keep the paused clock from moving.
+    tokio::time::sleep(SLEEP_AFTER * 10).await;
+    assert_eq!(fixture.commands(), []);
+    let nobody = OtherScalers::Known(Vec::new());
+    fixture.set_status(|status| status.scale_facts.other_scalers = nobody).await;
+    assert_eq!(fixture.commands(), [WAKE]);
+}

@@ -1,6 +1,8 @@
 //! Parses the annotations of a workload into services, by the table of keys. A problem is one line for the person who
 //! wrote the annotation.
 
+use std::collections::HashSet;
+
 use serde_json::json;
 
 use super::section::{Layers, Section};
@@ -59,7 +61,8 @@ pub fn parse(
         services.extend(service);
         problems.extend(found.iter().map(in_terms_of_annotations));
     }
-    problems.dedup();
+    let mut known = HashSet::new();
+    problems.retain(|problem| known.insert(problem.clone()));
     if problems.is_empty() { Ok(services) } else { Err(problems) }
 }
 
