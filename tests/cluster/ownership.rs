@@ -164,7 +164,8 @@ async fn pins_keep_a_workload_awake_or_asleep_until_they_are_removed() {
     SampleRequest::get("web.test").send_once(agimo.address).await;
     web.annotate("pin=asleep").await;
     web.annotate("pin-until=2020-01-01T00:00:00Z").await;
-    SampleRequest::get("web.test").send_once(agimo.address).await;
+    // agimo learns of it a moment later.
+    agimo.until_served("web.test").await;
 }
 
 #[tokio::test]
