@@ -66,9 +66,6 @@ impl Runner {
         };
         let has_changed = before.is_some_and(|before| before.authority != ownership.authority);
         if is_news {
-            // What others undid before says nothing about a new wish.
-            (self.foreign_wakes, self.directive_wakes) = (0, 0);
-            self.next_directive_wake = Instant::now();
             self.activation.events.publish(EventKind::OwnerDecided(ownership));
         }
         if has_changed && matches!(self.machine.state, State::Awake { .. }) {
@@ -129,6 +126,9 @@ impl Runner {
         (self.directive, self.directive_until) = (directive, until);
         self.next_check = self.next_check.min(Instant::now());
         if is_news {
+            // What others undid before says nothing about a new wish.
+            (self.foreign_wakes, self.directive_wakes) = (0, 0);
+            self.next_directive_wake = Instant::now();
             self.activation.events.publish(EventKind::DirectiveChanged(directive));
         }
         // Begins or ends to reject requests. What a failed wake rejects stays rejected.

@@ -138,6 +138,21 @@ async fn a_workload_that_is_pinned_awake_and_stopped_again_and_again_is_woken_le
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_new_pin_begins_without_the_backoff_of_an_old_one() {
+    let fixture = Fixture::shared(Scaler::Agimo);
+    fixture.pin(Some(PinnedState::Awake)).await;
+    for _ in 0..40 {
+        fixture.become_ready().await;
+        fixture.become_unready().await;
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    fixture.pin(None).await;
+    let wakes_before = fixture.wakes();
+    fixture.pin(Some(PinnedState::Awake)).await;
+    assert_eq!(fixture.wakes(), wakes_before + 1);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_pin_waits_until_it_is_known_who_scales() {
     let fixture = Fixture::shared(Scaler::Auto);
     fixture.set_status(|status| status.scale_facts.other_scalers = OtherScalers::NotRead).await;
