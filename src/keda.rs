@@ -100,13 +100,12 @@ impl KedaPort {
 impl ExternalScaler {
     async fn respond(self, request: Request<Body>) -> http::Response<Body> {
         let method = request.uri().path().strip_prefix(SERVICE).unwrap_or_default().to_owned();
-        let codec = Grpc::new;
         match method.as_str() {
             "IsActive" => {
                 let method = tower::service_fn(|request: tonic::Request<ScaledObjectRef>| async {
                     self.is_active(request.into_inner()).await.map(Response::new)
                 });
-                codec(ProstCodec::default()).unary(method, request).await
+                Grpc::new(ProstCodec::default()).unary(method, request).await
             }
             "StreamIsActive" => {
                 let method = tower::service_fn(|request: tonic::Request<ScaledObjectRef>| async {

@@ -231,14 +231,7 @@ impl Ownership {
             },
         }
     }
-}
 
-/// The scaler that leaves least to agimo.
-fn least_left(scalers: &[OtherScaler]) -> Option<&OtherScaler> {
-    scalers.iter().min_by_key(|scaler| scaler.authority_left())
-}
-
-impl Ownership {
     /// For the log and for people: who scales the workload, and why.
     pub fn description(&self) -> String {
         let reason = self.reason.description();
@@ -250,6 +243,16 @@ impl Ownership {
             None => format!("{}: {reason}", self.authority.description()),
         }
     }
+
+    /// Whether people should look into it.
+    pub fn is_problem(&self) -> bool {
+        matches!(self.reason, OwnerReason::ConfiguredBeside(_) | OwnerReason::Unreadable(_))
+    }
+}
+
+/// The scaler that leaves least to agimo.
+fn least_left(scalers: &[OtherScaler]) -> Option<&OtherScaler> {
+    scalers.iter().min_by_key(|scaler| scaler.authority_left())
 }
 
 // === impl OwnerReason ===

@@ -6,7 +6,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::cause::NotReadyReason;
-use crate::ownership::{OwnerReason, SleepBlocker, writers};
+use crate::ownership::{SleepBlocker, writers};
 use crate::telemetry::printable::printable_whole;
 
 use super::events::{EventKind, LifecycleEvent};
@@ -105,10 +105,7 @@ fn log(event: &LifecycleEvent) {
         ),
         EventKind::OwnerDecided(ownership) => {
             let description = ownership.description();
-            if matches!(
-                ownership.reason,
-                OwnerReason::ConfiguredBeside(_) | OwnerReason::Unreadable(_)
-            ) {
+            if ownership.is_problem() {
                 warn!(%workload, scaler = ownership.authority.as_str(), "{description}");
             } else {
                 info!(%workload, scaler = ownership.authority.as_str(), "{description}");

@@ -174,7 +174,7 @@ impl Runner {
                 }
                 () = activation.wake_requested.notified() => {
                     let requester = activation.take_requester();
-                    if self.directive == Some(Directive::AsleepByPin) {
+                    if self.rejects_requests() {
                         continue;
                     }
                     if !matches!(self.machine.state, State::Waking { .. } | State::Awake { .. }) {
@@ -245,9 +245,8 @@ impl Runner {
         // What is to stay awake is waited for, as if by a request.
         let waiting = u64::from(self.directive.is_some_and(Directive::keeps_awake));
         // Requests that are rejected do not count.
-        let is_rejecting = self.directive == Some(Directive::AsleepByPin);
         Input::DemandChecked {
-            arrivals: if is_rejecting { 0 } else { self.arrivals() },
+            arrivals: if self.rejects_requests() { 0 } else { self.arrivals() },
             in_flight: self.in_flight() + waiting,
             sleep_after: self.may_sleep().then_some(sleep_after),
             is_contested: self.is_contested,

@@ -18,7 +18,7 @@ use super::watches::SharedIndex;
 use crate::activation::events::{EventKind, LifecycleEvent};
 use crate::coordination::Coordination;
 use crate::ownership::directive::Directive;
-use crate::ownership::{OwnerReason, writers};
+use crate::ownership::writers;
 use crate::workload::WorkloadId;
 
 /// What an Event says.
@@ -90,11 +90,7 @@ pub async fn run(
 fn note(event: &LifecycleEvent) -> Option<Note> {
     let (is_warning, reason, text, is_seen_by_all) = match &event.kind {
         EventKind::OwnerDecided(ownership) => {
-            let is_warning = matches!(
-                ownership.reason,
-                OwnerReason::ConfiguredBeside(_) | OwnerReason::Unreadable(_)
-            );
-            (is_warning, "ScalerDecided", ownership.description(), true)
+            (ownership.is_problem(), "ScalerDecided", ownership.description(), true)
         }
         EventKind::AnnotationRejected { problem } => {
             (true, "AnnotationRejected", problem.to_string(), true)

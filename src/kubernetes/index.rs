@@ -2,6 +2,7 @@
 //! Service and its endpoints. An event costs only what it concerns.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::hash::Hash;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -118,6 +119,16 @@ fn workload_id((kind, name): &WorkloadKey) -> WorkloadId {
         _ => WorkloadKind::Deployment,
     };
     WorkloadId { kind, namespace: name.namespace.clone(), name: name.name.clone() }
+}
+
+/// Removes a value from its set, and a set that is then empty.
+fn remove_from<K: Hash + Eq, V: Ord>(map: &mut HashMap<K, BTreeSet<V>>, key: &K, value: &V) {
+    if let Some(values) = map.get_mut(key) {
+        values.remove(value);
+        if values.is_empty() {
+            map.remove(key);
+        }
+    }
 }
 
 // === impl WorkloadSnapshot ===

@@ -7,6 +7,7 @@ use super::watch_scope::WatchScope;
 
 /// The API server does not serve a resource whose definition is not installed.
 pub const NOT_FOUND: u16 = 404;
+
 /// Whether the API server knows no such resource.
 pub fn is_not_served(error: &watcher::Error) -> bool {
     match error {

@@ -33,18 +33,6 @@ impl Pin {
     }
 }
 
-// === impl PinnedState ===
-
-impl PinnedState {
-    /// The value of the annotation.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Awake => "awake",
-            Self::Asleep => "asleep",
-        }
-    }
-}
-
 // === impl Directive ===
 
 impl Directive {

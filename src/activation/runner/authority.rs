@@ -165,6 +165,11 @@ impl Runner {
         }
     }
 
+    /// Whether a pin keeps the workload asleep, so that requests do not wake it.
+    pub(super) fn rejects_requests(&self) -> bool {
+        self.directive == Some(Directive::AsleepByPin)
+    }
+
     /// Has the leader wake a workload that a pin or a schedule keeps awake.
     pub(super) fn wake_of_directive(&mut self) -> Option<Input> {
         if !self.directive.is_some_and(Directive::keeps_awake) {
@@ -195,7 +200,7 @@ impl Runner {
 
     /// Publishes endpoints to the requests, unless a pin has them rejected.
     pub(super) fn publish(&self, published: Published) {
-        if self.directive != Some(Directive::AsleepByPin) {
+        if !self.rejects_requests() {
             return self.activation.publish(published);
         }
         let until = self.status.borrow().scale_facts.pin.and_then(|pin| pin.until);

@@ -10,7 +10,6 @@ use crate::activation::events::{EventKind, Reverted};
 use crate::activation::state::{Input, Machine, State};
 use crate::backend::ScaleCommand;
 use crate::coordination::PeerView;
-use crate::ownership::directive::Directive;
 
 /// The other replicas of agimo must withdraw the endpoints within this time. They hear of it at once.
 const AGREEMENT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -51,7 +50,7 @@ impl Runner {
     /// reports its arrivals then.
     async fn agree_on_sleep(&mut self, arrivals: u64) -> bool {
         // Where requests are rejected, those that arrive change nothing.
-        let is_rejecting = self.directive == Some(Directive::AsleepByPin);
+        let is_rejecting = self.rejects_requests();
         let is_idle = |runner: &Self| {
             (is_rejecting || runner.arrivals() == arrivals) && runner.in_flight() == 0
         };
@@ -102,7 +101,7 @@ impl Runner {
             self.activation.note_demand();
         }
         let is_asleep = matches!(self.machine.state, State::Asleep);
-        let is_rejecting = self.directive == Some(Directive::AsleepByPin);
+        let is_rejecting = self.rejects_requests();
         self.is_woken_by_peer |= is_asleep && !is_rejecting && view.arrivals > self.peer_arrivals;
         self.peer_arrivals = view.arrivals;
         let is_waking = matches!(self.machine.state, State::Waking { .. });
@@ -120,7 +119,7 @@ impl Runner {
         let is_waking =
             self.membership.view().in_flight > 0 || (self.is_woken_by_peer && has_replicas);
         let is_asleep = matches!(self.machine.state, State::Asleep);
-        let is_rejecting = self.directive == Some(Directive::AsleepByPin);
+        let is_rejecting = self.rejects_requests();
         let joins = is_asleep && is_waking && !is_rejecting && self.membership.is_leader();
         if joins {
             self.requester = None;
@@ -136,9 +135,7 @@ impl Runner {
             // A zero that could not be written is no wake by somebody else.
             Some(_) if !self.has_slept => {}
             // Requests that are rejected wake nothing.
-            Some(at_sleep)
-                if at_sleep == arrivals || self.directive == Some(Directive::AsleepByPin) =>
-            {
+            Some(at_sleep) if at_sleep == arrivals || self.rejects_requests() => {
                 self.foreign_wakes += 1;
             }
             _ => self.foreign_wakes = 0,

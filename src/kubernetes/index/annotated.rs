@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{WorkloadKey, workload_id};
+use super::{WorkloadKey, remove_from, workload_id};
 use crate::config::annotations::{AnnotatedWorkload, PortOfService};
 use crate::kubernetes::objects::workload::WorkloadObject;
-use crate::kubernetes::objects::{ObjectName, ServiceObject};
+use crate::kubernetes::objects::{ObjectName, PortObject, ServiceObject};
 
 /// A label of a namespace's pods, as `key=value`.
 type Label = (String, String);
@@ -128,7 +128,9 @@ impl Annotated {
     ) {
         let (_, name) = key;
         let Some(annotations) = &workload.annotations else { return };
-        let found = match named_service(&name.namespace, workload) {
+        let named = named_service(&name.namespace, workload);
+        let is_named = named.is_some();
+        let found = match named {
             Some(named) => BTreeSet::from([named.name]),
             None => labels(&name.namespace, workload)
                 .filter_map(|label| self.services_by_label.get(&label))
@@ -136,13 +138,12 @@ impl Annotated {
                 .cloned()
                 .collect(),
         };
-        let is_named = named_service(&name.namespace, workload).is_some();
         let services: BTreeMap<_, _> = found
             .into_iter()
             .filter_map(|service| {
                 let object = services.get(&ObjectName::new(&name.namespace, &service))?;
                 let selects = is_named || object.may_select(&workload.template.labels);
-                let port = |port: &crate::kubernetes::objects::PortObject| PortOfService {
+                let port = |port: &PortObject| PortOfService {
                     name: port.name.clone(),
                     number: port.number,
                 };
@@ -176,17 +177,4 @@ fn named_service(namespace: &str, workload: &WorkloadObject) -> Option<ObjectNam
     let annotations = workload.annotations.as_ref()?;
     let name = annotations.get("service").or_else(|| annotations.get("service-name"))?;
     Some(ObjectName::new(namespace, name.trim()))
-}
-
-fn remove_from<K: std::hash::Hash + Eq, V: Ord>(
-    map: &mut HashMap<K, BTreeSet<V>>,
-    key: &K,
-    value: &V,
-) {
-    if let Some(values) = map.get_mut(key) {
-        values.remove(value);
-        if values.is_empty() {
-            map.remove(key);
-        }
-    }
 }

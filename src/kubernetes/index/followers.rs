@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 
-use super::{SourceSnapshot, WorkloadKey, WorkloadSnapshot};
+use super::{SourceSnapshot, WorkloadKey, WorkloadSnapshot, remove_from};
 use crate::backend::EndpointSource;
 use crate::kubernetes::objects::ObjectName;
 use crate::kubernetes::objects::workload::WorkloadObject;
@@ -49,9 +49,9 @@ impl Followers {
     pub fn remove(&mut self, id: FollowerId) {
         let Some(follower) = self.all.remove(&id) else { return };
         for service in follower.services() {
-            remove_from(&mut self.by_service, &service, id);
+            remove_from(&mut self.by_service, &service, &id);
         }
-        remove_from(&mut self.by_workload, &follower.workload, id);
+        remove_from(&mut self.by_workload, &follower.workload, &id);
     }
 
     /// Replaces the sources of a follower, drops what its snapshot holds of removed ones, and returns the added ones.
@@ -73,7 +73,7 @@ impl Followers {
         });
         let services = follower.services();
         for service in services_before.difference(&services) {
-            remove_from(&mut self.by_service, service, id);
+            remove_from(&mut self.by_service, service, &id);
         }
         for service in services {
             self.by_service.entry(service).or_default().insert(id);
@@ -153,18 +153,5 @@ fn service_of(source: &EndpointSource) -> Option<&String> {
     match source {
         EndpointSource::Service { name, .. } => Some(name),
         EndpointSource::Processes => None,
-    }
-}
-
-fn remove_from<K: std::hash::Hash + Eq>(
-    map: &mut HashMap<K, BTreeSet<FollowerId>>,
-    key: &K,
-    id: FollowerId,
-) {
-    if let Some(ids) = map.get_mut(key) {
-        ids.remove(&id);
-        if ids.is_empty() {
-            map.remove(key);
-        }
     }
 }
