@@ -77,7 +77,7 @@ impl PodState {
         })
     }
 
-    /// Where the pod answers for this port of a Service, once it is ready. Pods of one Service may have different port
+    /// Where the pod answers for this port of a Service, ready or not. Pods of one Service may have different port
     /// numbers.
     pub fn endpoint(&self, port: &PortObject, prefers_ipv6: bool) -> Option<Endpoint> {
         let preferred = self.addresses.iter().find(|address| address.is_ipv6() == prefers_ipv6);

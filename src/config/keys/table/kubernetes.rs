@@ -123,7 +123,7 @@ pub(super) const EARLY_READY: Key = Key {
     kind: ValueKind::Boolean,
     default: KeyDefault::Value("false"),
     description: "Whether agimo runs the readiness probes of the pods itself while the workload wakes, every 10 ms from the moment \
-                  that they have an address, and forwards when they pass: the kubelet notices it later. `initialDelaySeconds` and \
+                  that their containers run, and forwards when they pass: the kubelet notices it later. `initialDelaySeconds` and \
                   `periodSeconds` do not apply. Without a probe, the port must accept a connection. Pods with a command as \
                   probe or with a readiness gate are left to the kubelet. agimo must reach the ports of the probes.",
     example: "early_ready = true",
