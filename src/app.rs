@@ -22,7 +22,8 @@ use crate::catalog::sources::Sources;
 use crate::catalog::{self, Catalog, Snapshot};
 use crate::config::Config;
 use crate::config_file;
-use crate::control_port::tls::TlsFiles;
+use crate::control_port::tls::files::CertificateFiles;
+use crate::control_port::tls::{CertificateSource, Tls};
 use crate::coordination::{self, Coordination};
 use crate::keda::KedaPort;
 use crate::peers::{Exchange, Tokens};
@@ -71,7 +72,7 @@ pub struct PeerSettings {
 /// What the port for KEDA needs.
 pub struct KedaSettings {
     pub listener: TcpListener,
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<Tls>,
 }
 
 /// How long processes have between SIGTERM and SIGKILL after a second signal, whatever their `stop_grace`.
@@ -116,8 +117,9 @@ impl KedaSettings {
     /// # Errors
     /// When the certificate cannot be used or the port is taken.
     pub fn bind(address: SocketAddr, tls: Option<&Path>) -> anyhow::Result<Self> {
-        let tls = tls.map(TlsFiles::new).transpose();
-        let tls = tls.map_err(|error| anyhow!("--keda-tls: {error}"))?;
+        let files = tls.map(CertificateFiles::new).transpose();
+        let files = files.map_err(|error| anyhow!("--keda-tls: {error}"))?;
+        let tls = files.map(|files| Tls::new(CertificateSource::Files(files)));
         Ok(Self { listener: listen(address, "KEDA", "--keda-port")?, tls })
     }
 }

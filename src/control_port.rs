@@ -10,13 +10,13 @@ use http::{Request, Response};
 use hyper::body::{Body, Incoming};
 use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
-use hyper::service::HttpService;
+use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::warn;
 
-use self::tls::TlsFiles;
+use self::tls::{ClientCertificate, Tls};
 use crate::shutdown::Shutdown;
 
 pub mod tls;
@@ -29,7 +29,7 @@ pub struct ControlPort {
     pub protocol: Protocol,
     pub most_connections: usize,
     /// Cleartext where it is absent.
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<Tls>,
     pub shutdown: Shutdown,
 }
 
@@ -54,7 +54,7 @@ impl ControlPort {
     /// Serves until agimo is aborted.
     pub async fn serve<S, B>(self, service: S)
     where
-        S: hyper::service::Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
+        S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible>
             + Clone
             + Send
             + 'static,
@@ -89,13 +89,12 @@ impl ControlPort {
 async fn connection<S, B>(
     stream: TcpStream,
     protocol: Protocol,
-    tls: Option<TlsFiles>,
+    tls: Option<Tls>,
     service: S,
     shutdown: Shutdown,
 ) where
-    S: HttpService<Incoming, ResBody = B> + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>, Error = Infallible> + Send + 'static,
     S::Future: Send + 'static,
-    S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
@@ -112,8 +111,17 @@ async fn connection<S, B>(
         return serve(stream, protocol, service, shutdown).await;
     };
     let handshake = async { tls.acceptor().await?.accept(stream).await.ok() };
-    if let Ok(Some(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await {
-        serve(stream, protocol, service, shutdown).await;
+    let Ok(Some(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await else { return };
+    let certificates = stream.get_ref().1.peer_certificates();
+    match certificates.and_then(|chain| chain.first()).map(|leaf| leaf.clone().into_owned()) {
+        Some(certificate) => {
+            let service = service_fn(move |mut request: Request<Incoming>| {
+                request.extensions_mut().insert(ClientCertificate(certificate.clone()));
+                service.call(request)
+            });
+            serve(stream, protocol, service, shutdown).await;
+        }
+        None => serve(stream, protocol, service, shutdown).await,
     }
 }
 

@@ -17,7 +17,7 @@ use tonic::server::Grpc;
 use tonic::{Response, Status};
 use tonic_prost::ProstCodec;
 
-use crate::control_port::tls::TlsFiles;
+use crate::control_port::tls::Tls;
 use crate::control_port::{ControlPort, Protocol};
 use crate::scaling_signal::Signals;
 use crate::shutdown::Shutdown;
@@ -38,7 +38,7 @@ pub type FindTarget = Arc<dyn Fn(&str, &str) -> Option<WorkloadId> + Send + Sync
 /// What the port needs.
 pub struct KedaPort {
     pub listener: TcpListener,
-    pub tls: Option<TlsFiles>,
+    pub tls: Option<Tls>,
     pub signals: Signals,
     pub find_target: FindTarget,
     pub shutdown: Shutdown,

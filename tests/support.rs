@@ -20,14 +20,25 @@ pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// Polls `condition` until it returns a value; panics with `what` after `DEADLINE`.
 pub(crate) async fn eventually<T, F: Future<Output = Option<T>>>(
     what: &str,
-    mut condition: impl FnMut() -> F,
+    condition: impl FnMut() -> F,
 ) -> T {
-    let deadline = tokio::time::Instant::now() + DEADLINE;
+    let value = poll_until(DEADLINE, condition).await;
+    value.unwrap_or_else(|| panic!("timed out after {DEADLINE:?}: {what}"))
+}
+
+/// Polls `condition` until it returns a value; `None` if it does not within this time.
+pub(crate) async fn poll_until<T, F: Future<Output = Option<T>>>(
+    limit: Duration,
+    mut condition: impl FnMut() -> F,
+) -> Option<T> {
+    let deadline = tokio::time::Instant::now() + limit;
     loop {
         if let Some(value) = condition().await {
-            return value;
+            return Some(value);
         }
-        assert!(tokio::time::Instant::now() < deadline, "timed out after {DEADLINE:?}: {what}");
+        if tokio::time::Instant::now() >= deadline {
+            return None;
+        }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
 }

@@ -1,98 +1,97 @@
-//! The certificate of a port beside the request path, read again when its files change.
+//! How a port beside the request path is encrypted.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::sync::Arc;
 
-use rustls::ServerConfig;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
+use rustls::server::WebPkiClientVerifier;
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::{RootCertStore, ServerConfig};
+use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
-use tracing::{error, info};
+use tracing::debug;
 
-/// A certificate chain and its key in PEM, as a mounted Secret of the type kubernetes.io/tls has them; clones share what
-/// was read.
+use self::files::CertificateFiles;
+
+pub mod files;
+
+/// The certificate of a port, and who its clients must be; clones share both.
 #[derive(Clone)]
-pub struct TlsFiles {
-    shared: Arc<Shared>,
+pub struct Tls {
+    certificate: CertificateSource,
+    /// The issuers of client certificates. A client may still have none.
+    client_issuers: Option<watch::Receiver<Arc<RootCertStore>>>,
 }
 
-struct Shared {
-    certificate: PathBuf,
-    key: PathBuf,
-    loaded: Mutex<Loaded>,
+/// Where the certificate of a port comes from.
+#[derive(Clone)]
+pub enum CertificateSource {
+    Files(CertificateFiles),
+    /// Nobody is served while there is none.
+    Published(watch::Receiver<Option<Arc<CertifiedKey>>>),
 }
 
-struct Loaded {
-    version: FileVersion,
-    config: Arc<ServerConfig>,
-}
+/// The verified certificate of a client, as an extension of its requests.
+#[derive(Clone, Debug)]
+pub struct ClientCertificate(pub CertificateDer<'static>);
 
-/// When both files were last modified.
-type FileVersion = [Option<SystemTime>; 2];
+// === impl Tls ===
 
-// === impl TlsFiles ===
-
-impl TlsFiles {
-    /// Reads `tls.crt` and `tls.key` of a folder.
-    ///
-    /// # Errors
-    /// What is wrong with the files.
-    pub fn new(folder: &Path) -> Result<Self, String> {
-        let (certificate, key) = (folder.join("tls.crt"), folder.join("tls.key"));
-        let version = version(&certificate, &key);
-        let config = load(&certificate, &key)?;
-        let loaded = Mutex::new(Loaded { version, config });
-        Ok(Self { shared: Arc::new(Shared { certificate, key, loaded }) })
+impl Tls {
+    pub fn new(certificate: CertificateSource) -> Self {
+        Self { certificate, client_issuers: None }
     }
 
-    /// Accepts connections with the newest certificate that could be read.
+    /// Verifies certificates of clients.
+    pub fn with_client_issuers(self, issuers: watch::Receiver<Arc<RootCertStore>>) -> Self {
+        Self { client_issuers: Some(issuers), ..self }
+    }
+
+    /// Accepts connections with the newest certificate.
     pub async fn acceptor(&self) -> Option<TlsAcceptor> {
-        let files = self.clone();
-        // A file may be on a slow volume.
-        let config = tokio::task::spawn_blocking(move || files.newest()).await.ok()?;
-        Some(TlsAcceptor::from(config))
-    }
-
-    fn newest(&self) -> Arc<ServerConfig> {
-        let Shared { certificate, key, loaded } = &*self.shared;
-        let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = version(certificate, key);
-        if version != loaded.version {
-            match load(certificate, key) {
-                Ok(config) => {
-                    loaded.config = config;
-                    info!(certificate = %certificate.display(), "a new certificate is in use");
-                }
-                Err(problem) => error!(
-                    "the certificate was not renewed, the previous one stays in use: {problem}"
-                ),
+        let certificate = self.certificate.newest().await?;
+        match self.config(certificate) {
+            Ok(config) => Some(TlsAcceptor::from(Arc::new(config))),
+            Err(error) => {
+                debug!(%error, "TLS cannot be configured");
+                None
             }
-            loaded.version = version;
         }
-        loaded.config.clone()
+    }
+
+    fn config(&self, certificate: Arc<CertifiedKey>) -> Result<ServerConfig, rustls::Error> {
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let builder = ServerConfig::builder_with_provider(provider.clone())
+            .with_safe_default_protocol_versions()?;
+        let issuers = self.client_issuers.as_ref().map(|issuers| issuers.borrow().clone());
+        // Without any issuer, no certificate of a client can be verified.
+        let builder = match issuers.filter(|issuers| !issuers.is_empty()) {
+            Some(issuers) => {
+                let verifier = WebPkiClientVerifier::builder_with_provider(issuers, provider)
+                    .allow_unauthenticated()
+                    .build()
+                    .map_err(|error| rustls::Error::General(error.to_string()))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+            None => builder.with_no_client_auth(),
+        };
+        let resolver = Arc::new(SingleCertAndKey::from(certificate));
+        let mut config = builder.with_cert_resolver(resolver);
+        config.alpn_protocols = vec![b"h2".to_vec()];
+        Ok(config)
     }
 }
 
-fn version(certificate: &Path, key: &Path) -> FileVersion {
-    [certificate, key].map(|file| std::fs::metadata(file).and_then(|found| found.modified()).ok())
-}
+// === impl CertificateSource ===
 
-fn load(certificate: &Path, key: &Path) -> Result<Arc<ServerConfig>, String> {
-    let problem =
-        |file: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| problem(certificate, &error))?;
-    if chain.is_empty() {
-        return Err(problem(certificate, &"there is no certificate"));
+impl CertificateSource {
+    async fn newest(&self) -> Option<Arc<CertifiedKey>> {
+        match self {
+            Self::Files(files) => {
+                let files = files.clone();
+                // A file may be on a slow volume.
+                tokio::task::spawn_blocking(move || files.newest()).await.ok()
+            }
+            Self::Published(certificate) => certificate.borrow().clone(),
+        }
     }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| problem(key, &error))?;
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .and_then(|builder| builder.with_no_client_auth().with_single_cert(chain, private))
-        .map_err(|error| problem(certificate, &error))?;
-    config.alpn_protocols = vec![b"h2".to_vec()];
-    Ok(Arc::new(config))
 }

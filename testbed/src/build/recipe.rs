@@ -142,6 +142,16 @@ pub(super) const RECIPES: &[Recipe] = &[
         usual_duration: "about 2 minutes",
     },
     Recipe {
+        name: "prometheus-adapter",
+        package: TOOLS_OF_GO_MOD,
+        tags: "",
+        reports_version_of: None,
+        programs: &[],
+        manifests_of: None,
+        required_by: RequiredBy::AddOns,
+        usual_duration: "about 3 minutes",
+    },
+    Recipe {
         name: "helm",
         package: TOOLS_OF_GO_MOD,
         tags: "",
