@@ -1,7 +1,6 @@
 //! Builds agimo from its rooms, owns every task and thread, and ends them in order.
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -22,23 +21,21 @@ use crate::catalog::sources::Sources;
 use crate::catalog::{self, Catalog, Snapshot};
 use crate::config::Config;
 use crate::config_file;
-use crate::control_port::tls::files::CertificateFiles;
-use crate::control_port::tls::{CertificateSource, Tls};
 use crate::coordination::{self, Coordination};
-use crate::keda::KedaPort;
-use crate::peers::{Exchange, Tokens};
+use crate::external_metrics::Registered;
 use crate::process::ports::Ports;
 use crate::process::{self, exec};
 use crate::proxy::accept::{self, Proxy};
-use crate::scaling_signal::Signals;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, Exposition, Labels, MetricKind};
 
 use self::cluster::{ClusterSettings, ReadinessBackend};
 use self::configuration::Configuration;
+use self::ports::{ControlPorts, PortContext};
 
 pub mod cluster;
 pub mod configuration;
+pub mod ports;
 
 /// Everything that is decided before agimo starts.
 pub struct AppSettings {
@@ -49,10 +46,7 @@ pub struct AppSettings {
     pub drain_timeout: Duration,
     /// Absent where no service runs in Kubernetes.
     pub cluster: Option<ClusterSettings>,
-    /// Absent where the replicas of agimo do not exchange their demand.
-    pub peers: Option<PeerSettings>,
-    /// Absent where KEDA is not answered.
-    pub keda: Option<KedaSettings>,
+    pub control_ports: ControlPorts,
     /// Lifecycle events go here; a subscriber of the caller receives them all.
     pub events: EventBus,
 }
@@ -61,18 +55,6 @@ pub struct AppSettings {
 pub struct Listeners {
     pub proxy: Vec<TcpListener>,
     pub admin: TcpListener,
-}
-
-/// What the exchange with other replicas of agimo needs.
-pub struct PeerSettings {
-    pub listener: TcpListener,
-    pub tokens: Tokens,
-}
-
-/// What the port for KEDA needs.
-pub struct KedaSettings {
-    pub listener: TcpListener,
-    pub tls: Option<Tls>,
 }
 
 /// How long processes have between SIGTERM and SIGKILL after a second signal, whatever their `stop_grace`.
@@ -94,42 +76,6 @@ impl Listeners {
             .with_context(|| taken("the admin port", "--admin-port", admin))?;
         Ok(Self { proxy, admin })
     }
-}
-
-// === impl PeerSettings ===
-
-impl PeerSettings {
-    /// Reads the tokens and binds the port; 0 lets the kernel choose.
-    ///
-    /// # Errors
-    /// When there is no usable token or the port is taken.
-    pub fn bind(tokens: &Path, address: SocketAddr) -> anyhow::Result<Self> {
-        let tokens = Tokens::new(tokens).map_err(|error| anyhow!("--peer-tokens: {error}"))?;
-        Ok(Self { listener: listen(address, "the exchange", "--peer-port")?, tokens })
-    }
-}
-
-// === impl KedaSettings ===
-
-impl KedaSettings {
-    /// Reads the certificate and binds the port; 0 lets the kernel choose.
-    ///
-    /// # Errors
-    /// When the certificate cannot be used or the port is taken.
-    pub fn bind(address: SocketAddr, tls: Option<&Path>) -> anyhow::Result<Self> {
-        let files = tls.map(CertificateFiles::new).transpose();
-        let files = files.map_err(|error| anyhow!("--keda-tls: {error}"))?;
-        let tls = files.map(|files| Tls::new(CertificateSource::Files(files)));
-        Ok(Self { listener: listen(address, "KEDA", "--keda-port")?, tls })
-    }
-}
-
-fn listen(address: SocketAddr, purpose: &str, flag: &str) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .with_context(|| {
-            format!("cannot listen on {address} for {purpose}; choose another port with {flag}")
-        })
 }
 
 /// The cores that this process may use: CPU affinity and the quota of its cgroup are respected.
@@ -183,10 +129,7 @@ pub async fn serve(
         }
         None => ReadinessBackend::Neither,
     };
-    let peers = settings.peers.as_ref().map(|peers| &peers.listener);
-    let keda = settings.keda.as_ref().map(|keda| &keda.listener);
-    let others = peers.into_iter().chain(keda).filter_map(|listener| listener.local_addr().ok());
-    let own = [address, admin_address].into_iter().chain(others);
+    let own = [address, admin_address].into_iter().chain(settings.control_ports.addresses());
     let ports = Ports::new(own.map(|address| address.port()));
     let backends = Backends {
         processes: Box::new(move |context| process_backend(context, &ports)),
@@ -211,9 +154,15 @@ pub async fn serve(
 
     let mut tasks = JoinSet::new();
     let workloads = tokio::spawn(catalog.run(new_configs));
+    let registered = Registered::default();
+    let mut collectors = collectors(snapshots.clone(), status.clone(), coordination.clone());
+    if settings.control_ports.external_metrics.is_some() {
+        let registered = registered.clone();
+        collectors.push(Box::new(move |page| registered.collect(page)));
+    }
     let admin = Admin {
         snapshots: snapshots.clone(),
-        collectors: collectors(snapshots.clone(), status.clone(), coordination.clone()),
+        collectors,
         events: events.clone(),
         is_ready: {
             let (is_listed, is_joined) = (cluster.is_ready(), is_joined.clone());
@@ -223,7 +172,7 @@ pub async fn serve(
         streams: Arc::new(Semaphore::new(MOST_EVENT_STREAMS)),
         shutdown: shutdown.clone(),
     };
-    let find_target = cluster.find_target();
+    let (find_target, client) = (cluster.find_target(), cluster.client());
     let configuration = Configuration {
         sources,
         files: new_files,
@@ -245,24 +194,15 @@ pub async fn serve(
         admin.run(admin_listener).await;
         "the admin port"
     });
-    if let Some(PeerSettings { listener, tokens }) = settings.peers {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        let (shutdown, coordination) = (shutdown.clone(), coordination.clone());
-        tasks.spawn(async move {
-            Exchange { listener, tokens, coordination, shutdown }.run().await;
-            "the exchange with other replicas"
-        });
-    }
-    if let Some(KedaSettings { listener, tls }) = settings.keda {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
-        info!(address = %listener.local_addr()?, tls = tls.is_some(), "answering KEDA");
-        let signals = Signals::new(snapshots.clone(), coordination.clone());
-        let port = KedaPort { listener, tls, signals, find_target, shutdown: shutdown.clone() };
-        tasks.spawn(async move {
-            port.run().await;
-            "the port for KEDA"
-        });
-    }
+    let context = PortContext {
+        snapshots: snapshots.clone(),
+        coordination,
+        find_target,
+        client,
+        registered,
+        shutdown: shutdown.clone(),
+    };
+    settings.control_ports.start(context, &mut tasks)?;
     // Without a file, SIGHUP ends agimo, as a closed terminal should.
     if let Some(file) = settings.file {
         let hangup = signal(SignalKind::hangup())?;

@@ -75,6 +75,35 @@ pub struct ServeOptions {
     /// Folder with tls.crt and tls.key for the port for KEDA; without it the port is not encrypted
     #[arg(long, env = "AGIMO_KEDA_TLS", value_name = "FOLDER", requires = "keda_port")]
     pub keda_tls: Option<PathBuf>,
+    /// Port for HorizontalPodAutoscalers (external.metrics.k8s.io), which read the metrics of agimo without Prometheus
+    #[arg(
+        long,
+        env = "AGIMO_EXTERNAL_METRICS_PORT",
+        value_name = "PORT",
+        requires = "external_metrics_service",
+        requires = "external_metrics_certificate"
+    )]
+    pub external_metrics_port: Option<u16>,
+    /// Service that leads to the port for external metrics: the APIService names it
+    #[arg(long, env = "AGIMO_EXTERNAL_METRICS_SERVICE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
+    pub external_metrics_service: Option<(String, String)>,
+    /// Secret in which agimo keeps the certificate that it makes for the port for external metrics
+    #[arg(
+        long,
+        env = "AGIMO_EXTERNAL_METRICS_SECRET",
+        value_name = "NAMESPACE/NAME",
+        value_parser = namespaced,
+        group = "external_metrics_certificate"
+    )]
+    pub external_metrics_secret: Option<(String, String)>,
+    /// Folder with tls.crt and tls.key for the port for external metrics, which somebody else renews
+    #[arg(
+        long,
+        env = "AGIMO_EXTERNAL_METRICS_TLS",
+        value_name = "FOLDER",
+        group = "external_metrics_certificate"
+    )]
+    pub external_metrics_tls: Option<PathBuf>,
     /// ConfigMap that stores the replicas that sleeping workloads had; without it a restart of agimo forgets them
     #[arg(long, env = "AGIMO_REPLICA_STORE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub replica_store: Option<(String, String)>,

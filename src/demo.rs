@@ -17,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::activation::event_log;
 use crate::activation::events::{EventBus, EventKind, LifecycleEvent};
+use crate::app::ports::ControlPorts;
 use crate::app::{self, AppSettings, Listeners};
 use crate::cli::DemoOptions;
 use crate::config::{Config, parse, report};
@@ -55,8 +56,7 @@ pub fn run(options: &DemoOptions) -> anyhow::Result<()> {
         access_log: false,
         drain_timeout,
         cluster: None,
-        peers: None,
-        keda: None,
+        control_ports: ControlPorts::default(),
         events,
     };
     app::run(settings, listeners)

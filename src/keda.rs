@@ -86,12 +86,12 @@ impl KedaPort {
             tls,
             shutdown: shutdown.clone(),
         };
-        let scaler = ExternalScaler { signals: signals.clone(), find_target, shutdown };
+        let scaler = ExternalScaler { signals, find_target, shutdown };
         let service = service_fn(move |request: Request<Incoming>| {
             let scaler = scaler.clone();
             async move { Ok::<_, Infallible>(scaler.respond(request.map(Body::new)).await) }
         });
-        tokio::join!(port.serve(service), signals.run());
+        port.serve(service).await;
     }
 }
 
@@ -151,7 +151,7 @@ impl ExternalScaler {
         let workload = self.signals.workload(&id).ok_or_else(|| without_service(&id))?;
         let target = trigger.target(workload.autoscaling()).map_err(Status::invalid_argument)?;
         let spec = MetricSpec {
-            metric_name: trigger.metric.name().to_owned(),
+            metric_name: trigger.metric_name().to_owned(),
             target_size: target.ceil() as i64,
             target_size_float: target,
         };

@@ -62,6 +62,7 @@ pub struct Cluster {
     coordination: Coordination,
     events: EventBus,
     demand: Arc<WatchDemand>,
+    has_external_metrics: bool,
 }
 
 /// What agimo watches in the cluster, besides the workloads.
@@ -78,6 +79,8 @@ pub struct ClusterOptions {
     pub events: EventBus,
     /// The ConfigMap that keeps the replicas of sleeping workloads.
     pub replica_store: Option<ObjectName>,
+    /// HorizontalPodAutoscalers may read the metrics of agimo from agimo itself.
+    pub has_external_metrics: bool,
 }
 
 /// Whether the watches are needed: none begins before the first workload.
@@ -93,8 +96,15 @@ struct WatchDemand {
 
 impl Cluster {
     pub fn new(client: Client, resolver: Resolver, options: ClusterOptions) -> Self {
-        let ClusterOptions { namespaces, peer_service, lease, coordination, events, replica_store } =
-            options;
+        let ClusterOptions {
+            namespaces,
+            peer_service,
+            lease,
+            coordination,
+            events,
+            replica_store,
+            has_external_metrics,
+        } = options;
         let scopes = watches::scopes(&namespaces, peer_service.as_ref());
         let index = SharedIndex::new(Index::new(scopes.clone(), peer_service));
         let saved_replicas = SavedReplicas::new(replica_store);
@@ -109,6 +119,7 @@ impl Cluster {
             coordination,
             events,
             demand,
+            has_external_metrics,
         }
     }
 
@@ -123,12 +134,16 @@ impl Cluster {
             self.coordination.clone(),
         );
         tokio::join!(
-            watches::run(self.client.clone(), self.scopes, self.index),
+            watches::run(self.client.clone(), self.scopes, self.index, self.has_external_metrics),
             list_peers(peers, self.coordination.clone()),
             lease::run(self.client.clone(), self.lease, self.coordination),
             self.saved_replicas.run(self.client),
             recorder,
         );
+    }
+
+    pub fn client(&self) -> Client {
+        self.client.clone()
     }
 
     /// Begins the watches, although there may be no workload yet.

@@ -27,6 +27,7 @@ pub mod workload;
 // Edges: none imports another.
 pub mod admin;
 pub mod config_file;
+pub mod external_metrics;
 pub mod keda;
 pub mod kubernetes;
 pub mod peers;

@@ -8,7 +8,8 @@ use std::process::ExitCode;
 
 use agimo::activation::events::EventBus;
 use agimo::app::cluster::ClusterSettings;
-use agimo::app::{self, AppSettings, KedaSettings, Listeners, PeerSettings};
+use agimo::app::ports::{ControlPorts, ExternalMetricsSettings, KedaSettings, PeerSettings};
+use agimo::app::{self, AppSettings, Listeners};
 use agimo::cli::{Cli, Command, ServeOptions, SimulateOptions, SimulationFormat};
 use agimo::config::{Config, ServiceConfig, WorkloadConfig, keys, schema};
 use agimo::config_file::{self, LoadError, WatchedFile};
@@ -88,6 +89,15 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
         }
         None => None,
     };
+    let external_metrics = match (options.external_metrics_port, options.external_metrics_service) {
+        (Some(port), Some(service)) => {
+            let address = SocketAddr::new(options.bind, port);
+            let tls = options.external_metrics_tls.as_deref();
+            let secret = options.external_metrics_secret;
+            Some(ExternalMetricsSettings::bind(address, service, tls, secret)?)
+        }
+        _ => None,
+    };
     let settings = AppSettings {
         config,
         file: Some(file),
@@ -101,9 +111,9 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
             peer_service: options.peer_service,
             lease: options.lease,
             replica_store: options.replica_store,
+            has_external_metrics: options.external_metrics_port.is_some(),
         }),
-        peers,
-        keda,
+        control_ports: ControlPorts { peers, keda, external_metrics },
         events: EventBus::default(),
     };
     app::run(settings, listeners)

@@ -45,9 +45,22 @@ pub enum OtherScalers {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum OtherScaler {
     /// A ScaledObject of KEDA, or the HorizontalPodAutoscaler that KEDA made for it.
-    ScaledObject { name: String, pause: Pause },
-    /// `is_switched_off`: it does nothing, because somebody else has scaled the workload to zero.
-    HorizontalPodAutoscaler { name: String, min_replicas: u32, is_switched_off: bool },
+    ScaledObject {
+        name: String,
+        pause: Pause,
+    },
+    HorizontalPodAutoscaler(Hpa),
+}
+
+/// A HorizontalPodAutoscaler.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hpa {
+    pub name: String,
+    pub min_replicas: u32,
+    /// It does nothing, because somebody else has scaled the workload to zero.
+    pub is_switched_off: bool,
+    /// It reads a metric of the workload from agimo itself, which has risen as soon as a request waits.
+    pub reads_agimo: bool,
 }
 
 /// Whether KEDA scales the target of a ScaledObject (KEDA, "Pause autoscaling").
@@ -149,7 +162,7 @@ impl OtherScaler {
     pub fn reference(&self) -> String {
         match self {
             Self::ScaledObject { name, .. } => format!("ScaledObject {name}"),
-            Self::HorizontalPodAutoscaler { name, .. } => format!("HorizontalPodAutoscaler {name}"),
+            Self::HorizontalPodAutoscaler(hpa) => format!("HorizontalPodAutoscaler {}", hpa.name),
         }
     }
 
@@ -159,13 +172,17 @@ impl OtherScaler {
             Self::ScaledObject { pause: Pause::NotPaused | Pause::PausedAt(_), .. } => {
                 Authority::Report
             }
-            Self::ScaledObject { pause: Pause::Paused, .. }
-            | Self::HorizontalPodAutoscaler { min_replicas: 0, is_switched_off: true, .. } => {
-                Authority::Wake
+            Self::ScaledObject { pause: Pause::Paused, .. } => Authority::Wake,
+            // Whoever wakes it first: with a metric that has not risen, it would be scaled to zero again.
+            Self::HorizontalPodAutoscaler(hpa) if hpa.min_replicas == 0 => {
+                if hpa.is_switched_off || hpa.reads_agimo {
+                    Authority::Wake
+                } else {
+                    Authority::Report
+                }
             }
-            Self::HorizontalPodAutoscaler { min_replicas: 0, .. } => Authority::Report,
             // It never leaves zero by itself, and never goes there.
-            Self::HorizontalPodAutoscaler { .. } => Authority::Sleep,
+            Self::HorizontalPodAutoscaler(_) => Authority::Sleep,
         }
     }
 }
@@ -270,14 +287,11 @@ impl OwnerReason {
                 Pause::Paused => "scaled-object-paused",
                 Pause::PausedAt(_) => "scaled-object-paused-at",
             },
-            Self::Found(OtherScaler::HorizontalPodAutoscaler {
-                min_replicas,
-                is_switched_off,
-                ..
-            }) => match (min_replicas, is_switched_off) {
-                (0, true) => "hpa-switched-off",
-                (0, false) => "hpa-from-zero",
-                _ => "hpa",
+            Self::Found(OtherScaler::HorizontalPodAutoscaler(hpa)) => match hpa {
+                Hpa { min_replicas: 1.., .. } => "hpa",
+                Hpa { is_switched_off: true, .. } => "hpa-switched-off",
+                Hpa { reads_agimo: true, .. } => "hpa-reads-agimo",
+                _ => "hpa-from-zero",
             },
             Self::NoOtherScaler => "no-other-scaler",
         }
@@ -312,19 +326,18 @@ impl OwnerReason {
                     OtherScaler::ScaledObject { pause: Pause::PausedAt(replicas), .. } => {
                         format!("{reference} is paused at {replicas} replicas")
                     }
-                    OtherScaler::HorizontalPodAutoscaler {
-                        min_replicas: 0,
-                        is_switched_off: true,
-                        ..
-                    } => format!(
-                        "{reference} is switched off, because it was not what scaled the workload to zero"
-                    ),
-                    OtherScaler::HorizontalPodAutoscaler { min_replicas: 0, .. } => {
-                        format!("{reference} scales it to zero and back")
-                    }
-                    OtherScaler::HorizontalPodAutoscaler { .. } => {
-                        format!("{reference} scales it above zero")
-                    }
+                    OtherScaler::HorizontalPodAutoscaler(hpa) => match hpa {
+                        Hpa { min_replicas: 1.., .. } => {
+                            format!("{reference} scales it above zero")
+                        }
+                        Hpa { is_switched_off: true, .. } => format!(
+                            "{reference} is switched off, because it was not what scaled the workload to zero"
+                        ),
+                        Hpa { reads_agimo: true, .. } => {
+                            format!("{reference} scales it by the demand that agimo reports")
+                        }
+                        _ => format!("{reference} scales it to zero and back"),
+                    },
                 }
             }
         }

@@ -13,6 +13,8 @@ use crate::coordination::Coordination;
 use crate::demand::Totals;
 use crate::workload::WorkloadId;
 
+pub mod metric;
+
 /// The signals of all workloads; clones share them.
 #[derive(Clone)]
 pub struct Signals {
@@ -28,10 +30,17 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// The workloads of a snapshot, which this was made from. Neither is kept in use by being known here.
-    workloads: HashMap<Arc<WorkloadId>, Weak<Workload>>,
+    workloads: HashMap<Arc<WorkloadId>, Known>,
+    by_namespace: HashMap<String, Vec<Arc<WorkloadId>>>,
     made_from: Weak<Snapshot>,
     /// Workloads that somebody asks about.
     followed: HashMap<WorkloadId, Followed>,
+}
+
+/// A workload of the snapshot.
+struct Known {
+    workload: Weak<Workload>,
+    hosts: Vec<String>,
 }
 
 /// What is recorded of a workload.
@@ -44,6 +53,8 @@ struct Followed {
     recorded: Option<Instant>,
     /// When a request was last seen to have arrived.
     last_arrival: Option<Instant>,
+    /// When somebody first asked, and last.
+    began: Instant,
     asked: Instant,
 }
 
@@ -67,6 +78,15 @@ pub struct Signal {
     pub rate: f64,
     /// Since when no request has arrived; absent where none was seen to.
     pub idle: Option<Duration>,
+    /// Since when arrivals are recorded: from the first question on.
+    pub recorded_for: Duration,
+}
+
+/// A workload to which services lead, and their hosts.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedWorkload {
+    pub id: Arc<WorkloadId>,
+    pub hosts: Vec<String>,
 }
 
 /// How often the demand is recorded.
@@ -101,6 +121,18 @@ impl Signals {
         self.shared.workload(&mut self.shared.lock(), id)
     }
 
+    /// The workloads of a namespace, in the order of their kinds and names.
+    pub fn workloads_in(&self, namespace: &str) -> Vec<NamedWorkload> {
+        let mut state = self.shared.lock();
+        self.shared.refresh(&mut state);
+        let ids = state.by_namespace.get(namespace).into_iter().flatten();
+        let named = |id: &Arc<WorkloadId>| {
+            let hosts = state.workloads.get(id)?.hosts.clone();
+            Some(NamedWorkload { id: id.clone(), hosts })
+        };
+        ids.filter_map(named).collect()
+    }
+
     /// Whether the demand of every replica of agimo is known. Otherwise a workload that seems to be idle may be in use.
     pub fn is_complete(&self) -> bool {
         self.shared.coordination.is_demand_known()
@@ -118,8 +150,9 @@ impl Signals {
         followed.record(&demand, now);
         let average = followed.window.average(now, window).unwrap_or_default();
         let idle = followed.last_arrival.map(|at| now.saturating_duration_since(at));
+        let recorded_for = now.saturating_duration_since(followed.began);
         let (concurrency, rate) = (average.concurrency, average.rate);
-        Some(Signal { in_flight, concurrency, rate, idle })
+        Some(Signal { in_flight, concurrency, rate, idle, recorded_for })
     }
 
     fn record(&self, now: Instant) {
@@ -140,14 +173,31 @@ impl Signals {
 
 impl Shared {
     fn workload(&self, state: &mut State, id: &WorkloadId) -> Option<Arc<Workload>> {
+        self.refresh(state);
+        state.workloads.get(id)?.workload.upgrade()
+    }
+
+    /// Takes the workloads of the newest snapshot.
+    fn refresh(&self, state: &mut State) {
         let snapshot = self.snapshots.borrow().clone();
-        if state.made_from.as_ptr() != Arc::as_ptr(&snapshot) {
-            let workloads = snapshot.routes.iter().map(|route| &route.workload);
-            let by_id = |workload: &Arc<Workload>| (workload.id.clone(), Arc::downgrade(workload));
-            state.workloads = workloads.map(by_id).collect();
-            state.made_from = Arc::downgrade(&snapshot);
+        if state.made_from.as_ptr() == Arc::as_ptr(&snapshot) {
+            return;
         }
-        state.workloads.get(id)?.upgrade()
+        state.workloads.clear();
+        state.by_namespace.clear();
+        for route in &snapshot.routes {
+            let id = &route.workload.id;
+            let known = state.workloads.entry(id.clone()).or_insert_with(|| {
+                let namespace = state.by_namespace.entry(id.namespace.clone()).or_default();
+                namespace.push(id.clone());
+                Known { workload: Arc::downgrade(&route.workload), hosts: Vec::new() }
+            });
+            if !known.hosts.contains(&route.config.host) {
+                known.hosts.push(route.config.host.clone());
+            }
+        }
+        state.by_namespace.values_mut().for_each(|ids| ids.sort());
+        state.made_from = Arc::downgrade(&snapshot);
     }
 
     /// What was counted, and what is in flight, here and at the other replicas.
@@ -180,6 +230,7 @@ impl Followed {
             generation: 0,
             recorded: None,
             last_arrival: None,
+            began: now,
             asked: now,
         }
     }

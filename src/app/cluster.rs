@@ -5,6 +5,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use kube::Client;
 use tracing::{info, warn};
 
 use crate::activation::events::EventBus;
@@ -33,6 +34,8 @@ pub struct ClusterSettings {
     pub lease: Option<(String, String)>,
     /// Namespace and name of the ConfigMap that keeps the replicas of sleeping workloads.
     pub replica_store: Option<(String, String)>,
+    /// HorizontalPodAutoscalers may read the metrics of agimo from agimo itself.
+    pub has_external_metrics: bool,
 }
 
 /// The source of readiness.
@@ -72,6 +75,7 @@ pub async fn choose(
                     coordination: coordination.clone(),
                     events: events.clone(),
                     replica_store: settings.replica_store.map(object_name),
+                    has_external_metrics: settings.has_external_metrics,
                 };
                 let cluster = Cluster::new(client, resolver, options);
                 return Ok(ReadinessBackend::Kubernetes(cluster));
@@ -129,6 +133,11 @@ impl ReadinessBackend {
             Self::Kubernetes(cluster) => Some(cluster.clone()),
             Self::Prometheus(_) | Self::Neither => None,
         }
+    }
+
+    /// The client of the cluster, where readiness comes from its API.
+    pub fn client(&self) -> Option<Client> {
+        self.kubernetes().map(|cluster| cluster.client())
     }
 
     /// Finds the target of a ScaledObject.

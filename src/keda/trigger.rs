@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::config::scaling::AutoscalingConfig;
+use crate::scaling_signal::metric::Metric;
 use crate::scaling_signal::{LONGEST_WINDOW, Signal};
 use crate::workload::{WorkloadId, WorkloadKind};
 
@@ -19,14 +20,6 @@ pub struct Trigger {
     active_for: Duration,
     /// The workload, where it is not the target of the ScaledObject.
     pub workload: Option<WorkloadId>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Metric {
-    /// Requests in flight, held ones included.
-    Concurrency,
-    /// Requests per second.
-    Rate,
 }
 
 /// The keys that agimo reads.
@@ -130,29 +123,22 @@ impl Trigger {
         })
     }
 
-    /// What KEDA divides by the target: it rises at once, and falls with the average.
-    pub fn value(&self, signal: &Signal) -> f64 {
+    /// Its name in the HPA that KEDA makes.
+    pub fn metric_name(&self) -> &'static str {
         match self.metric {
-            Metric::Concurrency => signal.concurrency.max(signal.in_flight as f64),
-            Metric::Rate => signal.rate,
+            Metric::Concurrency => "agimo-concurrency",
+            Metric::Rate => "agimo-rate",
         }
+    }
+
+    /// What KEDA divides by the target.
+    pub fn value(&self, signal: &Signal) -> f64 {
+        self.metric.value(signal)
     }
 
     /// Whether the workload is needed. Open work counts, and so do requests since the last time that KEDA asked.
     pub fn is_active(&self, signal: &Signal) -> bool {
         signal.in_flight > 0 || signal.idle.is_some_and(|idle| idle < self.active_for)
-    }
-}
-
-// === impl Metric ===
-
-impl Metric {
-    /// Its name in the HPA that KEDA makes.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Concurrency => "agimo-concurrency",
-            Self::Rate => "agimo-rate",
-        }
     }
 }
 
@@ -200,6 +186,7 @@ mod tests {
             concurrency: 0.4,
             rate: 0.0,
             idle: idle.map(Duration::from_secs),
+            recorded_for: Duration::ZERO,
         };
         assert!(trigger.is_active(&signal(1, None)), "an open WebSocket");
         assert!(trigger.is_active(&signal(0, Some(9))));

@@ -12,7 +12,18 @@ fn scaled_object(pause: Pause) -> OtherScaler {
 }
 
 fn hpa(min_replicas: u32, is_switched_off: bool) -> OtherScaler {
-    OtherScaler::HorizontalPodAutoscaler { name: "web".to_owned(), min_replicas, is_switched_off }
+    let name = "web".to_owned();
+    OtherScaler::HorizontalPodAutoscaler(Hpa {
+        name,
+        min_replicas,
+        is_switched_off,
+        reads_agimo: false,
+    })
+}
+
+fn hpa_that_reads_agimo(min_replicas: u32) -> OtherScaler {
+    let OtherScaler::HorizontalPodAutoscaler(hpa) = hpa(min_replicas, false) else { panic!() };
+    OtherScaler::HorizontalPodAutoscaler(Hpa { reads_agimo: true, ..hpa })
 }
 
 fn beside(scalers: &[OtherScaler]) -> ScaleFacts {
@@ -33,6 +44,8 @@ fn auto_leaves_to_each_scaler_what_it_does() {
         (&[scaled_object(Pause::PausedAt(0))], (Authority::Report, "scaled-object-paused-at")),
         (&[hpa(0, false)], (Authority::Report, "hpa-from-zero")),
         (&[hpa(0, true)], (Authority::Wake, "hpa-switched-off")),
+        (&[hpa_that_reads_agimo(0)], (Authority::Wake, "hpa-reads-agimo")),
+        (&[hpa_that_reads_agimo(1)], (Authority::Sleep, "hpa")),
         (&[hpa(1, true)], (Authority::Sleep, "hpa")),
         (&[hpa(3, false)], (Authority::Sleep, "hpa")),
         (&[scaled_object(Pause::Paused), hpa(1, false)], (Authority::Wake, "scaled-object-paused")),

@@ -17,8 +17,9 @@ pub(crate) use self::scaled_object::apply_scaled_object;
 pub(crate) use self::sleep_cycles::SleepCycles;
 pub(crate) use self::websocket::WebSocket;
 
+pub(crate) mod external_api;
 mod helm;
-mod load;
+pub(crate) mod load;
 pub(crate) mod outage;
 mod prometheus;
 mod sample;

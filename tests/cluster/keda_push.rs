@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::fixtures::load::send_crowd;
 use crate::fixtures::{Namespace, Release, WebSocket};
-use crate::support::client::Client;
 use crate::support::eventually;
 
 /// KEDA asks this seldom: a workload that wakes sooner was woken by a push.
@@ -91,19 +91,8 @@ async fn over_tls_keda_scales_a_workload_by_its_concurrency() {
     until_active_is(&namespace, "False").await;
 
     let address = release.address().await;
-    let requests: Vec<_> = (0..30)
-        .map(|_| {
-            tokio::spawn(async move {
-                let mut client = Client::connect(address).await;
-                client.send("GET /slow?for=8s HTTP/1.1\r\nHost: web.test\r\n\r\n").await;
-                assert_eq!(client.response().await.status, 200);
-            })
-        })
-        .collect();
-    web.until_replicas(3).await;
-    for request in requests {
-        request.await.unwrap();
-    }
+    let crowd = send_crowd(address, "web.test", 30, Duration::from_secs(8));
+    tokio::join!(crowd, web.until_replicas(3));
 }
 
 /// Makes a certificate for the Service of agimo's port for KEDA, as a Secret, and returns it.

@@ -37,6 +37,7 @@ const ORDER: &[&str] = &[
     // Edges.
     "admin",
     "config_file",
+    "external_metrics",
     "keda",
     "kubernetes",
     "peers",
@@ -51,8 +52,17 @@ const ORDER: &[&str] = &[
 ];
 
 /// Rooms that connect agimo to the outside. None of them imports another.
-const EDGES: &[&str] =
-    &["admin", "config_file", "keda", "kubernetes", "peers", "process", "prometheus", "proxy"];
+const EDGES: &[&str] = &[
+    "admin",
+    "config_file",
+    "external_metrics",
+    "keda",
+    "kubernetes",
+    "peers",
+    "process",
+    "prometheus",
+    "proxy",
+];
 
 /// Rooms that know neither a protocol nor a place where workloads run.
 const MODEL: &[&str] = &[

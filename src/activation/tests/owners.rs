@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::config::scaling::{AutoscalingConfig, Mode, Scaler};
-use crate::ownership::{OtherScaler, OtherScalers, Pause};
+use crate::ownership::{Hpa, OtherScaler, OtherScalers, Pause};
 
 impl Fixture {
     async fn found(&self, scalers: Vec<OtherScaler>) {
@@ -49,11 +49,12 @@ async fn beside_an_hpa_agimo_leaves_the_number_of_a_workload_that_is_awake_alone
     let fixture = Fixture::shared(Scaler::Auto);
     let target = AutoscalingConfig { target_concurrency: Some(1), ..AutoscalingConfig::default() };
     fixture.spec.send_modify(|spec| spec.autoscaling = Some(target));
-    let hpa = OtherScaler::HorizontalPodAutoscaler {
+    let hpa = OtherScaler::HorizontalPodAutoscaler(Hpa {
         name: "web".to_owned(),
         min_replicas: 1,
         is_switched_off: false,
-    };
+        reads_agimo: false,
+    });
     fixture.found(vec![hpa]).await;
     fixture.request_wake().await;
     fixture.set_status(|status| status.replicas = Some(1)).await;

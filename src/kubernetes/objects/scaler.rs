@@ -2,14 +2,15 @@
 
 use std::borrow::Cow;
 
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
 use serde::Deserialize;
 
 use super::ObjectName;
-use crate::ownership::{OtherScaler, Pause};
+use crate::ownership::{Hpa, OtherScaler, Pause};
+use crate::scaling_signal::metric::Metric;
 use crate::workload::WorkloadKind;
 
 /// A scaler, and the workload that it targets.
@@ -50,8 +51,9 @@ const PAUSED_REPLICAS: &str = "autoscaling.keda.sh/paused-replicas";
 // === impl ScalerObject ===
 
 impl ScalerObject {
-    /// `None` where it targets something that agimo does not scale.
-    pub fn of_hpa(hpa: &HorizontalPodAutoscaler) -> Option<Self> {
+    /// `None` where it targets something that agimo does not scale. `has_external_metrics`: HPAs may read the metrics of agimo
+    /// from agimo itself.
+    pub fn of_hpa(hpa: &HorizontalPodAutoscaler, has_external_metrics: bool) -> Option<Self> {
         let spec = hpa.spec.as_ref()?;
         let target = &spec.scale_target_ref;
         let target = target_of(hpa, target.api_version.as_deref(), &target.kind, &target.name)?;
@@ -61,12 +63,13 @@ impl ScalerObject {
             Some(owner) => {
                 OtherScaler::ScaledObject { name: owner.name.clone(), pause: Pause::NotPaused }
             }
-            None => OtherScaler::HorizontalPodAutoscaler {
+            None => OtherScaler::HorizontalPodAutoscaler(Hpa {
                 name: hpa.name_any(),
                 // The default is 1 (autoscaling/v2 HorizontalPodAutoscalerSpec).
                 min_replicas: spec.min_replicas.unwrap_or(1).try_into().unwrap_or(0),
                 is_switched_off: is_switched_off(hpa),
-            },
+                reads_agimo: has_external_metrics && reads_agimo(spec),
+            }),
         };
         Some(Self { target, scaler })
     }
@@ -122,6 +125,17 @@ fn is_switched_off(hpa: &HorizontalPodAutoscaler) -> bool {
     is_disabled && !has_scaled_to_zero
 }
 
+/// Whether an HPA reads a metric of agimo, of its target as far as its selector says.
+fn reads_agimo(spec: &HorizontalPodAutoscalerSpec) -> bool {
+    let metrics = spec.metrics.iter().flatten().filter_map(|metric| metric.external.as_ref());
+    metrics.filter(|external| Metric::named(&external.metric.name).is_some()).any(|external| {
+        let selector = external.metric.selector.as_ref();
+        let labels = selector.and_then(|selector| selector.match_labels.as_ref());
+        let name = labels.and_then(|labels| labels.get("name"));
+        name.is_none_or(|name| *name == spec.scale_target_ref.name)
+    })
+}
+
 /// The spellings of Go's `strconv.ParseBool`. KEDA takes what it cannot parse for true.
 fn is_false(value: &str) -> bool {
     matches!(value, "0" | "f" | "F" | "false" | "FALSE" | "False")
@@ -168,15 +182,40 @@ mod tests {
     }
 
     fn of_hpa(metadata: Value, min: Value, conditions: Value) -> OtherScaler {
-        let target = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" });
-        let hpa = json!({
-            "metadata": metadata,
-            "spec": { "maxReplicas": 3, "minReplicas": min, "scaleTargetRef": target },
-            "status": { "conditions": conditions },
-        });
-        let read = ScalerObject::of_hpa(&serde_json::from_value(hpa).unwrap()).unwrap();
+        let spec = json!({ "minReplicas": min });
+        read_hpa(
+            json!({ "metadata": metadata, "spec": spec, "status": { "conditions": conditions } }),
+        )
+    }
+
+    fn read_hpa(mut hpa: Value) -> OtherScaler {
+        hpa["spec"]["maxReplicas"] = json!(3);
+        hpa["spec"]["scaleTargetRef"] =
+            json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" });
+        let read = ScalerObject::of_hpa(&serde_json::from_value(hpa).unwrap(), true).unwrap();
         assert_eq!(read.target, web());
         read.scaler
+    }
+
+    #[test]
+    fn an_hpa_may_read_the_metrics_of_agimo() {
+        for (kind, name, labels, expected) in [
+            ("External", "agimo_active_requests", json!({ "name": "web" }), true),
+            ("External", "agimo_requests_per_second", json!({ "host": "web.test" }), true),
+            ("External", "agimo_active_requests", json!({ "name": "api" }), false),
+            ("External", "queue_length", json!({ "name": "web" }), false),
+            ("Pods", "agimo_active_requests", json!({ "name": "web" }), false),
+        ] {
+            let metric = json!({ "name": name, "selector": { "matchLabels": labels } });
+            let source = json!({ "metric": metric, "target": { "type": "AverageValue", "averageValue": "10" } });
+            let metric = json!({ "type": kind, kind.to_lowercase(): source });
+            let hpa = json!({
+                "metadata": { "name": "h", "namespace": "a" },
+                "spec": { "minReplicas": 0, "metrics": [metric] },
+            });
+            let OtherScaler::HorizontalPodAutoscaler(hpa) = read_hpa(hpa) else { panic!() };
+            assert_eq!(hpa.reads_agimo, expected, "{kind} {name} {labels}");
+        }
     }
 
     #[test]
@@ -191,11 +230,12 @@ mod tests {
             (json!(0), json!([disabled, condition("ScaledToZero", "False", "x")]), 0, true),
             (json!(0), json!([disabled, condition("ScaledToZero", "True", "x")]), 0, false),
         ] {
-            let expected = OtherScaler::HorizontalPodAutoscaler {
+            let expected = OtherScaler::HorizontalPodAutoscaler(Hpa {
                 name: "h".to_owned(),
                 min_replicas: expected_min,
                 is_switched_off: expected,
-            };
+                reads_agimo: false,
+            });
             assert_eq!(of_hpa(name(), min, conditions), expected);
         }
         let owner = json!({ "apiVersion": "keda.sh/v1alpha1", "kind": "ScaledObject", "name": "s", "uid": "u" });

@@ -1,0 +1,199 @@
+//! HPAs that read the metrics of agimo from agimo itself, as the API external.metrics.k8s.io: neither KEDA nor Prometheus is
+//! needed.
+
+use std::process::Command;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::fixtures::external_api::{API_SERVICE, ExternalMetricsApi};
+use crate::fixtures::load::send_crowd;
+use crate::fixtures::{CHART, Helm, Kubectl, Namespace, Release, Sample, WebSocket};
+use crate::support::eventually;
+
+/// The window of the metrics, which bounds how long a workload seems to be in use after its last request.
+const KEYS: &str = "scaler = \"auto\"\nstable_window = \"6s\"";
+
+/// An HPA for the Deployment of this name that goes to zero at once.
+pub(crate) fn hpa(name: &str, metric: &str, labels: &Value) -> Value {
+    let metric = json!({
+        "metric": { "name": metric, "selector": { "matchLabels": labels } },
+        "target": { "type": "AverageValue", "averageValue": "10" },
+    });
+    json!({
+        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
+        "metadata": { "name": name },
+        "spec": {
+            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": name },
+            "minReplicas": 0, "maxReplicas": 5,
+            "behavior": { "scaleDown": { "stabilizationWindowSeconds": 0 } },
+            "metrics": [{ "type": "External", "external": metric }],
+        },
+    })
+}
+
+/// Waits until a condition of an HPA has this status.
+pub(crate) async fn until_condition(workload: &Sample, condition: &str, status: &str) {
+    let path = format!("jsonpath={{.status.conditions[?(@.type==\"{condition}\")].status}}");
+    let what = format!("an HPA {} whose condition {condition} is {status}", workload.name);
+    eventually(&what, || async {
+        let found = workload.kubectl(&["get", "hpa", &workload.name, "-o", &path]).await;
+        (found == status).then_some(())
+    })
+    .await;
+}
+
+/// Waits until an HPA has read this value of its metric.
+async fn until_hpa_reads(workload: &Sample, value: &str) {
+    let path = "jsonpath={.status.currentMetrics[0].external.current.averageValue}";
+    eventually(&format!("an HPA {} that reads {value}", workload.name), || async {
+        let found = workload.kubectl(&["get", "hpa", &workload.name, "-o", path]).await;
+        (found == value).then_some(())
+    })
+    .await;
+}
+
+async fn value(namespace: &Namespace, metric: &str, selector: &str) -> Result<Value, String> {
+    let path = format!("/namespaces/{}/{metric}?labelSelector={selector}", namespace.name);
+    ExternalMetricsApi::get(&[], &path).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_hpa_scales_to_zero_and_back_by_what_agimo_reports() {
+    let namespace = Namespace::exclusive("hpa").await;
+    let web = namespace.deployment("web").replicas(1).apply().await;
+    let cold = namespace.deployment("cold").apply().await;
+    let config = web.service_config("web.test", KEYS) + &cold.service_config("cold.test", KEYS);
+    let values = json!({ "config": config, "replicas": 2, "externalMetrics": { "enabled": true } });
+
+    let refused = Release::prepare(&namespace, &values.to_string());
+    let arguments = refused.install_arguments();
+    let arguments = arguments.iter().map(String::as_str);
+    let words: Vec<&str> = ["install", "agimo", CHART].into_iter().chain(arguments).collect();
+    let error = Helm::error(&words).await;
+    assert!(error.contains("belongs to keda/keda-metrics-apiserver"), "{error}");
+    drop(refused);
+
+    let _api = ExternalMetricsApi::take_from_keda(&namespace);
+    let release = Release::install(&namespace, &values).await;
+    ExternalMetricsApi::until_available().await;
+    let pods = release.until_pod_count(2).await;
+    for (name, metric) in [("web", "agimo_active_requests"), ("cold", "agimo_requests_per_second")]
+    {
+        namespace.apply(&hpa(name, metric, &json!({ "name": name })).to_string());
+    }
+
+    // Idle: the HPA scales `web` to zero. `cold` was created at zero, which switches its HPA off.
+    web.until_asleep().await;
+    until_condition(&web, "ScaledToZero", "True").await;
+    until_condition(&cold, "ScalingActive", "False").await;
+    for (index, pod) in pods.iter().enumerate() {
+        let host = ["web.test", "cold.test"][index];
+        let reason = ["hpa-reads-agimo", "hpa-switched-off"][index];
+        eventually(reason, || async {
+            (release.service_status(pod, host).await["scaler_reason"] == reason).then_some(())
+        })
+        .await;
+        // Whichever replica holds it. The HPA leaves both awake as long as the WebSocket is open, and the rate of their
+        // requests is zero.
+        let address = release.pod_address(pod, 8080).await;
+        let mut socket = WebSocket::open(address, host).await;
+        let workload = [&web, &cold][index];
+        let selector = format!("host={host}");
+        eventually("a rate without arrivals", || async {
+            let list = value(&namespace, "agimo_requests_per_second", &selector).await.ok()?;
+            (list["items"][0]["value"] == "1m").then_some(())
+        })
+        .await;
+        until_hpa_reads(workload, ["1", "1m"][index]).await;
+        socket.echo("still here").await;
+        assert_eq!(workload.current_replicas().await, 1);
+        socket.close().await;
+    }
+    web.until_asleep().await;
+    cold.until_asleep().await;
+    until_condition(&cold, "ScaledToZero", "True").await;
+
+    let crowd = send_crowd(release.address().await, "web.test", 30, Duration::from_secs(8));
+    let scaled = web.until_replicas(3);
+    tokio::join!(crowd, scaled);
+    web.until_asleep().await;
+}
+
+#[tokio::test]
+async fn only_the_api_server_reads_the_metrics_and_only_for_those_who_may() {
+    let namespace = Namespace::exclusive("hpa-access").await;
+    let web = namespace.deployment("web").replicas(1).apply().await;
+    let values = json!({
+        "config": web.service_config("web.test", "stable_window = \"6s\""),
+        "externalMetrics": { "enabled": true },
+    });
+    let _api = ExternalMetricsApi::take_from_keda(&namespace);
+    let release = Release::install(&namespace, &values).await;
+    ExternalMetricsApi::until_available().await;
+    let pods = release.until_pod_count(1).await;
+
+    // Whether a workload is idle is not known before it was observed for the window.
+    let error = value(&namespace, "agimo_active_requests", "name=web").await.unwrap_err();
+    assert!(error.contains("has not observed deployment"), "{error}");
+    let list = eventually("a value", || async {
+        value(&namespace, "agimo_active_requests", "name=web,host=web.test").await.ok()
+    })
+    .await;
+    assert_eq!(list["items"][0]["value"], "0");
+    assert_eq!(list["items"][0]["metricLabels"]["kind"], "deployment");
+    let nothing = value(&namespace, "agimo_active_requests", "name=other").await.unwrap();
+    assert_eq!(nothing["items"], json!([]));
+    let error = value(&namespace, "agimo_queue", "").await.unwrap_err();
+    assert!(error.contains("agimo has no metric agimo_queue"), "{error}");
+    let error = value(&namespace, "agimo_active_requests", "name%3E1").await.unwrap_err();
+    assert!(error.contains("is no requirement on a label"), "{error}");
+
+    let path = format!("/namespaces/{}/agimo_active_requests", namespace.name);
+    let error = ExternalMetricsApi::get(&["--as", "somebody"], &path).await.unwrap_err();
+    assert!(error.contains("somebody may not list agimo_active_requests"), "{error}");
+    let account = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
+    assert!(ExternalMetricsApi::get(&["--as", account], &path).await.is_ok());
+
+    // Whoever is not the API server is nobody, whatever he says.
+    let address = release.pod_address(&pods[0], 9093).await;
+    let direct = move || {
+        let url = format!("https://{address}/apis/external.metrics.k8s.io/v1beta1");
+        let fields = ["-H", "X-Remote-User: admin", "-H", "X-Remote-Group: system:masters"];
+        let output = Command::new("curl").args(["-sk", "--http2"]).args(fields).arg(url).output();
+        String::from_utf8_lossy(&output.unwrap().stdout).into_owned()
+    };
+    let answer = tokio::task::spawn_blocking(direct).await.unwrap();
+    assert!(answer.contains("\"code\":401"), "{answer}");
+
+    // The documents by which clients learn of it.
+    let resources = ExternalMetricsApi::get(&[], "").await.unwrap();
+    assert_eq!(resources["resources"][1]["name"], "agimo_requests_per_second");
+    let openapi = ["get", "--raw", "/openapi/v3/apis/external.metrics.k8s.io/v1beta1"];
+    assert!(Kubectl::run(&openapi).contains("ExternalMetricValueList"));
+
+    // A certificate that is lost is replaced, and the API server trusts the new one.
+    let bundle = ["get", "apiservice", API_SERVICE, "-o", "jsonpath={.spec.caBundle}"];
+    let before = Kubectl::run(&bundle);
+    assert!(!before.is_empty());
+    namespace.kubectl(&[
+        "patch",
+        "secret",
+        "agimo-hpa",
+        "--type=json",
+        "-p",
+        "[{\"op\": \"remove\", \"path\": \"/data\"}]",
+    ]);
+    let replaced = async {
+        while Kubectl::run(&bundle) == before {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(60), replaced).await.expect("another certificate");
+    eventually("a value over the new certificate", || async {
+        value(&namespace, "agimo_active_requests", "name=web").await.ok()
+    })
+    .await;
+    let page = release.admin(&pods[0], "/").await.text();
+    assert!(page.contains("agimo_external_metrics_registered 1"), "{page}");
+}
