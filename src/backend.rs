@@ -132,7 +132,7 @@ pub struct WorkloadSpec {
     pub early_ready: bool,
     /// Replicas that a wake asks for at least.
     pub wake_replicas: u32,
-    /// How agimo scales it while it is awake; absent where it leaves the number alone.
+    /// How its number of replicas is to follow its demand; absent for processes.
     pub autoscaling: Option<AutoscalingConfig>,
     pub placement: Placement,
 }
@@ -144,6 +144,15 @@ pub enum Placement {
     Kubernetes { sources: Vec<EndpointSource> },
     /// On this machine.
     Process(Arc<ProcessConfig>),
+}
+
+// === impl WorkloadSpec ===
+
+impl WorkloadSpec {
+    /// How agimo scales it while it is awake; `None` where it leaves the number alone.
+    pub fn own_scaling(&self) -> Option<AutoscalingConfig> {
+        self.autoscaling.filter(AutoscalingConfig::has_target)
+    }
 }
 
 // === impl BackendStatus ===

@@ -113,7 +113,7 @@ impl Workload {
         &self.demand
     }
 
-    /// How its services configure the own scaler, which names the targets of others, too.
+    /// How its services configure the own scaler, which names the targets and the window of others, too.
     pub fn autoscaling(&self) -> Option<AutoscalingConfig> {
         self.spec.borrow().autoscaling
     }

@@ -4,7 +4,6 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -85,8 +84,6 @@ pub const GROUP: &str = "external.metrics.k8s.io";
 pub const VERSION: &str = "v1beta1";
 pub const GROUP_VERSION: &str = "external.metrics.k8s.io/v1beta1";
 const MOST_CONNECTIONS: usize = 256;
-/// Of workloads for which nothing else is configured.
-const WINDOW: Duration = Duration::from_secs(60);
 
 // === impl ExternalMetricsPort ===
 
@@ -241,9 +238,9 @@ impl Api {
             let Some(labels) = values::selected_labels(&workload, &selector) else { continue };
             // Read before the demand: a replica that falls silent in between has been counted.
             let is_complete = self.signals.is_complete();
-            let autoscaling =
-                self.signals.workload(&workload.id).and_then(|found| found.autoscaling());
-            let window = autoscaling.map_or(WINDOW, |config| config.stable_window);
+            let found = self.signals.workload(&workload.id);
+            let Some(config) = found.and_then(|found| found.autoscaling()) else { continue };
+            let window = config.stable_window;
             let Some(signal) = self.signals.signal(&workload.id, window) else { continue };
             let value =
                 WorkloadValue::new(metric, &workload.id, labels, &signal, window, is_complete)

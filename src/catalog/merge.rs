@@ -20,9 +20,8 @@ pub struct MergedWorkload {
     pub service: String,
 }
 
-/// The workloads of these services. The longest `sleep_after` wins, and schedules add
-/// up. What else belongs to a workload is the same in
-/// all of its services: the configuration has been checked for it.
+/// The workloads of these services. The longest `sleep_after` wins, and schedules add up. What else belongs to a workload is
+/// the same in all of its services: the configuration has been checked for it.
 pub fn merge(services: &[ServiceConfig]) -> BTreeMap<WorkloadId, MergedWorkload> {
     let mut workloads = BTreeMap::<WorkloadId, MergedWorkload>::new();
     for service in services {
@@ -71,7 +70,7 @@ fn spec(id: WorkloadId, service: &ServiceConfig) -> WorkloadSpec {
     let (scaler, mode, wake_replicas, autoscaling, placement) = match &service.workload {
         WorkloadConfig::Kubernetes(config) => {
             let sources = vec![endpoint_source(service)];
-            let autoscaling = Some(config.autoscaling).filter(|config| config.has_target());
+            let autoscaling = Some(config.autoscaling);
             (config.scaler, config.mode, 1, autoscaling, Placement::Kubernetes { sources })
         }
         WorkloadConfig::Process(process) => {

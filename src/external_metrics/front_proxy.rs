@@ -39,6 +39,8 @@ pub struct User {
 pub const NAMESPACE: &str = "kube-system";
 pub const CONFIG_MAP: &str = "extension-apiserver-authentication";
 
+/// Every user who is known is of this group (Kubernetes, "Default roles").
+const AUTHENTICATED: &str = "system:authenticated";
 /// Users of this group may do everything (Kubernetes, "User-facing roles").
 const MASTERS: &str = "system:masters";
 
@@ -107,12 +109,14 @@ impl FrontProxy {
                 extra.entry(key).or_default().extend(values(field.as_str()));
             }
         }
-        Some(User {
-            name: first(&self.user_fields)?,
-            uid: first(&self.uid_fields),
-            groups: self.group_fields.iter().flat_map(|name| values(name)).collect(),
-            extra,
-        })
+        let mut groups: Vec<String> =
+            self.group_fields.iter().flat_map(|name| values(name)).collect();
+        // The API server leaves it out where it asks for itself.
+        if !groups.iter().any(|group| group == AUTHENTICATED) {
+            groups.push(AUTHENTICATED.to_owned());
+        }
+        let (name, uid) = (first(&self.user_fields)?, first(&self.uid_fields));
+        Some(User { name, uid, groups, extra })
     }
 }
 
@@ -184,6 +188,10 @@ mod tests {
         let key = "authentication.kubernetes.io/credential-id";
         assert_eq!(user.extra, [(key.to_owned(), vec!["jti=1".to_owned()])].into());
         assert!(!user.is_master());
+        let mut fields = fields();
+        fields.remove("x-remote-group");
+        let user = proxy.user(certificate("front-proxy-client").der(), &fields).unwrap();
+        assert_eq!(user.groups, ["system:authenticated"]);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::{Api, Client};
@@ -126,7 +127,7 @@ impl Registration {
         self.read_front_proxy().await?;
         let service = self.read_api_service().await?;
         match self.secret.clone() {
-            Some(secret) => self.keep_certificate(&secret, service.as_ref()).await,
+            Some(secret) => self.keep_certificate(&secret, service).await,
             None => Ok(()),
         }
     }
@@ -187,7 +188,7 @@ impl Registration {
     async fn keep_certificate(
         &mut self,
         (namespace, name): &(String, String),
-        service: Option<&APIService>,
+        mut service: Option<APIService>,
     ) -> Result<(), RegistrationError> {
         let secrets: Api<Secret> = Api::namespaced(self.client.clone(), namespace);
         let description = format!("Secret {namespace}/{name}");
@@ -207,7 +208,7 @@ impl Registration {
                     RegistrationError::Invalid(description.clone(), error.to_string())
                 })?;
             // It is trusted before any replica uses it.
-            self.trust(&next, service).await?;
+            service = self.trust(&next, service).await?;
             secret.data.get_or_insert_default().extend(next.data());
             // The version in `secret` makes this fail if somebody else has changed it.
             secrets.replace(name, &PostParams::default(), &secret).await.map_err(failed)?;
@@ -230,17 +231,25 @@ impl Registration {
         Ok(())
     }
 
-    /// Makes the API server trust a certificate, unless it does already.
+    /// Makes the API server trust a certificate, unless it does already. Returns the APIService as it is then.
     async fn trust(
         &self,
         certificate: &StoredCertificate,
-        service: Option<&APIService>,
-    ) -> Result<(), RegistrationError> {
-        let Some(service) = service else { return Ok(()) };
+        service: Option<APIService>,
+    ) -> Result<Option<APIService>, RegistrationError> {
+        let Some(service) = service else { return Ok(None) };
         let trusted = certificate.trusted();
         let known = service.spec.as_ref().and_then(|spec| spec.ca_bundle.as_ref());
         if known == Some(&trusted) {
-            return Ok(());
+            return Ok(Some(service));
+        }
+        if self.stored.as_ref() == Some(certificate) {
+            let writer = writer_of_bundle(&service);
+            warn!(
+                writer,
+                "another writer has replaced the caBundle of the APIService {API_SERVICE}, and agimo restores it; an operator of \
+                 KEDA does so: do not run it beside the external metrics of agimo"
+            );
         }
         // With its version, so that an APIService that has just been given to another Service is left alone.
         let patch = json!({
@@ -250,11 +259,22 @@ impl Registration {
         let services: Api<APIService> = Api::all(self.client.clone());
         let patched =
             services.patch(API_SERVICE, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.map(drop).map_err(|error| {
+        patched.map(Some).map_err(|error| {
             let fix = "grant agimo get and patch on this APIService";
             RegistrationError::Api(format!("APIService {API_SERVICE}"), error, fix)
         })
     }
+}
+
+/// The field manager that last wrote the `caBundle`.
+fn writer_of_bundle(service: &APIService) -> String {
+    let entries = service.metadata.managed_fields.iter().flatten();
+    let writes_bundle = |entry: &&ManagedFieldsEntry| {
+        let fields = entry.fields_v1.as_ref();
+        fields.is_some_and(|fields| fields.0["f:spec"].get("f:caBundle").is_some())
+    };
+    let writer = entries.filter(writes_bundle).max_by_key(|entry| entry.time.clone());
+    writer.and_then(|entry| entry.manager.clone()).unwrap_or_else(|| "unknown".to_owned())
 }
 
 /// The Service to which an APIService leads.

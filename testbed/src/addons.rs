@@ -1,5 +1,6 @@
 //! Installs the add-ons that some tests need: KEDA, Prometheus and kube-state-metrics. Their manifests are in
-//! `testbed/addons/` and in KEDA's Go module.
+//! `testbed/addons/` and in KEDA's Go module. Of prometheus-adapter only the image is there: a cluster has one API for external
+//! metrics, and it belongs to KEDA until a test takes it away.
 
 use std::ffi::OsString;
 use std::fs;

@@ -18,7 +18,7 @@ mod recipe;
 pub enum BuildScope {
     /// The programs and images that every cluster needs.
     Cluster,
-    /// Those and KEDA, Prometheus and kube-state-metrics.
+    /// Those and KEDA, Prometheus, prometheus-adapter and kube-state-metrics.
     ClusterAndAddOns,
 }
 

@@ -3,6 +3,8 @@
 use std::env;
 use std::path::{Path, PathBuf};
 
+use crate::node::certificates::FRONT_PROXY;
+
 /// The environment variable that tells programs inside a cluster where its folder is.
 pub const FOLDER_VARIABLE: &str = "AGIMO_TESTBED";
 
@@ -113,6 +115,12 @@ impl ClusterFolder {
     /// Persistent data of the components: etcd's database, containers, certificates.
     pub(crate) fn state(&self, name: &str) -> PathBuf {
         self.path.join("state").join(name)
+    }
+
+    /// The certificate and the key by which the API server shows to an aggregated API who it is.
+    pub fn front_proxy(&self) -> [PathBuf; 2] {
+        let folder = self.state("certificates");
+        ["crt", "key"].map(|end| folder.join(format!("{FRONT_PROXY}.{end}")))
     }
 
     pub fn logs(&self) -> PathBuf {

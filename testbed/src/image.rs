@@ -92,6 +92,15 @@ const IMAGES: &[RecipeImage] = &[
         required_by: RequiredBy::AddOns,
     },
     RecipeImage {
+        name: "prometheus-adapter",
+        reference: "agimo.test/prometheus-adapter:0.12.0",
+        recipe: "prometheus-adapter",
+        binary: "adapter",
+        entrypoint: "/prometheus-adapter",
+        user: USER,
+        required_by: RequiredBy::AddOns,
+    },
+    RecipeImage {
         name: "prometheus",
         reference: "agimo.test/prometheus:3.14.0",
         recipe: "prometheus",

@@ -7,7 +7,7 @@ use crate::cluster_folder::ClusterFolder;
 use crate::files;
 
 mod bring_up;
-mod certificates;
+pub(crate) mod certificates;
 pub(crate) mod components;
 mod config;
 mod mounts;

@@ -32,6 +32,7 @@ mod own_scaler;
 mod ownership;
 mod peers;
 mod pod_replacement;
+mod prometheus_adapter;
 mod prometheus_readiness;
 mod rbac;
 mod requests_while_falling_asleep;

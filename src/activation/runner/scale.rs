@@ -16,7 +16,7 @@ impl Runner {
     pub(super) fn needed_by_wake(&self) -> u32 {
         let spec = self.spec.borrow();
         let by_demand = |config| autoscaler::replicas_of_wake(self.in_flight(), &config);
-        spec.autoscaling.map_or(spec.wake_replicas, by_demand)
+        spec.own_scaling().map_or(spec.wake_replicas, by_demand)
     }
 
     /// The workload has become ready.
@@ -48,7 +48,7 @@ impl Runner {
     fn autoscaling(&self) -> Option<AutoscalingConfig> {
         let Ownership { authority, observed, .. } = self.ownership();
         let is_own = observed.unwrap_or(authority) == Authority::Scale;
-        self.spec.borrow().autoscaling.filter(|_| is_own)
+        self.spec.borrow().own_scaling().filter(|_| is_own)
     }
 
     /// More requests wait than at the first one. Fewer change nothing: a wake belongs to no request.

@@ -15,7 +15,7 @@ pub(super) const SERVICE_ACCOUNTS: &str = "service-accounts.key";
 /// (Kubernetes, "Configure the Aggregation Layer").
 pub(super) const FRONT_PROXY_AUTHORITY: &str = "front-proxy-ca";
 /// The client certificate that the API server presents to them.
-pub(super) const FRONT_PROXY: &str = "front-proxy";
+pub(crate) const FRONT_PROXY: &str = "front-proxy";
 
 pub(super) fn write(folder: &ClusterFolder) -> Result<(), String> {
     let target = folder.state("certificates");
