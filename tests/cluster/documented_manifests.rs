@@ -12,6 +12,7 @@ async fn the_api_server_accepts_the_documented_manifests() {
     for (name, original, accepted) in [
         ("ingress.yaml", "agimo", vec!["ingress.networking.k8s.io/example"]),
         ("example.yaml", "default", vec!["deployment.apps/example", "service/example"]),
+        ("hpa.yaml", "default", vec!["horizontalpodautoscaler.autoscaling/example"]),
         ("scaledobject-push.yaml", "default", vec!["scaledobject.keda.sh/example"]),
         ("scaledobject.yaml", "default", vec!["scaledobject.keda.sh/example"]),
     ] {

@@ -88,7 +88,8 @@ pub(super) const SCALER: Key = Key {
     description: "Who writes `replicas`. With `external` agimo only reports: KEDA, an HPA or another scaler \
                   reads its metrics and scales the workload. With `agimo` it scales the workload from zero on \
                   the first request, and to zero after `sleep_after`. With `auto` it looks which scalers target the \
-                  workload: beside a ScaledObject, or an HPA with `minReplicas: 0`, it reports; beside an HPA with \
+                  workload: beside a ScaledObject it reports; beside an HPA with `minReplicas: 0` it reports, and wakes \
+                  where the HPA would not or where the HPA reads the metrics of agimo; beside an HPA with \
                   `minReplicas` of 1 or more it scales between zero and one; without any it does as with `agimo`.",
     example: "scaler = \"agimo\"",
 };
