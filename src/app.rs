@@ -23,6 +23,7 @@ use crate::config::Config;
 use crate::config_file;
 use crate::coordination::{self, Coordination};
 use crate::external_metrics::Registered;
+use crate::kubernetes::Cluster;
 use crate::process::ports::Ports;
 use crate::process::{self, exec};
 use crate::proxy::accept::{self, Proxy};
@@ -125,7 +126,8 @@ pub async fn serve(
     let coordination = Coordination::default();
     let cluster = match settings.cluster {
         Some(cluster) => {
-            cluster::choose(cluster, &settings.config, &coordination, &settings.events).await?
+            let (config, events) = (&settings.config, &settings.events);
+            cluster::choose(cluster, config, &coordination, &shutdown, events).await?
         }
         None => ReadinessBackend::Neither,
     };
@@ -173,6 +175,7 @@ pub async fn serve(
         shutdown: shutdown.clone(),
     };
     let (find_target, client) = (cluster.find_target(), cluster.client());
+    let elector = cluster.kubernetes();
     let configuration = Configuration {
         sources,
         files: new_files,
@@ -216,7 +219,7 @@ pub async fn serve(
     let proxy = Proxy::new(snapshots, cores, settings.access_log, shutdown.clone());
     let threads = start_cores(&proxy, listeners.proxy)?;
     info!(%address, metrics = %admin_address, cores, version = env!("CARGO_PKG_VERSION"), "serving");
-    let running = Running { shutdown, end_requests, tasks, threads, workloads };
+    let running = Running { shutdown, end_requests, tasks, threads, workloads, elector };
     let outcome = running.until_ended(settings.drain_timeout).await;
     log_stop.cancel();
     event_log.await?;
@@ -247,6 +250,8 @@ struct Running {
     tasks: JoinSet<&'static str>,
     threads: JoinSet<anyhow::Result<()>>,
     workloads: JoinHandle<Result<(), JoinError>>,
+    /// Takes part in the election of a leader.
+    elector: Option<Cluster>,
 }
 
 // === impl Running ===
@@ -273,6 +278,10 @@ impl Running {
             let drained = async { while threads.join_next().await.is_some() {} };
             if tokio::time::timeout(drain_timeout, drained).await.is_err() {
                 warn!("not all requests and tunnels ended within --drain-timeout");
+            }
+            if let Some(elector) = &self.elector {
+                // Each attempt has its deadline.
+                elector.lease_released().await;
             }
             self.shutdown.abort();
             if workloads.is_finished() { Ok(()) } else { workloads.await? }

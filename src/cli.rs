@@ -157,7 +157,11 @@ pub enum ReadinessSource {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Check the configuration and report every problem; exits with status 1 if there is one
-    Check,
+    Check {
+        /// Also ask the cluster who serves the API for external metrics
+        #[arg(long)]
+        cluster: bool,
+    },
     /// Run agimo with a sample application on this machine: it starts when you open it in a browser
     Demo(DemoOptions),
     /// Replay a trace of requests through the scaler, and print what it would have done

@@ -33,6 +33,7 @@ use self::values::WorkloadValue;
 
 pub mod access;
 pub mod certificate;
+pub mod check;
 pub mod discovery;
 pub mod front_proxy;
 pub mod registration;

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use kube::Client;
 use tokio::sync::{Notify, watch};
+use tokio_util::sync::CancellationToken;
 
 use crate::activation::events::EventBus;
 use crate::backend::{BackendAndTask, Placement};
@@ -14,6 +15,7 @@ use crate::catalog::backends::BackendContext;
 use crate::config::annotations::AnnotatedWorkload;
 use crate::coordination::Coordination;
 use crate::net::dns::Resolver;
+use crate::shutdown::Shutdown;
 use crate::workload::WorkloadId;
 
 use self::index::Index;
@@ -59,7 +61,10 @@ pub struct Cluster {
     index: SharedIndex,
     saved_replicas: SavedReplicas,
     lease: Option<ObjectName>,
+    /// This replica takes no part in the election any more.
+    lease_released: CancellationToken,
     coordination: Coordination,
+    shutdown: Shutdown,
     events: EventBus,
     demand: Arc<WatchDemand>,
     has_external_metrics: bool,
@@ -75,6 +80,7 @@ pub struct ClusterOptions {
     /// The Lease by which the replicas choose one that scales to zero.
     pub lease: Option<ObjectName>,
     pub coordination: Coordination,
+    pub shutdown: Shutdown,
     /// What happens to workloads, to be written as Events.
     pub events: EventBus,
     /// The ConfigMap that keeps the replicas of sleeping workloads.
@@ -101,6 +107,7 @@ impl Cluster {
             peer_service,
             lease,
             coordination,
+            shutdown,
             events,
             replica_store,
             has_external_metrics,
@@ -116,7 +123,9 @@ impl Cluster {
             index,
             saved_replicas,
             lease,
+            lease_released: CancellationToken::new(),
             coordination,
+            shutdown,
             events,
             demand,
             has_external_metrics,
@@ -133,13 +142,27 @@ impl Cluster {
             self.index.clone(),
             self.coordination.clone(),
         );
+        let election = {
+            let (client, coordination) = (self.client.clone(), self.coordination.clone());
+            async move {
+                lease::run(client, self.lease, coordination, self.shutdown).await;
+                self.lease_released.cancel();
+            }
+        };
         tokio::join!(
             watches::run(self.client.clone(), self.scopes, self.index, self.has_external_metrics),
             list_peers(peers, self.coordination.clone()),
-            lease::run(self.client.clone(), self.lease, self.coordination),
+            election,
             self.saved_replicas.run(self.client),
             recorder,
         );
+    }
+
+    /// Waits until this replica has left the Lease to the others, while agimo drains.
+    pub async fn lease_released(&self) {
+        if self.demand.is_needed.load(Ordering::Relaxed) {
+            self.lease_released.cancelled().await;
+        }
     }
 
     pub fn client(&self) -> Client {

@@ -41,7 +41,7 @@ fn main() -> ExitCode {
     let cli = Cli::from_process().unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         None => serve(cli.serve),
-        Some(Command::Check) => check(&cli.serve.conf),
+        Some(Command::Check { cluster }) => check(&cli.serve, cluster),
         Some(Command::Demo(options)) => demo::run(&options),
         Some(Command::Simulate(options)) => simulate(&cli.serve.conf, &options),
         Some(Command::Schema { markdown }) => print(if markdown {
@@ -119,7 +119,8 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
     app::run(settings, listeners)
 }
 
-fn check(file: &Path) -> anyhow::Result<()> {
+fn check(options: &ServeOptions, with_cluster: bool) -> anyhow::Result<()> {
+    let file = &options.conf;
     let config = load(file)?;
     let search_path = std::env::var("PATH").unwrap_or_default();
     for service in &config.services {
@@ -129,7 +130,8 @@ fn check(file: &Path) -> anyhow::Result<()> {
             }
         }
     }
-    print(format!("{}: {} services, no problems\n", file.display(), config.services.len()))
+    print(format!("{}: {} services, no problems\n", file.display(), config.services.len()))?;
+    if with_cluster { app::cluster::check(options.kube_context.as_deref(), print) } else { Ok(()) }
 }
 
 fn simulate(file: &Path, options: &SimulateOptions) -> anyhow::Result<()> {

@@ -17,6 +17,9 @@ use crate::http::fetch;
 use crate::launch::RunningProgram;
 use crate::report::{Report, Table, Target, median};
 
+mod annotated;
+mod pods;
+
 /// The host of the sample application.
 const HOST: &str = "bench.local";
 /// A Deployment at zero replicas with a readiness probe every second, and its Service.
@@ -58,7 +61,7 @@ struct ScalingAgimo {
     address: SocketAddr,
     admin: SocketAddr,
     events: Events,
-    _process: RunningProgram,
+    process: RunningProgram,
 }
 
 /// Measures all cold starts and adds the table and its targets.
@@ -73,7 +76,8 @@ pub(crate) fn measure(
     };
     apply_manifest()?;
     let measure = |keys: &str| {
-        let agimo = ScalingAgimo::start(environment, binary, keys)?;
+        let configuration = format!("{CONFIGURATION}\n{keys}");
+        let agimo = ScalingAgimo::start(environment, binary, &configuration)?;
         (0..plan.wakes).map(|_| agimo.measure_cold_start()).collect::<io::Result<Vec<ColdStart>>>()
     };
     let starts = measure("")?;
@@ -136,7 +140,8 @@ pub(crate) fn measure(
         ],
     });
     add_targets(Some(&starts), report);
-    Ok(())
+    pods::measure(environment, plan, report)?;
+    annotated::measure(environment, report)
 }
 
 fn add_targets(starts: Option<&[ColdStart]>, report: &mut Report) {
@@ -177,15 +182,24 @@ fn apply_manifest() -> io::Result<()> {
     if kubectl.wait()?.success() { Ok(()) } else { Err(io::Error::other("kubectl apply failed")) }
 }
 
+/// Runs `kubectl` and returns its standard output.
+fn kubectl(arguments: &[&str]) -> io::Result<String> {
+    let output = Command::new("kubectl").args(arguments).output()?;
+    if !output.status.success() {
+        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
 // === impl ScalingAgimo ===
 
 impl ScalingAgimo {
-    /// `keys` are further keys of the service, one per line.
-    fn start(environment: &Environment, binary: &Path, keys: &str) -> io::Result<Self> {
+    /// Returns when agimo is ready.
+    fn start(environment: &Environment, binary: &Path, configuration: &str) -> io::Result<Self> {
         let directory = environment.new_directory("cluster")?;
         let (port, admin_port) = (environment.free_port()?, environment.free_port()?);
         let file = directory.join("config.toml");
-        fs::write(&file, format!("{CONFIGURATION}\n{keys}"))?;
+        fs::write(&file, configuration)?;
         let command = strings(&[
             &path_text(binary)?,
             "--conf",
@@ -209,7 +223,7 @@ impl ScalingAgimo {
         })?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let events = Events::follow(admin)?;
-        Ok(Self { address, admin, events, _process: process })
+        Ok(Self { address, admin, events, process })
     }
 
     fn measure_cold_start(&self) -> io::Result<ColdStart> {
@@ -245,10 +259,8 @@ impl ScalingAgimo {
         loop {
             let (_, services) =
                 fetch(self.admin, "localhost", "/services", Duration::from_secs(5))?;
-            let pods = Command::new("kubectl")
-                .args(["get", "pods", "-l", "app=bench", "-o", "name"])
-                .output()?;
-            if services.contains("\"asleep\"") && pods.stdout.is_empty() {
+            let pods = kubectl(&["get", "pods", "-l", "app=bench", "-o", "name"])?;
+            if services.contains("\"asleep\"") && pods.is_empty() {
                 return Ok(());
             }
             if Instant::now() > deadline {

@@ -13,12 +13,14 @@ use crate::catalog::backends::BackendFactory;
 use crate::cli::ReadinessSource;
 use crate::config::{Config, WorkloadConfig};
 use crate::coordination::Coordination;
+use crate::external_metrics;
 use crate::keda::FindTarget;
 use crate::kubernetes::client::{self, Source};
 use crate::kubernetes::objects::ObjectName;
 use crate::kubernetes::{Cluster, ClusterOptions};
 use crate::net::dns::Resolver;
 use crate::prometheus::Prometheus;
+use crate::shutdown::Shutdown;
 
 /// What the command line says about the cluster.
 #[derive(Clone, Debug)]
@@ -40,7 +42,7 @@ pub struct ClusterSettings {
 
 /// The source of readiness.
 pub enum ReadinessBackend {
-    Kubernetes(Cluster),
+    Kubernetes(Box<Cluster>),
     Prometheus(Prometheus),
     Neither,
 }
@@ -53,6 +55,7 @@ pub async fn choose(
     settings: ClusterSettings,
     config: &Config,
     coordination: &Coordination,
+    shutdown: &Shutdown,
     events: &EventBus,
 ) -> anyhow::Result<ReadinessBackend> {
     let is_needed = config
@@ -73,12 +76,13 @@ pub async fn choose(
                     peer_service: settings.peer_service.map(object_name),
                     lease: settings.lease.map(object_name),
                     coordination: coordination.clone(),
+                    shutdown: shutdown.clone(),
                     events: events.clone(),
                     replica_store: settings.replica_store.map(object_name),
                     has_external_metrics: settings.has_external_metrics,
                 };
                 let cluster = Cluster::new(client, resolver, options);
-                return Ok(ReadinessBackend::Kubernetes(cluster));
+                return Ok(ReadinessBackend::Kubernetes(Box::new(cluster)));
             }
             Ok(None) if settings.readiness == ReadinessSource::Kubernetes => {
                 return Err(anyhow!(
@@ -113,6 +117,27 @@ pub async fn choose(
     }
 }
 
+/// Tells what of the cluster matters to agimo, line by line.
+///
+/// # Errors
+/// When there is no cluster, it cannot be asked, or something in it is a problem.
+pub fn check(
+    context: Option<&str>,
+    print: impl Fn(String) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let finding = runtime.block_on(async {
+        let found = client::find(context, Resolver::default()).await?;
+        let (client, _) = found
+            .context("no cluster is found: set KUBECONFIG, or --kube-context before `check`")?;
+        anyhow::Ok(external_metrics::check::find(client).await?)
+    })?;
+    if finding.is_problem {
+        return Err(anyhow!(finding.text));
+    }
+    print(format!("{}\n", finding.text))
+}
+
 fn log_kubernetes(settings: &ClusterSettings, source: &Source) {
     match &settings.prometheus_address {
         Some(address) => info!(
@@ -130,7 +155,7 @@ impl ReadinessBackend {
     /// The cluster, where readiness comes from its API.
     pub fn kubernetes(&self) -> Option<Cluster> {
         match self {
-            Self::Kubernetes(cluster) => Some(cluster.clone()),
+            Self::Kubernetes(cluster) => Some(Cluster::clone(cluster)),
             Self::Prometheus(_) | Self::Neither => None,
         }
     }

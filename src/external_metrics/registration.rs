@@ -278,7 +278,7 @@ fn writer_of_bundle(service: &APIService) -> String {
 }
 
 /// The Service to which an APIService leads.
-fn owner(service: &APIService) -> String {
+pub(super) fn owner(service: &APIService) -> String {
     let service = service.spec.as_ref().and_then(|spec| spec.service.as_ref());
     let part = |text: Option<&String>| text.cloned().unwrap_or_default();
     service.map_or_else(

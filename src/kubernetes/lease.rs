@@ -18,6 +18,7 @@ use tracing::{debug, info, warn};
 use super::client::error_with_sources;
 use super::objects::ObjectName;
 use crate::coordination::Coordination;
+use crate::shutdown::Shutdown;
 
 /// What is known of the Lease. Pure: time is passed in.
 #[derive(Debug)]
@@ -47,8 +48,13 @@ const LEAD_FOR: Duration = Duration::from_secs(6);
 const INTERVAL: Duration = Duration::from_secs(2);
 const ATTEMPT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Takes part in the election, forever. Without a Lease this replica leads.
-pub async fn run(client: Client, lease: Option<ObjectName>, coordination: Coordination) {
+/// Takes part in the election until agimo drains, and then releases the Lease. Without a Lease this replica leads.
+pub async fn run(
+    client: Client,
+    lease: Option<ObjectName>,
+    coordination: Coordination,
+    shutdown: Shutdown,
+) {
     let Some(name) = lease else { return };
     let api: Api<Lease> = Api::namespaced(client, &name.namespace);
     let identity = format!("agimo-{:016x}", coordination.instance());
@@ -79,8 +85,32 @@ pub async fn run(client: Client, lease: Option<ObjectName>, coordination: Coordi
             info!(lease = %name, is_leader, "leader election");
             coordination.set_leader(is_leader);
         }
-        tokio::time::sleep(INTERVAL).await;
+        tokio::select! {
+            () = tokio::time::sleep(INTERVAL) => {}
+            () = shutdown.draining() => break,
+        }
     }
+    if coordination.is_leader() {
+        coordination.set_leader(false);
+        let released = tokio::time::timeout(ATTEMPT_TIMEOUT, release(&api, &name, &election)).await;
+        // Otherwise the others wait until it expires.
+        match released {
+            Ok(Ok(())) => info!(lease = %name, "the Lease was released"),
+            Ok(Err(error)) => debug!(lease = %name, %error, "the Lease was not released"),
+            Err(_) => debug!(lease = %name, "the Lease was not released within 2 s"),
+        }
+    }
+}
+
+/// Leaves the Lease to whoever asks next, if this replica still holds it.
+async fn release(api: &Api<Lease>, name: &ObjectName, election: &Election) -> kube::Result<()> {
+    let Some(mut lease) = api.get_opt(&name.name).await? else { return Ok(()) };
+    let Some(spec) = lease.spec.as_mut() else { return Ok(()) };
+    if spec.holder_identity.as_ref() != Some(&election.identity) {
+        return Ok(());
+    }
+    spec.holder_identity = Some(String::new());
+    api.replace(&name.name, &PostParams::default(), &lease).await.map(drop)
 }
 
 async fn attempt(api: &Api<Lease>, name: &ObjectName, election: &mut Election) -> kube::Result<()> {

@@ -1,8 +1,9 @@
 //! agimo restarts while a workload is asleep.
 
+use rustix::process::Signal;
 use serde_json::json;
 
-use crate::fixtures::{Namespace, Release};
+use crate::fixtures::{Namespace, Release, start_agimo_with_arguments};
 use crate::support::eventually;
 
 #[tokio::test]
@@ -28,4 +29,22 @@ async fn replicas_before_sleep_survive_a_restart_of_agimo() {
     let response = release.get("web.test", "/").await;
     assert_eq!(response.status, 200, "{}", response.head);
     assert_eq!(web.current_replicas().await, REPLICAS);
+}
+
+#[tokio::test]
+async fn a_leader_that_ends_releases_the_lease() {
+    let namespace = Namespace::new("lease").await;
+    let web = namespace.deployment("web").apply().await;
+    let config = web.service_config("web.test", "scaler = \"agimo\"");
+    let lease = format!("{}/agimo", namespace.name);
+    let mut agimo = start_agimo_with_arguments(&config, &["--lease", &lease]).await;
+    agimo.until_metric("agimo_leader", 1.0).await;
+    let holder = || {
+        let path = "jsonpath={.spec.holderIdentity}";
+        namespace.kubectl(&["get", "lease", "agimo", "-o", path])
+    };
+    assert!(holder().starts_with("agimo-"));
+    agimo.signal(Signal::TERM);
+    assert!(agimo.wait_for_exit().await.success());
+    assert_eq!(holder(), "", "nobody has to wait until it expires");
 }

@@ -95,10 +95,25 @@ async fn an_hpa_scales_to_zero_and_back_by_what_agimo_reports() {
     let error = Helm::error(&words).await;
     assert!(error.contains("belongs to keda/keda-metrics-apiserver"), "{error}");
     drop(refused);
+    let check = || async {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), "annotations = true").unwrap();
+        let mut check = Command::new(env!("CARGO_BIN_EXE_agimo"));
+        check.args(["check", "--cluster", "--conf"]).arg(file.path());
+        let output = tokio::task::spawn_blocking(move || check.output()).await.unwrap().unwrap();
+        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+    };
+    let checked = check().await;
+    assert!(
+        checked.contains("keda/keda-metrics-apiserver serves it, and agimo does not"),
+        "{checked}"
+    );
 
     let _api = ExternalMetricsApi::take_from_keda(&namespace);
     let release = Release::install(&namespace, &values).await;
     ExternalMetricsApi::until_available().await;
+    let checked = check().await;
+    assert!(checked.contains("agimo-hpa) serves it"), "{checked}");
     let pods = release.until_pod_count(2).await;
     for (name, metric) in [("web", "agimo_active_requests"), ("cold", "agimo_requests_per_second")]
     {

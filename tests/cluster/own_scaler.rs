@@ -86,15 +86,16 @@ async fn sparse_short_requests_and_an_idle_websocket_keep_a_workload_awake() {
 async fn requests_over_three_replicas_of_agimo_count_together() {
     let namespace = Namespace::new("sum").await;
     let web = namespace.deployment("web").apply().await;
-    let config = web.service_config("web.test", KEYS);
+    let keys = KEYS.replace("target_concurrency = 10", "target_concurrency = 50");
+    let config = web.service_config("web.test", &keys);
     let release = Release::install(&namespace, &json!({ "config": config, "replicas": 3 })).await;
     let mut addresses = Vec::new();
     for pod in release.until_pod_count(3).await {
         addresses.push(release.pod_address(&pod, 8080).await);
     }
-    // Each replica of agimo sees 14 of them, which would need two.
-    let load = load(&addresses, 42).await;
-    web.until_replicas(5).await;
+    // Each replica of agimo sees a third of them, which would need two.
+    let load = load(&addresses, 200).await;
+    web.until_replicas(4).await;
     within("the load", until_ended(load)).await;
     web.until_asleep().await;
 }

@@ -21,7 +21,8 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
         let name = format!("bench-{}", std::process::id());
         // `testbed with` starts the cluster; `testbed enter` runs the benchmark inside it.
         command = cluster::testbed_command()?;
-        command.args(["with", &name, "--"]).arg(testbed.get_program()).args(["enter", &name, "--"]);
+        command.args(["with", &name, "--agimo"]).arg(&agimo);
+        command.arg("--").arg(testbed.get_program()).args(["enter", &name, "--"]);
         command.arg(bench).args(["--only", "cluster"]);
     }
     command.arg("--agimo").arg(agimo).args(arguments);

@@ -1,0 +1,262 @@
+//! Measures agimo as the chart installs it, with several replicas: how soon each of them writes the scale, and how soon KEDA is
+//! told of a request that another replica holds.
+
+use std::fs;
+use std::io::{self, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::{HOST, Plan, SLEEP_TIMEOUT, WAKE_TIMEOUT, kubectl};
+use crate::clients::unix_micros;
+use crate::environment::Environment;
+use crate::events::Events;
+use crate::http::fetch;
+use crate::report::{Report, Table, Target, median};
+
+/// A pod of agimo.
+struct Replica {
+    address: SocketAddr,
+    admin: SocketAddr,
+    events: Events,
+}
+
+/// What one replica of agimo pushes to a client that asks as KEDA does (KEDA, "External Scalers": StreamIsActive).
+struct PushStream {
+    /// When each message came, in microseconds since the Unix epoch, and whether it says that the workload is active.
+    received: Arc<Mutex<Vec<(u64, bool)>>>,
+    client: Child,
+}
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/agimo");
+const VALUES: &str = include_str!("values.yaml");
+const REPLICAS: usize = 3;
+/// The host of a Deployment at zero that nobody wakes.
+const PUSHED_HOST: &str = "pushed.local";
+/// A ScaledObjectRef in Protocol Buffers: the workload is `deployment/pushed`, and inactive one second after its last request.
+const SCALED_OBJECT: [&[u8]; 4] = [
+    b"\x0a\x06pushed\x12\x07default",
+    b"\x1a\x1d\x0a\x08workload\x12\x11deployment/pushed",
+    b"\x1a\x0f\x0a\x09activeFor\x12\x021s",
+    b"\x1a\x0b\x0a\x06target\x12\x011",
+];
+
+/// Installs the chart, and measures.
+pub(super) fn measure(
+    environment: &Environment,
+    plan: &Plan,
+    report: &mut Report,
+) -> io::Result<()> {
+    let directory = environment.new_directory("chart")?;
+    let values = directory.join("values.yaml");
+    fs::write(&values, VALUES)?;
+    let install = Command::new("helm")
+        .args(["install", "agimo", CHART, "--namespace", "agimo", "--create-namespace", "--wait"])
+        .arg("--values")
+        .arg(&values)
+        .stdout(Stdio::null())
+        .status()?;
+    if !install.success() {
+        return Err(io::Error::other("helm install failed"));
+    }
+    let pods = "jsonpath={.items[*].status.podIP}";
+    let pods = kubectl(&["--namespace", "agimo", "get", "pods", "-o", pods])?;
+    let replicas = pods.split_whitespace().map(Replica::follow).collect::<io::Result<Vec<_>>>()?;
+    if replicas.len() != REPLICAS {
+        return Err(io::Error::other(format!("expected {REPLICAS} pods of agimo: {pods}")));
+    }
+
+    let mut writes = Vec::new();
+    for wake in 0..plan.wakes as usize {
+        until_asleep(&replicas)?;
+        writes.push(replicas[wake % REPLICAS].arrival_to_scale_write()?);
+    }
+    let stream = PushStream::open(replicas[0].address)?;
+    let mut pushes = [Vec::new(), Vec::new()];
+    for request in 0..plan.wakes as usize {
+        let holder = request % REPLICAS;
+        pushes[usize::from(holder != 0)].push(stream.arrival_to_push(&replicas[holder])?);
+    }
+    let [own, others] = pushes;
+    let rows = [
+        ("arrival to scale write, whichever replica holds the request", &writes),
+        ("arrival to push, by the replica that holds the request", &own),
+        ("arrival to push, by another replica", &others),
+    ];
+    report.add(Table {
+        title: "Several replicas of agimo in a cluster: milliseconds since the request was sent"
+            .to_owned(),
+        columns: ["", "requests", "min", "median", "max"].map(str::to_owned).to_vec(),
+        rows: rows.iter().map(|(name, times)| row(name, times)).collect(),
+        notes: vec![
+            "Three pods of agimo as the chart installs them; the requests go to one after the other. The scale write is the \
+             lifecycle event of agimo."
+                .to_owned(),
+            "The push is the message `active` at a client of the port for KEDA (curl) that follows one replica. Nothing wakes \
+             the workload; each request comes after the message `inactive`."
+                .to_owned(),
+        ],
+    });
+    for (name, times) in rows {
+        report.add_target(Target {
+            name: format!("Cluster, 3 replicas: {name}, p99"),
+            // With fewer than 100 requests, the 99th percentile is the maximum.
+            measured: Some(times.iter().copied().fold(f64::MIN, f64::max)),
+            limit: 10.0,
+            unit: "ms",
+        });
+    }
+    Ok(())
+}
+
+fn row(name: &str, times: &[f64]) -> Vec<String> {
+    let least = times.iter().copied().fold(f64::MAX, f64::min);
+    let most = times.iter().copied().fold(f64::MIN, f64::max);
+    let numbers = [least, median(times.iter().copied()), most];
+    let mut row = vec![name.to_owned(), times.len().to_string()];
+    row.extend(numbers.map(|time| format!("{time:.2}")));
+    row
+}
+
+/// Waits until every replica knows that the workload is asleep and its pod is gone.
+fn until_asleep(replicas: &[Replica]) -> io::Result<()> {
+    wait_until("the Deployment was not scaled to zero", SLEEP_TIMEOUT, || {
+        if !kubectl(&["get", "pods", "-l", "app=bench", "-o", "name"])?.is_empty() {
+            return Ok(false);
+        }
+        for replica in replicas {
+            let page = fetch(replica.admin, "localhost", "/services", Duration::from_secs(5))?.1;
+            let services: Vec<serde_json::Value> = serde_json::from_str(&page)?;
+            let is_asleep = |service: &serde_json::Value| {
+                service["host"] == HOST && service["state"] == "asleep"
+            };
+            if !services.iter().any(is_asleep) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+}
+
+fn wait_until(
+    problem: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> io::Result<bool>,
+) -> io::Result<()> {
+    let deadline = Instant::now() + limit;
+    while !condition()? {
+        if Instant::now() > deadline {
+            return Err(io::Error::other(problem.to_owned()));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
+// === impl Replica ===
+
+impl Replica {
+    fn follow(pod: &str) -> io::Result<Self> {
+        let at = |port: u16| format!("{pod}:{port}").parse().map_err(io::Error::other);
+        let (address, admin) = (at(8080)?, at(9090)?);
+        Ok(Self { address, admin, events: Events::follow(admin)? })
+    }
+
+    /// Wakes the workload by a request to this replica.
+    fn arrival_to_scale_write(&self) -> io::Result<f64> {
+        self.events.clear();
+        let (mut client, sent) = self.send(HOST)?;
+        let mut status_line = [0; 12];
+        client.read_exact(&mut status_line)?;
+        if &status_line != b"HTTP/1.1 200" {
+            let line = String::from_utf8_lossy(&status_line).into_owned();
+            return Err(io::Error::other(format!("expected status 200, received {line:?}")));
+        }
+        let written = self.events.wait_for("scale_written", WAKE_TIMEOUT)?;
+        Ok(milliseconds(sent, written))
+    }
+
+    /// Sends a request, and returns when its first byte was sent.
+    fn send(&self, host: &str) -> io::Result<(TcpStream, u64)> {
+        let mut client = TcpStream::connect(self.address)?;
+        client.set_nodelay(true)?;
+        client.set_read_timeout(Some(WAKE_TIMEOUT))?;
+        let sent = unix_micros();
+        let request = format!("GET / HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+        client.write_all(request.as_bytes())?;
+        Ok((client, sent))
+    }
+}
+
+fn milliseconds(from: u64, to: u64) -> f64 {
+    (to as f64 - from as f64) / 1e3
+}
+
+// === impl PushStream ===
+
+impl PushStream {
+    fn open(replica: SocketAddr) -> io::Result<Self> {
+        let message = SCALED_OBJECT.concat();
+        // A message of gRPC: not compressed, its length, its bytes.
+        let mut body = vec![0];
+        body.extend(u32::try_from(message.len()).unwrap_or_default().to_be_bytes());
+        body.extend(message);
+        let url =
+            format!("http://{}:9092/externalscaler.ExternalScaler/StreamIsActive", replica.ip());
+        let mut client = Command::new("curl")
+            .args(["--silent", "--no-buffer", "--http2-prior-knowledge", "--data-binary", "@-"])
+            .args(["--header", "content-type: application/grpc", "--header", "te: trailers", &url])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()?;
+        if let Some(mut input) = client.stdin.take() {
+            input.write_all(&body)?;
+        }
+        let mut output = client.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
+        let received = Arc::<Mutex<Vec<_>>>::default();
+        let sink = received.clone();
+        thread::spawn(move || {
+            let mut head = [0; 5];
+            while output.read_exact(&mut head).is_ok() {
+                let time = unix_micros();
+                let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
+                let mut message = vec![0; length as usize];
+                if output.read_exact(&mut message).is_err() {
+                    return;
+                }
+                // A field that is false is left out.
+                let is_active = !message.is_empty();
+                sink.lock().unwrap_or_else(PoisonError::into_inner).push((time, is_active));
+            }
+        });
+        Ok(Self { received, client })
+    }
+
+    /// Sends a request to this replica as soon as the workload is inactive.
+    fn arrival_to_push(&self, replica: &Replica) -> io::Result<f64> {
+        wait_until("the workload stays active", WAKE_TIMEOUT, || {
+            Ok(self.lock().last().is_some_and(|(_, is_active)| !is_active))
+        })?;
+        self.lock().clear();
+        let (_client, sent) = replica.send(PUSHED_HOST)?;
+        wait_until("no push came", WAKE_TIMEOUT, || Ok(!self.lock().is_empty()))?;
+        let (time, is_active) = self.lock()[0];
+        if !is_active {
+            return Err(io::Error::other("the workload was reported as inactive twice"));
+        }
+        Ok(milliseconds(sent, time))
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, bool)>> {
+        self.received.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for PushStream {
+    fn drop(&mut self) {
+        let _ = self.client.kill();
+        let _ = self.client.wait();
+    }
+}
