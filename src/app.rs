@@ -123,11 +123,13 @@ pub async fn serve(
     let address = listeners.proxy.first().context("there is no listener")?.local_addr()?;
     let admin_address = listeners.admin.local_addr()?;
     let cores = listeners.proxy.len();
-    let coordination = Coordination::default();
+    let (coordination, registered) = (Coordination::default(), Registered::default());
     let cluster = match settings.cluster {
         Some(cluster) => {
             let (config, events) = (&settings.config, &settings.events);
-            cluster::choose(cluster, config, &coordination, &shutdown, events).await?
+            let served = settings.control_ports.external_metrics.is_some();
+            let served = served.then(|| registered.subscribe());
+            cluster::choose(cluster, config, &coordination, &shutdown, events, served).await?
         }
         None => ReadinessBackend::Neither,
     };
@@ -156,7 +158,6 @@ pub async fn serve(
 
     let mut tasks = JoinSet::new();
     let workloads = tokio::spawn(catalog.run(new_configs));
-    let registered = Registered::default();
     let mut collectors = collectors(snapshots.clone(), status.clone(), coordination.clone());
     if settings.control_ports.external_metrics.is_some() {
         let registered = registered.clone();

@@ -85,8 +85,15 @@ impl Autoscaler {
     }
 
     /// Records what was counted by now. Call it at every interval.
-    pub fn record(&mut self, totals: Totals, now: Instant, spec: &AutoscalingConfig) {
-        self.window.record(totals, now, spec.stable_window);
+    /// `generation` changes with the replicas of agimo that have counted it.
+    pub fn record(
+        &mut self,
+        totals: Totals,
+        generation: u64,
+        now: Instant,
+        spec: &AutoscalingConfig,
+    ) {
+        self.window.record(totals, generation, now, spec.stable_window);
     }
 
     /// How many replicas the workload is to have, where so many are ready; `None` until something was recorded.

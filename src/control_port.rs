@@ -3,15 +3,16 @@
 
 use std::convert::Infallible;
 use std::error::Error;
+use std::io::Cursor;
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::{Body, Incoming};
-use hyper::rt::{Read, Write};
 use hyper::server::conn::{http1, http2};
 use hyper::service::{HttpService, Service, service_fn};
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tracing::warn;
@@ -98,18 +99,7 @@ async fn connection<S, B>(
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let Some(tls) = tls else {
-        // Over HTTP/2, hyper bounds no time before the client has sent its preface.
-        if protocol == Protocol::Http2
-            && !matches!(
-                tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.readable()).await,
-                Ok(Ok(()))
-            )
-        {
-            return;
-        }
-        return serve(stream, protocol, service, shutdown).await;
-    };
+    let Some(tls) = tls else { return serve(stream, protocol, service, shutdown).await };
     let handshake = async { tls.acceptor().await?.accept(stream).await.ok() };
     let Ok(Some(stream)) = tokio::time::timeout(HANDSHAKE_TIMEOUT, handshake).await else { return };
     let certificates = stream.get_ref().1.peer_certificates();
@@ -126,25 +116,30 @@ async fn connection<S, B>(
 }
 
 /// What goes wrong here is the client's connection.
-async fn serve<IO, S, B>(stream: IO, protocol: Protocol, service: S, shutdown: Shutdown)
+async fn serve<IO, S, B>(mut stream: IO, protocol: Protocol, service: S, shutdown: Shutdown)
 where
-    TokioIo<IO>: Read + Write + Unpin + Send + 'static,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: HttpService<Incoming, ResBody = B> + Send + 'static,
     S::Future: Send + 'static,
     S::Error: Into<Box<dyn Error + Send + Sync>>,
     B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<Box<dyn Error + Send + Sync>>,
 {
-    let stream = TokioIo::new(stream);
     match protocol {
         Protocol::Http1 { head_timeout } => {
             let _ = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(head_timeout)
-                .serve_connection(stream, service)
+                .serve_connection(TokioIo::new(stream), service)
                 .await;
         }
         Protocol::Http2 => {
+            // hyper bounds no time before the client has sent its preface, and pings only after it.
+            let first = tokio::time::timeout(HANDSHAKE_TIMEOUT, stream.read_u8()).await;
+            let Ok(Ok(first)) = first else { return };
+            let (reader, writer) = tokio::io::split(stream);
+            let reader = Cursor::new([first]).chain(reader);
+            let stream = TokioIo::new(tokio::io::join(reader, writer));
             let mut builder = http2::Builder::new(TokioExecutor::new());
             builder.timer(TokioTimer::new());
             builder.keep_alive_interval(PING_INTERVAL).keep_alive_timeout(PING_TIMEOUT);

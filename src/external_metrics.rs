@@ -3,7 +3,6 @@
 
 use std::convert::Infallible;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
@@ -63,8 +62,8 @@ pub enum PortCertificate {
 }
 
 /// Whether the API server sends requests to the Service of this agimo.
-#[derive(Clone, Default)]
-pub struct Registered(Arc<AtomicBool>);
+#[derive(Clone)]
+pub struct Registered(watch::Sender<bool>);
 
 /// Answers the API server.
 struct Api {
@@ -138,7 +137,17 @@ impl ExternalMetricsPort {
 
 // === impl Registered ===
 
+impl Default for Registered {
+    fn default() -> Self {
+        Self(watch::Sender::new(false))
+    }
+}
+
 impl Registered {
+    pub fn subscribe(&self) -> watch::Receiver<bool> {
+        self.0.subscribe()
+    }
+
     /// Writes the metric family of the registration.
     pub fn collect(&self, page: &mut Exposition) {
         page.family(
@@ -146,7 +155,7 @@ impl Registered {
             MetricKind::Gauge,
             "Whether the APIService of external.metrics.k8s.io leads to this agimo.",
         );
-        page.sample(&Labels::default(), u64::from(self.0.load(Ordering::Relaxed)));
+        page.sample(&Labels::default(), u64::from(*self.0.borrow()));
     }
 }
 
@@ -159,7 +168,7 @@ impl Api {
             return Ok(Response::new(Full::from("ok")));
         }
         if request.method() != Method::GET {
-            return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "it only answers GET"));
+            return Err(Failure::new(StatusCode::METHOD_NOT_ALLOWED, "this API answers only GET"));
         }
         let metric = metric_path(path);
         let attributes = match metric {
@@ -214,7 +223,7 @@ impl Api {
             }
             Err(error) => {
                 let message = format!(
-                    "it cannot be reviewed what {} may do: {error}; grant agimo create on subjectaccessreviews",
+                    "the API server does not say what {} may do: {error}; grant agimo create on subjectaccessreviews",
                     user.name
                 );
                 warn!(message, "a request for external metrics failed");

@@ -67,7 +67,7 @@ pub struct Cluster {
     shutdown: Shutdown,
     events: EventBus,
     demand: Arc<WatchDemand>,
-    has_external_metrics: bool,
+    external_metrics: Option<watch::Receiver<bool>>,
 }
 
 /// What agimo watches in the cluster, besides the workloads.
@@ -85,8 +85,8 @@ pub struct ClusterOptions {
     pub events: EventBus,
     /// The ConfigMap that keeps the replicas of sleeping workloads.
     pub replica_store: Option<ObjectName>,
-    /// HorizontalPodAutoscalers may read the metrics of agimo from agimo itself.
-    pub has_external_metrics: bool,
+    /// Whether HorizontalPodAutoscalers read the metrics of agimo from agimo itself.
+    pub external_metrics: Option<watch::Receiver<bool>>,
 }
 
 /// Whether the watches are needed: none begins before the first workload.
@@ -110,7 +110,7 @@ impl Cluster {
             shutdown,
             events,
             replica_store,
-            has_external_metrics,
+            external_metrics,
         } = options;
         let scopes = watches::scopes(&namespaces, peer_service.as_ref());
         let index = SharedIndex::new(Index::new(scopes.clone(), peer_service));
@@ -128,7 +128,7 @@ impl Cluster {
             shutdown,
             events,
             demand,
-            has_external_metrics,
+            external_metrics,
         }
     }
 
@@ -144,13 +144,16 @@ impl Cluster {
         );
         let election = {
             let (client, coordination) = (self.client.clone(), self.coordination.clone());
+            // Also if another of these tasks panics: the end of agimo waits for it.
+            let released = self.lease_released.drop_guard();
             async move {
                 lease::run(client, self.lease, coordination, self.shutdown).await;
-                self.lease_released.cancel();
+                drop(released);
             }
         };
         tokio::join!(
-            watches::run(self.client.clone(), self.scopes, self.index, self.has_external_metrics),
+            watches::run(self.client.clone(), self.scopes, self.index.clone()),
+            follow_external_metrics(self.external_metrics, self.index),
             list_peers(peers, self.coordination.clone()),
             election,
             self.saved_replicas.run(self.client),
@@ -241,6 +244,18 @@ impl Cluster {
             }
         };
         BackendAndTask { backend: Arc::new(workload), task: Box::pin(task) }
+    }
+}
+
+/// Tells the index whether HPAs read the metrics of agimo from agimo itself.
+async fn follow_external_metrics(served: Option<watch::Receiver<bool>>, index: SharedIndex) {
+    let Some(mut served) = served else { return };
+    loop {
+        let is_served = *served.borrow_and_update();
+        index.lock().set_external_metrics(is_served);
+        if served.changed().await.is_err() {
+            return;
+        }
     }
 }
 

@@ -111,7 +111,6 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
             peer_service: options.peer_service,
             lease: options.lease,
             replica_store: options.replica_store,
-            has_external_metrics: options.external_metrics_port.is_some(),
         }),
         control_ports: ControlPorts { peers, keda, external_metrics },
         events: EventBus::default(),

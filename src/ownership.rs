@@ -173,7 +173,8 @@ impl OtherScaler {
                 Authority::Report
             }
             Self::ScaledObject { pause: Pause::Paused, .. } => Authority::Wake,
-            // Whoever wakes it first: with a metric that has not risen, it would be scaled to zero again.
+            // agimo wakes only where the HPA does nothing, or where its metric has risen already: otherwise the HPA would scale
+            // the workload to zero again.
             Self::HorizontalPodAutoscaler(hpa) if hpa.min_replicas == 0 => {
                 if hpa.is_switched_off || hpa.reads_agimo {
                     Authority::Wake

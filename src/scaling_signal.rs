@@ -7,7 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::{Instant, MissedTickBehavior};
 
-use crate::autoscaler::window::Window;
+use crate::autoscaler::window::{Average, Window};
 use crate::catalog::{Snapshot, Workload};
 use crate::coordination::Coordination;
 use crate::demand::Totals;
@@ -30,7 +30,7 @@ struct Shared {
 #[derive(Default)]
 struct State {
     /// The workloads of a snapshot, which this was made from. Neither is kept in use by being known here.
-    workloads: HashMap<Arc<WorkloadId>, Known>,
+    workloads: HashMap<Arc<WorkloadId>, SnapshotWorkload>,
     by_namespace: HashMap<String, Vec<Arc<WorkloadId>>>,
     made_from: Weak<Snapshot>,
     /// Workloads that somebody asks about.
@@ -38,7 +38,7 @@ struct State {
 }
 
 /// A workload of the snapshot.
-struct Known {
+struct SnapshotWorkload {
     workload: Weak<Workload>,
     hosts: Vec<String>,
 }
@@ -53,8 +53,8 @@ struct Followed {
     recorded: Option<Instant>,
     /// When a request was last seen to have arrived.
     last_arrival: Option<Instant>,
-    /// When somebody first asked, and last.
-    began: Instant,
+    /// The longest window that was asked for.
+    longest: Duration,
     asked: Instant,
 }
 
@@ -72,13 +72,11 @@ struct Demand {
 pub struct Signal {
     /// Requests in flight now, held ones included.
     pub in_flight: u64,
-    /// Requests in flight, averaged over the window.
-    pub concurrency: f64,
-    /// Requests per second over the window.
-    pub rate: f64,
+    /// Over the window, as far as it was recorded; absent without a whole bucket.
+    pub average: Option<Average>,
     /// Since when no request has arrived; absent where none was seen to.
     pub idle: Option<Duration>,
-    /// Since when arrivals are recorded: from the first question on.
+    /// For how long the demand was recorded without a gap, by the same replicas of agimo.
     pub recorded_for: Duration,
 }
 
@@ -93,7 +91,7 @@ pub struct NamedWorkload {
 const INTERVAL: Duration = Duration::from_secs(1);
 /// However often somebody asks.
 const SHORTEST_BUCKET: Duration = Duration::from_millis(500);
-/// The longest window that can be asked for.
+/// The longest window that a trigger of KEDA can ask for.
 pub const LONGEST_WINDOW: Duration = Duration::from_secs(600);
 /// A workload that nobody has asked about for so long is not recorded any more.
 const FORGET_AFTER: Duration = Duration::from_secs(900);
@@ -147,12 +145,14 @@ impl Signals {
         let in_flight = demand.in_flight;
         let followed = state.followed.entry(id.clone()).or_insert_with(|| Followed::new(now));
         followed.asked = now;
+        followed.longest = followed.longest.max(window);
         followed.record(&demand, now);
-        let average = followed.window.average(now, window).unwrap_or_default();
-        let idle = followed.last_arrival.map(|at| now.saturating_duration_since(at));
-        let recorded_for = now.saturating_duration_since(followed.began);
-        let (concurrency, rate) = (average.concurrency, average.rate);
-        Some(Signal { in_flight, concurrency, rate, idle, recorded_for })
+        Some(Signal {
+            in_flight,
+            average: followed.window.average(now, window),
+            idle: followed.last_arrival.map(|at| now.saturating_duration_since(at)),
+            recorded_for: followed.window.recorded_for(now),
+        })
     }
 
     fn record(&self, now: Instant) {
@@ -190,7 +190,7 @@ impl Shared {
             let known = state.workloads.entry(id.clone()).or_insert_with(|| {
                 let namespace = state.by_namespace.entry(id.namespace.clone()).or_default();
                 namespace.push(id.clone());
-                Known { workload: Arc::downgrade(&route.workload), hosts: Vec::new() }
+                SnapshotWorkload { workload: Arc::downgrade(&route.workload), hosts: Vec::new() }
             });
             if !known.hosts.contains(&route.config.host) {
                 known.hosts.push(route.config.host.clone());
@@ -230,7 +230,7 @@ impl Followed {
             generation: 0,
             recorded: None,
             last_arrival: None,
-            began: now,
+            longest: Duration::ZERO,
             asked: now,
         }
     }
@@ -239,7 +239,7 @@ impl Followed {
         let Demand { totals, own_arrivals, generation, .. } = *demand;
         if self.recorded.is_none_or(|at| now >= at + SHORTEST_BUCKET) {
             self.recorded = Some(now);
-            self.window.record(totals, now, LONGEST_WINDOW);
+            self.window.record(totals, generation, now, self.longest);
         }
         // Requests that came before the first record, or to a replica that was not counted before, are not known to be recent.
         let is_comparable = generation == self.generation;

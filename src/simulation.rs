@@ -181,7 +181,7 @@ impl State {
             return;
         }
         let Some(config) = model.autoscaling else { return };
-        self.autoscaler.record(self.totals, self.now, &config);
+        self.autoscaler.record(self.totals, 0, self.now, &config);
         let Some(decision) = self.autoscaler.decide(self.ready, self.now, &config) else { return };
         if decision.replicas > self.replicas {
             self.scale_up(second, decision.replicas, model);

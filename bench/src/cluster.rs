@@ -74,6 +74,11 @@ pub(crate) fn measure(
         add_targets(None, report);
         return Ok(());
     };
+    if std::env::var_os("AGIMO_TESTBED").is_none() {
+        return Err(io::Error::other(
+            "this section creates and deletes thousands of objects: run `cargo xtask bench --cluster`, which starts a cluster",
+        ));
+    }
     apply_manifest()?;
     let measure = |keys: &str| {
         let configuration = format!("{CONFIGURATION}\n{keys}");

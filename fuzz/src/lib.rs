@@ -4,6 +4,7 @@
 #![forbid(unsafe_code)]
 
 use agimo::config::{parse, report};
+use agimo::external_metrics::selector;
 use agimo::http::fields::FieldKind;
 use agimo::http::http1::head::{keeps_alive, parse_request};
 use agimo::http::http1::response_head::parse_response;
@@ -77,6 +78,21 @@ pub fn prometheus(data: &[u8]) {
     }
 }
 
+/// An accepted label selector means the same when it is written out again.
+pub fn selector(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else {
+        return;
+    };
+    let Ok(selector) = selector::parse(text) else {
+        return;
+    };
+    let written = selector.to_string();
+    let Ok(again) = selector::parse(&written) else {
+        panic!("the selector is accepted, but refused when it is written again: {written}");
+    };
+    assert_eq!(again.to_string(), written);
+}
+
 fn deployment() -> WorkloadId {
     WorkloadId {
         kind: WorkloadKind::Deployment,
@@ -145,6 +161,11 @@ mod tests {
     #[test]
     fn prometheus_answer_seeds_hold() {
         replay("prometheus", super::prometheus);
+    }
+
+    #[test]
+    fn label_selector_seeds_hold() {
+        replay("selector", selector);
     }
 
     #[test]

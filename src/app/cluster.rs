@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
 use kube::Client;
+use tokio::sync::watch;
 use tracing::{info, warn};
 
 use crate::activation::events::EventBus;
@@ -36,8 +37,6 @@ pub struct ClusterSettings {
     pub lease: Option<(String, String)>,
     /// Namespace and name of the ConfigMap that keeps the replicas of sleeping workloads.
     pub replica_store: Option<(String, String)>,
-    /// HorizontalPodAutoscalers may read the metrics of agimo from agimo itself.
-    pub has_external_metrics: bool,
 }
 
 /// The source of readiness.
@@ -47,7 +46,8 @@ pub enum ReadinessBackend {
     Neither,
 }
 
-/// Chooses the source, and logs the choice if a service needs it.
+/// Chooses the source, and logs the choice if a service needs it. `external_metrics`: whether HorizontalPodAutoscalers read the
+/// metrics of agimo from agimo itself.
 ///
 /// # Errors
 /// When the source that the command line names, or one that a service in Kubernetes needs, cannot be used.
@@ -57,6 +57,7 @@ pub async fn choose(
     coordination: &Coordination,
     shutdown: &Shutdown,
     events: &EventBus,
+    external_metrics: Option<watch::Receiver<bool>>,
 ) -> anyhow::Result<ReadinessBackend> {
     let is_needed = config
         .services
@@ -79,7 +80,7 @@ pub async fn choose(
                     shutdown: shutdown.clone(),
                     events: events.clone(),
                     replica_store: settings.replica_store.map(object_name),
-                    has_external_metrics: settings.has_external_metrics,
+                    external_metrics,
                 };
                 let cluster = Cluster::new(client, resolver, options);
                 return Ok(ReadinessBackend::Kubernetes(Box::new(cluster)));

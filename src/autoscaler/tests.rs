@@ -34,7 +34,7 @@ impl Simulated {
             ready: 1,
             last: None,
         };
-        simulated.autoscaler.record(Totals::default(), simulated.now, &spec);
+        simulated.autoscaler.record(Totals::default(), 0, simulated.now, &spec);
         simulated
     }
 
@@ -43,7 +43,7 @@ impl Simulated {
         self.now += SECOND;
         self.totals.request_time += SECOND * concurrency;
         self.totals.arrivals += arrivals;
-        self.autoscaler.record(self.totals, self.now, &self.spec);
+        self.autoscaler.record(self.totals, 0, self.now, &self.spec);
         self.ready = self.last.map_or(self.ready, |decision| decision.replicas);
         self.last = self.autoscaler.decide(self.ready, self.now, &self.spec);
         self.last
@@ -131,13 +131,13 @@ fn nothing_is_decided_before_something_was_measured_and_a_lost_peer_is_no_demand
     let mut autoscaler = Autoscaler::default();
     let now = Instant::now();
     assert_eq!(autoscaler.decide(1, now, &spec()), None);
-    autoscaler.record(Totals { arrivals: 9, request_time: 90 * SECOND }, now, &spec());
+    autoscaler.record(Totals { arrivals: 9, request_time: 90 * SECOND }, 0, now, &spec());
     assert_eq!(autoscaler.decide(1, now, &spec()), None);
     // What the others had counted is gone with one of them.
-    autoscaler.record(Totals { arrivals: 4, request_time: 20 * SECOND }, now + SECOND, &spec());
+    autoscaler.record(Totals { arrivals: 4, request_time: 20 * SECOND }, 0, now + SECOND, &spec());
     assert_eq!(autoscaler.decide(1, now + SECOND, &spec()), None);
     let later = Totals { arrivals: 5, request_time: 21 * SECOND };
-    autoscaler.record(later, now + 2 * SECOND, &spec());
+    autoscaler.record(later, 0, now + 2 * SECOND, &spec());
     assert_eq!(autoscaler.decide(1, now + 2 * SECOND, &spec()).unwrap().replicas, 1);
 }
 

@@ -18,7 +18,7 @@ pub mod files;
 #[derive(Clone)]
 pub struct Tls {
     certificate: CertificateSource,
-    /// The issuers of client certificates. A client may still have none.
+    /// The issuers of the certificates that clients must have.
     client_issuers: Option<watch::Receiver<Arc<RootCertStore>>>,
 }
 
@@ -41,7 +41,7 @@ impl Tls {
         Self { certificate, client_issuers: None }
     }
 
-    /// Verifies certificates of clients.
+    /// Only clients with a certificate of one of these are served; none while there is no issuer.
     pub fn with_client_issuers(self, issuers: watch::Receiver<Arc<RootCertStore>>) -> Self {
         Self { client_issuers: Some(issuers), ..self }
     }
@@ -62,12 +62,10 @@ impl Tls {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
         let builder = ServerConfig::builder_with_provider(provider.clone())
             .with_safe_default_protocol_versions()?;
-        let issuers = self.client_issuers.as_ref().map(|issuers| issuers.borrow().clone());
-        // Without any issuer, no certificate of a client can be verified.
-        let builder = match issuers.filter(|issuers| !issuers.is_empty()) {
+        let builder = match &self.client_issuers {
             Some(issuers) => {
+                let issuers = issuers.borrow().clone();
                 let verifier = WebPkiClientVerifier::builder_with_provider(issuers, provider)
-                    .allow_unauthenticated()
                     .build()
                     .map_err(|error| rustls::Error::General(error.to_string()))?;
                 builder.with_client_cert_verifier(verifier)

@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_used_is_due() {
+    fn a_certificate_that_cannot_be_used_is_replaced() {
         let now = SystemTime::now();
         let good = StoredCertificate::generate(NAME, now, None).unwrap();
         let other = StoredCertificate::generate(NAME, now, None).unwrap();

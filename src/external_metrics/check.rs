@@ -12,6 +12,9 @@ pub struct Finding {
     pub is_problem: bool,
 }
 
+/// The chart sets it, whatever the names of the release are.
+const PART_OF: &str = "app.kubernetes.io/part-of";
+
 /// Asks the cluster who serves the API.
 ///
 /// # Errors
@@ -28,8 +31,7 @@ fn describe(service: Option<&APIService>) -> Finding {
         return Finding { text: text.to_owned(), is_problem: false };
     };
     let owner = owner(service);
-    let is_agimo =
-        service.labels().get("app.kubernetes.io/name").is_some_and(|name| name == "agimo");
+    let is_agimo = service.labels().get(PART_OF).is_some_and(|name| name == "agimo");
     let conditions = service.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let available = conditions.into_iter().find(|condition| condition.type_ == "Available");
     let failure = match available {
@@ -74,7 +76,7 @@ mod tests {
     #[test]
     fn the_owner_and_what_is_wrong_are_named() {
         let available = |status: &str, message: &str| json!([{ "type": "Available", "status": status, "message": message }]);
-        let agimo = json!({ "app.kubernetes.io/name": "agimo" });
+        let agimo = json!({ PART_OF: "agimo" });
         for (finding, part, is_problem) in [
             (describe(None), "nobody serves it", false),
             (

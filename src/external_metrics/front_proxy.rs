@@ -39,8 +39,10 @@ pub struct User {
 pub const NAMESPACE: &str = "kube-system";
 pub const CONFIG_MAP: &str = "extension-apiserver-authentication";
 
-/// Every user who is known is of this group (Kubernetes, "Default roles").
+/// Every user is of one of these groups (Kubernetes, "Default roles").
 const AUTHENTICATED: &str = "system:authenticated";
+const UNAUTHENTICATED: &str = "system:unauthenticated";
+const ANONYMOUS: &str = "system:anonymous";
 /// Users of this group may do everything (Kubernetes, "User-facing roles").
 const MASTERS: &str = "system:masters";
 
@@ -111,11 +113,12 @@ impl FrontProxy {
         }
         let mut groups: Vec<String> =
             self.group_fields.iter().flat_map(|name| values(name)).collect();
+        let (name, uid) = (first(&self.user_fields)?, first(&self.uid_fields));
         // The API server leaves it out where it asks for itself.
-        if !groups.iter().any(|group| group == AUTHENTICATED) {
+        let is_known = |group: &String| group == AUTHENTICATED || group == UNAUTHENTICATED;
+        if name != ANONYMOUS && !groups.iter().any(is_known) {
             groups.push(AUTHENTICATED.to_owned());
         }
-        let (name, uid) = (first(&self.user_fields)?, first(&self.uid_fields));
         Some(User { name, uid, groups, extra })
     }
 }
@@ -192,6 +195,9 @@ mod tests {
         fields.remove("x-remote-group");
         let user = proxy.user(certificate("front-proxy-client").der(), &fields).unwrap();
         assert_eq!(user.groups, ["system:authenticated"]);
+        fields.insert("x-remote-user", "system:anonymous".parse().unwrap());
+        let user = proxy.user(certificate("front-proxy-client").der(), &fields).unwrap();
+        assert_eq!(user.groups, Vec::<String>::new());
     }
 
     #[test]
@@ -204,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_is_named() {
+    fn a_config_map_without_a_key_is_rejected_with_the_name_of_the_key() {
         for (change, part) in [
             (("requestheader-client-ca-file", None), "it has no `requestheader-client-ca-file`"),
             (("requestheader-client-ca-file", Some("x")), "has no certificate"),

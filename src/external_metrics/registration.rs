@@ -2,7 +2,6 @@
 //! an APIService that leads to it and trusts it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
@@ -32,7 +31,7 @@ pub struct Registration {
     issuers: watch::Sender<Arc<RootCertStore>>,
     certificate: watch::Sender<Option<Arc<CertifiedKey>>>,
     stored: Option<StoredCertificate>,
-    is_registered: Arc<AtomicBool>,
+    is_registered: watch::Sender<bool>,
     /// What was logged last.
     problem: Option<String>,
     other_owner: Option<String>,
@@ -58,6 +57,15 @@ const INTERVAL: Duration = Duration::from_secs(30);
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+// === impl RegistrationError ===
+
+impl RegistrationError {
+    fn of_api_service(error: kube::Error) -> Self {
+        let fix = "grant agimo get and patch on this APIService";
+        Self::Api(format!("APIService {API_SERVICE}"), error, fix)
+    }
+}
+
 // === impl Registration ===
 
 impl Registration {
@@ -66,7 +74,7 @@ impl Registration {
         coordination: Coordination,
         service: (String, String),
         secret: Option<(String, String)>,
-        is_registered: Arc<AtomicBool>,
+        is_registered: watch::Sender<bool>,
     ) -> Self {
         Self {
             client,
@@ -155,14 +163,12 @@ impl Registration {
     /// The APIService, if it leads to this agimo.
     async fn read_api_service(&mut self) -> Result<Option<APIService>, RegistrationError> {
         let services: Api<APIService> = Api::all(self.client.clone());
-        let service = services.get_opt(API_SERVICE).await.map_err(|error| {
-            let fix = "grant agimo get and patch on this APIService";
-            RegistrationError::Api(format!("APIService {API_SERVICE}"), error, fix)
-        })?;
+        let service =
+            services.get_opt(API_SERVICE).await.map_err(RegistrationError::of_api_service)?;
         let owner = service.as_ref().map(owner);
         let own = format!("{}/{}", self.service.0, self.service.1);
         let is_own = owner.as_deref() == Some(own.as_str());
-        self.is_registered.store(is_own, Ordering::Relaxed);
+        self.is_registered.send_if_modified(|known| std::mem::replace(known, is_own) != is_own);
         if is_own {
             self.other_owner = None;
             return Ok(service);
@@ -259,10 +265,7 @@ impl Registration {
         let services: Api<APIService> = Api::all(self.client.clone());
         let patched =
             services.patch(API_SERVICE, &PatchParams::default(), &Patch::Merge(patch)).await;
-        patched.map(Some).map_err(|error| {
-            let fix = "grant agimo get and patch on this APIService";
-            RegistrationError::Api(format!("APIService {API_SERVICE}"), error, fix)
-        })
+        patched.map(Some).map_err(RegistrationError::of_api_service)
     }
 }
 

@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_selector_is_refused() {
+    fn invalid_selectors_are_rejected() {
         for text in [
             "name=a b",
             "=web",

@@ -25,7 +25,7 @@ pub enum UnknownDemand {
         "another replica of agimo is silent, and may have requests for {0}: whether it is idle is not known"
     )]
     SilentReplica(WorkloadId),
-    #[error("agimo has not observed {0} for {1:?} yet: whether it is idle is not known")]
+    #[error("this replica of agimo has not observed {0} for {1:?} yet: its demand is not known")]
     TooEarly(WorkloadId, Duration),
 }
 
@@ -33,8 +33,8 @@ pub enum UnknownDemand {
 
 impl WorkloadValue {
     /// # Errors
-    /// Where the value would be zero, and it is not known whether that is true: a scaler that believed it could put a
-    /// workload to sleep that is in use.
+    /// Where the value is not known, and above all where it would be zero and may not be: the scaler could put a workload to
+    /// sleep that is in use.
     pub fn new(
         metric: Metric,
         id: &WorkloadId,
@@ -43,11 +43,12 @@ impl WorkloadValue {
         window: Duration,
         is_complete: bool,
     ) -> Result<Self, UnknownDemand> {
-        let value = metric.value(signal);
+        let value = metric.value(signal, window);
         if value <= 0.0 && !is_complete {
             return Err(UnknownDemand::SilentReplica(id.clone()));
         }
-        if value <= 0.0 && signal.recorded_for < window {
+        // Without an average, what is in flight now may be far less.
+        if signal.average.is_none() || (value <= 0.0 && signal.recorded_for < window) {
             return Err(UnknownDemand::TooEarly(id.clone(), window));
         }
         Ok(Self { labels, value, window })
@@ -104,6 +105,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
+    use crate::autoscaler::window::Average;
     use crate::external_metrics::selector;
     use crate::workload::WorkloadKind;
 
@@ -118,7 +120,8 @@ mod tests {
     }
 
     fn signal(in_flight: u64, concurrency: f64, rate: f64) -> Signal {
-        Signal { in_flight, concurrency, rate, idle: None, recorded_for: WINDOW }
+        let average = Some(Average { concurrency, rate });
+        Signal { in_flight, average, idle: None, recorded_for: WINDOW }
     }
 
     fn value(metric: Metric, signal: &Signal, is_complete: bool) -> Result<f64, UnknownDemand> {
@@ -134,6 +137,8 @@ mod tests {
             assert_eq!(value(metric, &idle, true), Ok(0.0));
             assert_eq!(value(metric, &idle, false), Err(UnknownDemand::SilentReplica(web())));
             assert_eq!(value(metric, &early, true), Err(UnknownDemand::TooEarly(web(), WINDOW)));
+            let unknown = Signal { average: None, ..signal(1, 0.0, 0.0) };
+            assert!(value(metric, &unknown, true).is_err(), "it may be many more");
             assert!(
                 value(metric, &signal(1, 0.0, 0.0), false).is_ok(),
                 "a part of the demand counts"

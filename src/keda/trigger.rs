@@ -133,7 +133,7 @@ impl Trigger {
 
     /// What KEDA divides by the target.
     pub fn value(&self, signal: &Signal) -> f64 {
-        self.metric.value(signal)
+        self.metric.value(signal, self.window)
     }
 
     /// Whether the workload is needed. Open work counts, and so do requests since the last time that KEDA asked.
@@ -145,6 +145,7 @@ impl Trigger {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::autoscaler::window::Average;
 
     fn read(metadata: &[(&str, &str)]) -> Result<Trigger, String> {
         let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
@@ -183,8 +184,7 @@ mod tests {
         let trigger = read(&[("activeFor", "10s")]).unwrap();
         let signal = |in_flight, idle: Option<u64>| Signal {
             in_flight,
-            concurrency: 0.4,
-            rate: 0.0,
+            average: Some(Average { concurrency: 0.4, rate: 0.0 }),
             idle: idle.map(Duration::from_secs),
             recorded_for: Duration::ZERO,
         };

@@ -90,13 +90,8 @@ pub fn scopes(namespaces: &[String], peers: Option<&ObjectName>) -> Vec<WatchSco
     scopes
 }
 
-/// Runs the watches of these scopes forever. `has_external_metrics`: HPAs may read the metrics of agimo from agimo itself.
-pub async fn run(
-    client: Client,
-    scopes: Vec<WatchScope>,
-    index: SharedIndex,
-    has_external_metrics: bool,
-) {
+/// Runs the watches of these scopes forever.
+pub async fn run(client: Client, scopes: Vec<WatchScope>, index: SharedIndex) {
     let mut watches = JoinSet::new();
     for scope in scopes {
         let (client, index) = (client.clone(), index.clone());
@@ -122,9 +117,8 @@ pub async fn run(
                 watches.spawn(watch_scope(client, scope, index, read));
             }
             ObjectKind::HorizontalPodAutoscaler => {
-                let read = move |hpa: &HorizontalPodAutoscaler| {
-                    ScalerObject::of_hpa(hpa, has_external_metrics).map(Object::Scaler)
-                };
+                let read =
+                    |hpa: &HorizontalPodAutoscaler| ScalerObject::of_hpa(hpa).map(Object::Scaler);
                 watches.spawn(watch_scope(client, scope, index, read));
             }
             ObjectKind::ScaledObject => {

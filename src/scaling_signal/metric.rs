@@ -1,5 +1,7 @@
 //! The numbers by which other scalers scale a workload. Pure.
 
+use std::time::Duration;
+
 use super::Signal;
 
 /// A number that rises and falls with the demand of a workload.
@@ -31,37 +33,40 @@ impl Metric {
         Self::ALL.into_iter().find(|metric| metric.name() == name)
     }
 
-    /// It rises at once and falls with the average over the window. It is zero only where nothing is in flight and nothing has
-    /// arrived in the window.
-    pub fn value(self, signal: &Signal) -> f64 {
+    /// It rises at once and falls with the average over the window. It is above zero while anything is in flight, and after each
+    /// arrival for the time of the window.
+    pub fn value(self, signal: &Signal, window: Duration) -> f64 {
         let in_flight = signal.in_flight as f64;
-        match self {
-            Self::Concurrency => signal.concurrency.max(in_flight),
-            // A WebSocket that stays open arrived long ago, and its workload is in use.
-            Self::Rate => signal.rate.max(in_flight.min(LEAST)),
-        }
+        let average = signal.average.unwrap_or_default();
+        let value = match self {
+            Self::Concurrency => average.concurrency.max(in_flight),
+            Self::Rate => average.rate,
+        };
+        // A WebSocket that stays open arrived long ago; and an arrival counts although its window has begun anew.
+        let is_in_use = signal.in_flight > 0 || signal.idle.is_some_and(|idle| idle < window);
+        if is_in_use { value.max(LEAST) } else { value }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::autoscaler::window::Average;
+
+    const WINDOW: Duration = Duration::from_secs(60);
 
     #[test]
     fn a_number_rises_at_once_and_falls_with_the_average() {
-        let signal = |in_flight, concurrency, rate| Signal {
-            in_flight,
-            concurrency,
-            rate,
-            idle: None,
-            recorded_for: Duration::ZERO,
+        let value = |metric: Metric, in_flight, concurrency, rate, idle: u64| {
+            let average = Some(Average { concurrency, rate });
+            let (idle, recorded_for) = (Some(Duration::from_secs(idle)), WINDOW);
+            metric.value(&Signal { in_flight, average, idle, recorded_for }, WINDOW)
         };
-        assert_eq!(Metric::Concurrency.value(&signal(30, 0.5, 0.0)), 30.0);
-        assert_eq!(Metric::Concurrency.value(&signal(0, 0.5, 0.0)), 0.5);
-        assert_eq!(Metric::Rate.value(&signal(0, 0.5, 7.0)), 7.0);
-        assert_eq!(Metric::Rate.value(&signal(1, 1.0, 0.0)), 0.001, "an open WebSocket");
-        assert_eq!(Metric::Rate.value(&signal(0, 0.0, 0.0)), 0.0);
+        assert_eq!(value(Metric::Concurrency, 30, 0.5, 0.0, 0), 30.0);
+        assert_eq!(value(Metric::Concurrency, 0, 0.5, 0.0, 1), 0.5);
+        assert_eq!(value(Metric::Rate, 0, 0.5, 7.0, 1), 7.0);
+        assert_eq!(value(Metric::Rate, 1, 1.0, 0.0, 90), 0.001, "an open WebSocket");
+        assert_eq!(value(Metric::Rate, 0, 0.0, 0.0, 59), 0.001, "the window has begun anew");
+        assert_eq!(value(Metric::Rate, 0, 0.0, 0.0, 60), 0.0);
     }
 }

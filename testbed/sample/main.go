@@ -19,6 +19,7 @@ import (
 // behaviour holds the values of the flags.
 type behaviour struct {
 	address      string
+	https        string
 	slowStart    time.Duration
 	slowStop     time.Duration
 	crashAtStart bool
@@ -36,6 +37,7 @@ type application struct {
 func main() {
 	var asked behaviour
 	flag.StringVar(&asked.address, "addr", ":8080", "where to listen")
+	flag.StringVar(&asked.https, "https", "", "where to listen for HTTPS as well")
 	flag.DurationVar(&asked.slowStart, "slow-start", 0, "listen only after this long")
 	flag.DurationVar(&asked.slowStop, "slow-stop", 0, "after SIGTERM, go on answering this long with /healthz failing")
 	flag.BoolVar(&asked.crashAtStart, "crash-at-start", false, "exit with 1 before listening")
@@ -80,10 +82,16 @@ func (app *application) run() error {
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: app.routes()}
+	server := &http.Server{Handler: app.routes(), Protocols: new(http.Protocols)}
+	server.Protocols.SetHTTP1(true)
+	// For gRPC.
+	server.Protocols.SetUnencryptedHTTP2(true)
 	say("listening on %s", listener.Addr())
-	failed := make(chan error, 1)
+	failed := make(chan error, 2)
 	go func() { failed <- server.Serve(listener) }()
+	if app.https != "" {
+		go func() { failed <- serveHTTPS(app.https, server.Handler) }()
+	}
 
 	select {
 	case err := <-failed:

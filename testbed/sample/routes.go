@@ -26,6 +26,7 @@ func (app *application) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/", app.hello)
 	mux.HandleFunc("/healthz", app.health)
+	mux.HandleFunc("/grpc.health.v1.Health/Check", app.grpcHealth)
 	mux.HandleFunc("/ws", app.socket)
 	mux.HandleFunc("/sse", events)
 	mux.HandleFunc("/slow", app.slow)

@@ -16,10 +16,14 @@ async fn a_request_is_forwarded_when_the_probe_passes_however_late_the_kubelet_r
     let namespace = Namespace::new("early").await;
     let get = json!({ "httpGet": { "path": "/healthz", "port": "http" } });
     let connect = json!({ "tcpSocket": { "port": 8080 } });
-    for (name, probe) in [("get", get), ("connect", connect)] {
+    let encrypted = json!({ "httpGet": { "path": "/healthz", "port": 8443, "scheme": "HTTPS" } });
+    let grpc = json!({ "grpc": { "port": 8080 } });
+    for (name, probe) in [("get", get), ("connect", connect), ("https", encrypted), ("grpc", grpc)]
+    {
         let web = namespace
             .deployment(name)
             .slow_start(SLOW_START)
+            .argument("--https=:8443")
             .without_readiness_probe()
             .container_field("readinessProbe", with_delay(probe))
             .apply()

@@ -2,7 +2,7 @@
 //! needed.
 
 use std::net::SocketAddr;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -46,7 +46,7 @@ pub(crate) async fn until_condition(workload: &Sample, condition: &str, status: 
 }
 
 /// Waits until an HPA has read this value of its metric.
-async fn until_hpa_reads(workload: &Sample, value: &str) {
+pub(crate) async fn until_hpa_reads(workload: &Sample, value: &str) {
     let path = "jsonpath={.status.currentMetrics[0].external.current.averageValue}";
     eventually(&format!("an HPA {} that reads {value}", workload.name), || async {
         let found = workload.kubectl(&["get", "hpa", &workload.name, "-o", path]).await;
@@ -55,7 +55,7 @@ async fn until_hpa_reads(workload: &Sample, value: &str) {
     .await;
 }
 
-/// The status of a request to the port of agimo, which the API server does not pass on.
+/// The status of a request to the port of agimo, which the API server does not pass on; 0 without a connection.
 async fn ask_directly(
     address: SocketAddr,
     path: &str,
@@ -186,13 +186,13 @@ async fn only_the_api_server_reads_the_metrics_and_only_for_those_who_may() {
     let error = value(&namespace, "agimo_active_requests", "name%3E1").await.unwrap_err();
     assert!(error.contains("is no requirement on a label"), "{error}");
 
-    // Whoever is not the API server is nobody, whatever he says; and the API server gets only what the user may read.
+    // Without the certificate of the API server there is no connection; with it, only what the user may read.
     let address = release.pod_address(&pods[0], 9093).await;
     let path = format!("/namespaces/{}/agimo_active_requests", namespace.name);
     let account = "system:serviceaccount:kube-system:horizontal-pod-autoscaler";
     let masters = "X-Remote-Group: system:masters";
     for (is_api_server, user, group, status) in [
-        (false, "admin", masters, 401),
+        (false, "admin", masters, 0),
         (true, "", masters, 401),
         (true, "admin", masters, 200),
         (true, account, "", 200),
@@ -230,10 +230,18 @@ async fn only_the_api_server_reads_the_metrics_and_only_for_those_who_may() {
         }
     };
     tokio::time::timeout(Duration::from_secs(60), replaced).await.expect("another certificate");
-    eventually("a value over the new certificate", || async {
+    eventually("a value from the API server", || async {
         value(&namespace, "agimo_active_requests", "name=web").await.ok()
     })
     .await;
+    // The new certificate is the one that is served.
+    let decoded = "go-template={{index .data \"tls.crt\" | base64decode}}";
+    let stored = namespace.kubectl(&["get", "secret", "agimo-hpa", "-o", decoded]);
+    let mut openssl = Command::new("openssl");
+    openssl.args(["s_client", "-connect", &address.to_string(), "-showcerts"]).stdin(Stdio::null());
+    let served = tokio::task::spawn_blocking(move || openssl.output()).await.unwrap().unwrap();
+    let served = String::from_utf8_lossy(&served.stdout).into_owned();
+    assert!(served.contains(stored.trim()), "{stored}\n{served}");
     let page = release.admin(&pods[0], "/").await.text();
     assert!(page.contains("agimo_external_metrics_registered 1"), "{page}");
 }

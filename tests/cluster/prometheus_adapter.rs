@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::external_metrics::{hpa, until_condition};
+use crate::external_metrics::{hpa, until_condition, until_hpa_reads};
 use crate::fixtures::external_api::{API_SERVICE, ExternalMetricsApi};
 use crate::fixtures::load::send_crowd;
 use crate::fixtures::{Kubectl, Namespace, PROMETHEUS_URL, Prometheus, Release, SampleRequest};
@@ -155,6 +155,11 @@ async fn an_hpa_scales_to_zero_and_back_by_the_metric_in_prometheus() {
     let held = SampleRequest::get("cold.test");
     let held = tokio::spawn(async move { held.send_once(address).await });
     Prometheus::until_value("sum(agimo_active_requests{host=\"cold.test\"})", 1.0).await;
+    // Another HPA reads the same metric from then on, so that there was a round in which the first one could have.
+    let reader = namespace.deployment("reader").replicas(1).apply().await;
+    let labels = json!({ "host": "cold.test" });
+    namespace.apply(&hpa("reader", "agimo_active_requests", &labels).to_string());
+    until_hpa_reads(&reader, "1").await;
     until_condition(&cold, "ScalingActive", "False").await;
     assert_eq!(cold.current_replicas().await, 0);
     // Whoever scales it from zero switches the HPA on.

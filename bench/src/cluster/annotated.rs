@@ -21,6 +21,8 @@ const BATCH: usize = 500;
 const PARALLEL: usize = 4;
 /// How often an annotation is changed.
 const CHANGES: usize = 20;
+/// Of every Deployment that this section creates.
+const LABEL: &str = "bench=many";
 const ROUTE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What was measured with one configuration.
@@ -80,7 +82,7 @@ pub(super) fn measure(environment: &Environment, report: &mut Report) -> io::Res
             "Deployments at zero replicas. Ready is after the first list of every watch, when the routes are there."
                 .to_owned(),
             "The time of a change is from the response of the API server to the first request that finds the new host; requests \
-             are repeated without a pause."
+             are repeated each millisecond."
                 .to_owned(),
         ],
     });
@@ -112,7 +114,7 @@ fn create(environment: &Environment, from: usize, to: usize) -> io::Result<()> {
 /// Paused, so that no ReplicaSet is created. Pinned asleep, so that a request is rejected at once where there is a route.
 fn deployment(number: usize) -> String {
     format!(
-        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: many-{number}\n  namespace: default\n  annotations:\n    \
+        "apiVersion: apps/v1\nkind: Deployment\nmetadata:\n  name: many-{number}\n  namespace: default\n  labels: {{bench: many}}\n  annotations:\n    \
          agimo.onichandame.com/host: many-{number}.example\n    agimo.onichandame.com/service: bench\n    \
          agimo.onichandame.com/pin: asleep\nspec:\n  replicas: 0\n  paused: true\n  selector: {{matchLabels: {{app: \
          many-{number}}}}}\n  template:\n    metadata: {{labels: {{app: many-{number}}}}}\n    spec: {{containers: [{{name: a, \
@@ -203,6 +205,6 @@ impl Drop for ApiProxy {
         let _ = self.process.kill();
         let _ = self.process.wait();
         // The Deployments of this section would make every later list longer.
-        let _ = kubectl(&["delete", "deployments", "--all", "--wait=false"]);
+        let _ = kubectl(&["delete", "deployments", "--selector", LABEL, "--wait=false"]);
     }
 }

@@ -71,7 +71,7 @@ pub(super) fn measure(
     let mut writes = Vec::new();
     for wake in 0..plan.wakes as usize {
         until_asleep(&replicas)?;
-        writes.push(replicas[wake % REPLICAS].arrival_to_scale_write()?);
+        writes.push(arrival_to_scale_write(&replicas, wake % REPLICAS)?);
     }
     let stream = PushStream::open(replicas[0].address)?;
     let mut pushes = [Vec::new(), Vec::new()];
@@ -140,6 +140,23 @@ fn until_asleep(replicas: &[Replica]) -> io::Result<()> {
     })
 }
 
+/// Wakes the workload by a request to one of the replicas. The leader may be the first to write, as it is told at once.
+fn arrival_to_scale_write(replicas: &[Replica], holder: usize) -> io::Result<f64> {
+    replicas.iter().for_each(|replica| replica.events.clear());
+    let (mut client, sent) = replicas[holder].send(HOST)?;
+    let mut status_line = [0; 12];
+    client.read_exact(&mut status_line)?;
+    if &status_line != b"HTTP/1.1 200" {
+        let line = String::from_utf8_lossy(&status_line).into_owned();
+        return Err(io::Error::other(format!("expected status 200, received {line:?}")));
+    }
+    let written = || replicas.iter().filter_map(|replica| replica.events.time_of("scale_written"));
+    wait_until("no replica of agimo has written the scale", WAKE_TIMEOUT, || {
+        Ok(written().next().is_some())
+    })?;
+    Ok(milliseconds(sent, written().min().unwrap_or(sent)))
+}
+
 fn wait_until(
     problem: &str,
     limit: Duration,
@@ -162,20 +179,6 @@ impl Replica {
         let at = |port: u16| format!("{pod}:{port}").parse().map_err(io::Error::other);
         let (address, admin) = (at(8080)?, at(9090)?);
         Ok(Self { address, admin, events: Events::follow(admin)? })
-    }
-
-    /// Wakes the workload by a request to this replica.
-    fn arrival_to_scale_write(&self) -> io::Result<f64> {
-        self.events.clear();
-        let (mut client, sent) = self.send(HOST)?;
-        let mut status_line = [0; 12];
-        client.read_exact(&mut status_line)?;
-        if &status_line != b"HTTP/1.1 200" {
-            let line = String::from_utf8_lossy(&status_line).into_owned();
-            return Err(io::Error::other(format!("expected status 200, received {line:?}")));
-        }
-        let written = self.events.wait_for("scale_written", WAKE_TIMEOUT)?;
-        Ok(milliseconds(sent, written))
     }
 
     /// Sends a request, and returns when its first byte was sent.

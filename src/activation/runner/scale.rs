@@ -28,7 +28,8 @@ impl Runner {
         self.is_overridden = false;
         self.next_decision = now + autoscaler::INTERVAL;
         if let Some(config) = self.autoscaling() {
-            self.autoscaler.record(self.totals(), now, &config);
+            let (totals, generation) = self.totals();
+            self.autoscaler.record(totals, generation, now, &config);
         }
     }
 
@@ -70,7 +71,8 @@ impl Runner {
 
     fn scale_awake(&mut self, now: Instant, config: &AutoscalingConfig) {
         // Each replica of agimo records the demand, so that a new leader knows it.
-        self.autoscaler.record(self.totals(), now, config);
+        let (totals, generation) = self.totals();
+        self.autoscaler.record(totals, generation, now, config);
         let (replicas, ready) = {
             let status = self.status.borrow();
             let ready = status.sources.values().map(|source| source.ready.len()).max();
@@ -124,9 +126,9 @@ impl Runner {
     }
 
     /// What all replicas of agimo have counted.
-    fn totals(&self) -> Totals {
+    fn totals(&self) -> (Totals, u64) {
         let view = self.membership.view();
         let of_peers = Totals { arrivals: view.arrivals, request_time: view.request_time };
-        self.demand.totals().plus(of_peers)
+        (self.demand.totals().plus(of_peers), view.generation)
     }
 }

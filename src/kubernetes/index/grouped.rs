@@ -57,6 +57,11 @@ impl<Parent: Clone + Eq + Hash, Object> Grouped<Parent, Object> {
         self.parents.get(name)
     }
 
+    /// All that have an object.
+    pub(super) fn all_parents(&self) -> impl Iterator<Item = &Parent> {
+        self.by_parent.keys()
+    }
+
     /// The names of all objects.
     pub(super) fn names(&self) -> impl Iterator<Item = &ObjectName> {
         self.parents.keys()

@@ -1,7 +1,7 @@
 //! The scalers other than agimo, found by the workload that they target.
 
 use super::grouped::Grouped;
-use super::{WorkloadKey, workload_key};
+use super::{Index, WorkloadKey, workload_key};
 use crate::kubernetes::objects::ObjectName;
 use crate::kubernetes::objects::scaler::ScalerObject;
 use crate::kubernetes::watch_scope::ObjectKind;
@@ -12,6 +12,8 @@ use crate::ownership::OtherScaler;
 pub(super) struct Scalers {
     hpas: Grouped<WorkloadKey, OtherScaler>,
     scaled_objects: Grouped<WorkloadKey, OtherScaler>,
+    /// HPAs read the metrics of agimo from agimo itself.
+    has_external_metrics: bool,
 }
 
 // === impl Scalers ===
@@ -36,7 +38,15 @@ impl Scalers {
     }
 
     pub(super) fn of(&self, workload: &WorkloadKey) -> Vec<OtherScaler> {
-        self.scaled_objects.of(workload).chain(self.hpas.of(workload)).cloned().collect()
+        let mut scalers: Vec<_> =
+            self.scaled_objects.of(workload).chain(self.hpas.of(workload)).cloned().collect();
+        for scaler in &mut scalers {
+            if let OtherScaler::HorizontalPodAutoscaler(hpa) = scaler {
+                // Otherwise somebody else serves metrics of these names.
+                hpa.reads_agimo &= self.has_external_metrics;
+            }
+        }
+        scalers
     }
 
     /// The workload that a ScaledObject targets.
@@ -49,5 +59,21 @@ impl Scalers {
         let of_kind =
             if kind == ObjectKind::ScaledObject { &self.scaled_objects } else { &self.hpas };
         of_kind.names()
+    }
+}
+
+// === impl Index ===
+
+impl Index {
+    /// Whether HPAs read the metrics of agimo from agimo itself.
+    pub fn set_external_metrics(&mut self, has_external_metrics: bool) {
+        if self.scalers.has_external_metrics == has_external_metrics {
+            return;
+        }
+        self.scalers.has_external_metrics = has_external_metrics;
+        let workloads: Vec<WorkloadKey> = self.scalers.hpas.all_parents().cloned().collect();
+        for key in workloads {
+            self.followers.publish_scalers(&key, self.scalers.of(&key));
+        }
     }
 }

@@ -51,9 +51,8 @@ const PAUSED_REPLICAS: &str = "autoscaling.keda.sh/paused-replicas";
 // === impl ScalerObject ===
 
 impl ScalerObject {
-    /// `None` where it targets something that agimo does not scale. `has_external_metrics`: HPAs may read the metrics of agimo
-    /// from agimo itself.
-    pub fn of_hpa(hpa: &HorizontalPodAutoscaler, has_external_metrics: bool) -> Option<Self> {
+    /// `None` where it targets something that agimo does not scale.
+    pub fn of_hpa(hpa: &HorizontalPodAutoscaler) -> Option<Self> {
         let spec = hpa.spec.as_ref()?;
         let target = &spec.scale_target_ref;
         let target = target_of(hpa, target.api_version.as_deref(), &target.kind, &target.name)?;
@@ -68,7 +67,7 @@ impl ScalerObject {
                 // The default is 1 (autoscaling/v2 HorizontalPodAutoscalerSpec).
                 min_replicas: spec.min_replicas.unwrap_or(1).try_into().unwrap_or(0),
                 is_switched_off: is_switched_off(hpa),
-                reads_agimo: has_external_metrics && reads_agimo(spec),
+                reads_agimo: reads_agimo(spec),
             }),
         };
         Some(Self { target, scaler })
@@ -125,14 +124,19 @@ fn is_switched_off(hpa: &HorizontalPodAutoscaler) -> bool {
     is_disabled && !has_scaled_to_zero
 }
 
-/// Whether an HPA reads a metric of agimo, of its target as far as its selector says.
+/// Whether an HPA reads a metric of agimo and selects its own target by name.
 fn reads_agimo(spec: &HorizontalPodAutoscalerSpec) -> bool {
     let metrics = spec.metrics.iter().flatten().filter_map(|metric| metric.external.as_ref());
     metrics.filter(|external| Metric::named(&external.metric.name).is_some()).any(|external| {
-        let selector = external.metric.selector.as_ref();
-        let labels = selector.and_then(|selector| selector.match_labels.as_ref());
-        let name = labels.and_then(|labels| labels.get("name"));
-        name.is_none_or(|name| *name == spec.scale_target_ref.name)
+        let Some(selector) = &external.metric.selector else { return false };
+        let label = |key: &str| selector.match_labels.as_ref().and_then(|labels| labels.get(key));
+        let target = &spec.scale_target_ref;
+        let is_kind = |kind: &String| kind.eq_ignore_ascii_case(&target.kind);
+        // Whether a host or another expression selects the target is not known here.
+        label("name") == Some(&target.name)
+            && label("kind").is_none_or(is_kind)
+            && label("host").is_none()
+            && selector.match_expressions.as_ref().is_none_or(Vec::is_empty)
     })
 }
 
@@ -192,7 +196,7 @@ mod tests {
         hpa["spec"]["maxReplicas"] = json!(3);
         hpa["spec"]["scaleTargetRef"] =
             json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" });
-        let read = ScalerObject::of_hpa(&serde_json::from_value(hpa).unwrap(), true).unwrap();
+        let read = ScalerObject::of_hpa(&serde_json::from_value(hpa).unwrap()).unwrap();
         assert_eq!(read.target, web());
         read.scaler
     }
@@ -201,7 +205,19 @@ mod tests {
     fn an_hpa_may_read_the_metrics_of_agimo() {
         for (kind, name, labels, expected) in [
             ("External", "agimo_active_requests", json!({ "name": "web" }), true),
-            ("External", "agimo_requests_per_second", json!({ "host": "web.test" }), true),
+            (
+                "External",
+                "agimo_requests_per_second",
+                json!({ "name": "web", "kind": "deployment" }),
+                true,
+            ),
+            (
+                "External",
+                "agimo_requests_per_second",
+                json!({ "name": "web", "kind": "statefulset" }),
+                false,
+            ),
+            ("External", "agimo_requests_per_second", json!({ "host": "web.test" }), false),
             ("External", "agimo_active_requests", json!({ "name": "api" }), false),
             ("External", "queue_length", json!({ "name": "web" }), false),
             ("Pods", "agimo_active_requests", json!({ "name": "web" }), false),
