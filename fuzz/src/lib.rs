@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn label_selector_seeds_hold() {
-        replay("selector", selector);
+        replay("selector", super::selector);
     }
 
     #[test]
