@@ -79,6 +79,9 @@ pub struct Runner {
     is_contest_counted: bool,
     /// How often in a row that happened before it was ready.
     reverted_wakes: u32,
+    /// When the workload became ready, and how often in a row somebody else has scaled it to zero soon after.
+    awake_since: Option<Instant>,
+    foreign_zeros: u32,
     /// The workload was seen without replicas since it was put to sleep.
     has_slept: bool,
     reverted_by: Option<Arc<[String]>>,
@@ -134,6 +137,8 @@ impl Runner {
             is_contest_counted: false,
             has_slept: false,
             reverted_wakes: 0,
+            awake_since: None,
+            foreign_zeros: 0,
             reverted_by: None,
             autoscaler: Autoscaler::default(),
             wake_replicas: 0,

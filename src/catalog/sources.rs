@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::config::annotations::{AnnotatedWorkload, AnnotationsConfig};
 use crate::config::parse::annotations::parse;
-use crate::config::{Config, ServiceConfig, WorkloadConfig};
+use crate::config::{Config, KubernetesConfig, ServiceConfig, WorkloadConfig};
 use crate::workload::WorkloadId;
 
 /// What configures agimo: the file, and the annotated workloads of the cluster.
@@ -105,7 +105,13 @@ impl Sources {
                             .map(Conflict::Problem)
                             .or_else(|| claims.taken(service, annotations));
                         match conflict {
-                            Some(Conflict::Same) => continue,
+                            Some(Conflict::Same) => {
+                                let configured = of_file.get(&workload.id);
+                                found.extend(configured.and_then(|configured| {
+                                    ignored_keys(configured, service, workload)
+                                }));
+                                continue;
+                            }
                             Some(Conflict::Problem(problem)) => {
                                 found.push(problem);
                                 continue;
@@ -169,6 +175,41 @@ impl Claims {
         })
     }
 }
+
+/// Whether annotations have no effect because the file has the same route with other keys.
+fn ignored_keys(
+    configured: &ServiceConfig,
+    annotated: &ServiceConfig,
+    workload: &AnnotatedWorkload,
+) -> Option<String> {
+    let (
+        WorkloadConfig::Kubernetes(KubernetesConfig { service_name, service_port, .. }),
+        WorkloadConfig::Kubernetes(found),
+    ) = (&configured.workload, &annotated.workload)
+    else {
+        return None;
+    };
+    let is_same_route =
+        configured.host == annotated.host && configured.path_prefix == annotated.path_prefix;
+    // Where nothing names the Service, the one that was found is no wish of anybody.
+    let (service_name, service_port) = (service_name.clone(), service_port.clone());
+    let found = KubernetesConfig { service_name, service_port, ..found.clone() };
+    let annotated =
+        &ServiceConfig { workload: WorkloadConfig::Kubernetes(found), ..annotated.clone() };
+    let keys = workload.annotations.keys().filter(|key| !KEYS_OF_A_ROUTE.contains(&key.as_str()));
+    let keys: Vec<_> = keys.map(String::as_str).collect();
+    (is_same_route && configured != annotated && !keys.is_empty()).then(|| {
+        format!(
+            "{} is a service of agimo's configuration file, which has precedence, with other values: write the same in the \
+             annotations, or remove them ({})",
+            annotated.name(),
+            keys.join(", ")
+        )
+    })
+}
+
+/// Annotations that say where a route leads and not how it is served.
+const KEYS_OF_A_ROUTE: [&str; 3] = ["host", "service", "port"];
 
 /// What the file says differently about a workload that is annotated as well.
 fn disagreement(configured: &ServiceConfig, annotated: &ServiceConfig) -> Option<String> {
@@ -335,6 +376,15 @@ mod tests {
         sources.set_annotated(vec![same]);
         let joined = sources.join().unwrap();
         assert_eq!((hosts(&joined).len(), joined.problems.len()), (1, 0));
+        // Unless the annotations ask for something else.
+        let other = [("host", "file.test"), ("scaler", "external"), ("sleep-after", "1h")];
+        sources.set_annotated(vec![workload("file", 1, &other)]);
+        let joined = sources.join().unwrap();
+        assert!(problem(&joined, "file").contains("with other values"), "{:?}", joined.problems);
+        assert_eq!(
+            joined.config.services[0].sleep_after,
+            parse_file(FILE).unwrap().services[0].sleep_after
+        );
     }
 
     #[test]

@@ -101,7 +101,10 @@ async fn the_file_its_allowed_hosts_and_the_label_of_the_installation_decide_abo
     let label = "agimo.onichandame.com/managed-by=blue";
     other.kubectl(&["label", &other.reference(), label]).await;
     agimo.until_served("other.blue.test").await;
-    agimo.until_served(&format!("other.{}.svc.cluster.local:80", namespace.name)).await;
+    let service = format!("other.{}", namespace.name);
+    for end in ["", ".svc", ".svc.cluster.local", ".svc.cluster.local:80"] {
+        agimo.until_served(&format!("{service}{end}")).await;
+    }
 
     other.annotate("host=web.blue.test").await;
     other

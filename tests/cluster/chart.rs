@@ -19,6 +19,15 @@ async fn the_chart_passes_the_strict_linter_with_the_documented_values() {
 }
 
 #[tokio::test]
+async fn by_default_there_are_two_replicas_on_different_nodes_if_possible() {
+    let words = ["template", "agimo", CHART, "--show-only", "templates/deployment.yaml"];
+    let deployment = Helm::run(&words).await;
+    for part in ["\n  replicas: 2\n", "podAntiAffinity", "topologyKey: kubernetes.io/hostname"] {
+        assert!(deployment.contains(part), "{part} in {deployment}");
+    }
+}
+
+#[tokio::test]
 async fn the_error_for_an_invalid_value_names_it() {
     let values = format!("{DOCUMENTED}/values-keda.yaml");
     for (set, expected) in [

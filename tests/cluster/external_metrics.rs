@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use testbed::cluster_folder::ClusterFolder;
 
+use crate::fixtures::certificate::create_certificate;
 use crate::fixtures::external_api::{API_SERVICE, ExternalMetricsApi};
 use crate::fixtures::load::send_crowd;
 use crate::fixtures::{CHART, Helm, Kubectl, Namespace, Release, Sample, WebSocket};
@@ -244,4 +245,24 @@ async fn only_the_api_server_reads_the_metrics_and_only_for_those_who_may() {
     assert!(served.contains(stored.trim()), "{stored}\n{served}");
     let page = release.admin(&pods[0], "/").await.text();
     assert!(page.contains("agimo_external_metrics_registered 1"), "{page}");
+
+    // A certificate that somebody else makes.
+    let folder = tempfile::tempdir().unwrap();
+    let [certificate, key] =
+        ["tls.crt", "tls.key"].map(|name| folder.path().join(name).to_str().unwrap().to_owned());
+    create_certificate(&format!("agimo-hpa.{}.svc", namespace.name), &certificate, &key);
+    let [of_certificate, of_key] = [format!("--cert={certificate}"), format!("--key={key}")];
+    namespace.kubectl(&["create", "secret", "tls", "own", &of_certificate, &of_key]);
+    let trusted = format!("externalMetrics.caBundle={certificate}");
+    let own = "externalMetrics.tlsSecret=own";
+    release
+        .helm(&["upgrade", "agimo", CHART, "--wait", "--set", own, "--set-file", &trusted])
+        .await;
+    eventually("a value over that certificate", || async {
+        let bundle =
+            Kubectl::run(&["get", "apiservice", API_SERVICE, "-o", "jsonpath={.spec.caBundle}"]);
+        let is_own = bundle != before && bundle.len() > 100;
+        value(&namespace, "agimo_active_requests", "name=web").await.ok().filter(|_| is_own)
+    })
+    .await;
 }

@@ -3,11 +3,12 @@
 
 use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::Duration;
 
 use testbed::faults::{self, ClusterLock};
 
 use crate::support::agimo::Agimo;
-use crate::support::eventually;
+use crate::support::{eventually, poll_until};
 
 pub(crate) use self::helm::{CHART, Helm, Release};
 pub(crate) use self::load::{Load, SampleRequest};
@@ -17,6 +18,7 @@ pub(crate) use self::scaled_object::apply_scaled_object;
 pub(crate) use self::sleep_cycles::SleepCycles;
 pub(crate) use self::websocket::WebSocket;
 
+pub(crate) mod certificate;
 pub(crate) mod external_api;
 mod helm;
 pub(crate) mod load;
@@ -36,6 +38,9 @@ pub(crate) struct Namespace {
 
 /// Runs `kubectl` with the kubeconfig of the test's environment.
 pub(crate) struct Kubectl;
+
+/// A hundred pods take half a minute.
+const PODS_REMOVED_DEADLINE: Duration = Duration::from_secs(120);
 
 /// Makes the names of namespaces unique within this process.
 static NAMESPACE_COUNT: AtomicU32 = AtomicU32::new(0);
@@ -88,6 +93,17 @@ impl Namespace {
     /// Runs `kubectl` in this namespace and returns its standard output.
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> String {
         Kubectl::run(&[&["--namespace", &self.name], arguments].concat())
+    }
+
+    /// Deletes all Deployments and waits until their pods are gone. For a test with many of them: while the kubelet removes them,
+    /// it is slow to start and to end those of the tests that follow.
+    pub(crate) async fn remove_pods(&self) {
+        self.kubectl(&["delete", "deployments", "--all", "--wait=false"]);
+        let gone = || async {
+            self.kubectl(&["get", "pods", "--output", "name"]).is_empty().then_some(())
+        };
+        let all = poll_until(PODS_REMOVED_DEADLINE, gone).await;
+        assert!(all.is_some(), "{} has pods after {PODS_REMOVED_DEADLINE:?}", self.name);
     }
 
     /// Applies manifests to this namespace.

@@ -1,10 +1,10 @@
 //! KEDA with a trigger of the type external-push: agimo tells it at once that a request waits, whichever replica holds it.
 
-use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use crate::fixtures::certificate::create_certificate;
 use crate::fixtures::load::send_crowd;
 use crate::fixtures::{Namespace, Release, WebSocket};
 use crate::support::eventually;
@@ -72,8 +72,9 @@ async fn over_tls_keda_scales_a_workload_by_its_concurrency() {
     let namespace = Namespace::new("push-tls").await;
     let web = namespace.deployment("web").apply().await;
     let config = web.service_config("web.test", "scaler = \"auto\"");
-    let authority = create_certificate(&namespace);
-    let values = json!({ "config": config, "keda": { "enabled": true, "tlsSecret": "keda-tls" } });
+    let authority = create_secret(&namespace);
+    let keda = json!({ "enabled": true, "tlsSecret": "keda-tls" });
+    let values = json!({ "config": config, "replicas": 2, "keda": keda });
     let release = Release::install(&namespace, &values).await;
     let parameter = json!({ "parameter": "caCert", "name": "keda-ca", "key": "ca" });
     let authentication = json!({
@@ -95,19 +96,44 @@ async fn over_tls_keda_scales_a_workload_by_its_concurrency() {
     tokio::join!(crowd, web.until_replicas(3));
 }
 
+#[tokio::test]
+async fn pushes_go_on_after_a_rollout_of_agimo_with_several_streams_open() {
+    let namespace = Namespace::new("push-rollout").await;
+    let (web, api) =
+        (namespace.deployment("web").apply().await, namespace.deployment("api").apply().await);
+    let config = web.service_config("web.test", "") + &api.service_config("api.test", "");
+    let values = json!({ "config": config, "replicas": 2, "keda": { "enabled": true } });
+    let release = Release::install(&namespace, &values).await;
+    for name in ["web", "api"] {
+        // Requests per second instead of requests in flight.
+        let mut object = scaled_object(&namespace, &[("metric", "rate")]);
+        object["metadata"]["name"] = json!(name);
+        object["spec"]["scaleTargetRef"]["name"] = json!(name);
+        namespace.apply(&object.to_string());
+    }
+    until_active_is(&namespace, "False").await;
+    let before = release.pod_names().await;
+    release.upgrade_with("image.tag=next").await;
+    eventually("only new pods", || async {
+        let pods = release.pod_names().await;
+        (pods.len() == 2 && pods.iter().all(|pod| !before.contains(pod))).then_some(())
+    })
+    .await;
+    for (workload, host) in [(&web, "web.test"), (&api, "api.test")] {
+        // KEDA connects again with growing delays; a request is held meanwhile.
+        let began = Instant::now();
+        assert_eq!(release.get(host, "/").await.status, 200);
+        assert!(began.elapsed() < POLLING_INTERVAL, "{:?}: KEDA has polled", began.elapsed());
+        workload.until_asleep().await;
+    }
+}
+
 /// Makes a certificate for the Service of agimo's port for KEDA, as a Secret, and returns it.
-fn create_certificate(namespace: &Namespace) -> String {
+fn create_secret(namespace: &Namespace) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).to_str().unwrap().to_owned();
     let (certificate, key) = (path("tls.crt"), path("tls.key"));
-    let name = format!("subjectAltName=DNS:agimo-keda.{}", namespace.name);
-    let output = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
-        .args(["-subj", "/CN=agimo-keda", "-addext", &name, "-days", "2"])
-        .args(["-out", &certificate, "-keyout", &key])
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    create_certificate(&format!("agimo-keda.{}", namespace.name), &certificate, &key);
     let [certificate_file, key_file] = [format!("--cert={certificate}"), format!("--key={key}")];
     namespace.kubectl(&["create", "secret", "tls", "keda-tls", &certificate_file, &key_file]);
     std::fs::read_to_string(certificate).unwrap()

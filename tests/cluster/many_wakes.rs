@@ -60,6 +60,8 @@ async fn a_hundred_workloads_are_woken_at_the_same_instant() {
     for request in requests {
         tokio::time::timeout(LONGEST, request).await.expect("an answer in time").unwrap();
     }
+    drop(agimo);
+    namespace.remove_pods().await;
 }
 
 fn name(number: usize) -> String {

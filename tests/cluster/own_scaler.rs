@@ -66,16 +66,17 @@ async fn a_workload_follows_its_load_from_zero_to_three_and_back() {
 async fn sparse_short_requests_and_an_idle_websocket_keep_a_workload_awake() {
     let namespace = Namespace::new("sparse").await;
     let web = namespace.stateful_set("web").apply().await;
-    let agimo = start_agimo(&web.service_config("web.test", KEYS)).await;
+    let keys = KEYS.replace("\"agimo\"", "\"auto\"").replace("\"4s\"", "\"5s\"");
+    let agimo = start_agimo(&web.service_config("web.test", &keys)).await;
     SampleRequest::get("web.test").send_once(agimo.address).await;
     let generation = web.generation().await;
-    for _ in 0..4 {
+    for _ in 0..6 {
         // Longer than the scaler looks, shorter than the idle time.
         tokio::time::sleep(Duration::from_secs(2)).await;
         SampleRequest::get("web.test").send_once(agimo.address).await;
     }
     let mut socket = WebSocket::open(agimo.address, "web.test").await;
-    tokio::time::sleep(Duration::from_secs(9)).await;
+    tokio::time::sleep(Duration::from_secs(11)).await;
     socket.echo("still here").await;
     assert_eq!((web.current_replicas().await, web.generation().await), (1, generation));
     socket.close().await;

@@ -83,9 +83,13 @@ async fn beside_an_hpa_with_a_minimum_agimo_scales_between_zero_and_one() {
     let resource =
         json!({ "name": "cpu", "target": { "type": "Utilization", "averageUtilization": 50 } });
     let cpu = json!({ "type": "Resource", "resource": resource });
-    namespace.apply(&hpa(&namespace, 2, &cpu).to_string());
+    namespace.apply(&hpa(&namespace, 1, &cpu).to_string());
     let agimo = start_agimo(&web.service_config("web.test", KEYS)).await;
     agimo.until_scaler("agimo", "hpa").await;
+    SampleRequest::get("web.test").send_once(agimo.address).await;
+    assert_eq!(web.current_replicas().await, 1);
+    web.until_asleep().await;
+    namespace.apply(&hpa(&namespace, 2, &cpu).to_string());
     let mut socket = WebSocket::open(agimo.address, "web.test").await;
     // From one on, the HPA decides: here by its minimum.
     web.until_replicas(2).await;

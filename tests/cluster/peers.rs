@@ -147,13 +147,30 @@ async fn short_requests_through_changing_replicas_never_fail_while_the_workload_
 #[tokio::test]
 async fn after_the_leader_was_killed_wakes_go_on_and_its_successor_puts_workloads_to_sleep() {
     let namespace = Namespace::new("leader").await;
-    let replicas = Replicas::install(&namespace, 2).await;
+    let replicas = Replicas::install(&namespace, 3).await;
     let other = replicas.others().next().unwrap().clone();
     signal(&replicas.release, &replicas.leader, "KILL").await;
     replicas.get(&other).await;
     assert_eq!(replicas.web.current_replicas().await, 1);
     // The container is started again, so either of them may follow.
     until_leader(&replicas.release, &replicas.pods).await;
+    replicas.web.until_asleep().await;
+}
+
+#[tokio::test]
+async fn while_the_leader_is_paused_the_others_wake_and_its_successor_waits_for_it() {
+    let namespace = Namespace::new("paused-leader").await;
+    let replicas = Replicas::install(&namespace, 3).await;
+    let others: Vec<String> = replicas.others().cloned().collect();
+    signal(&replicas.release, &replicas.leader, "STOP").await;
+    for other in &others {
+        until_metric(&replicas.release, other, "agimo_peers_known 0").await;
+        replicas.get(other).await;
+    }
+    let successor = until_leader(&replicas.release, &others).await;
+    let status = replicas.release.service_status(&successor, "web.test").await;
+    assert_eq!(status["kept_awake_by"], "peers", "{status}");
+    signal(&replicas.release, &replicas.leader, "CONT").await;
     replicas.web.until_asleep().await;
 }
 

@@ -16,6 +16,8 @@ use crate::ownership::directive::Directive;
 use crate::ownership::{Authority, OwnerReason, Ownership, SleepBlocker};
 use crate::schedule;
 
+/// A zero that somebody else writes so soon after a wake undoes it.
+const SOON_AFTER_WAKE: Duration = Duration::from_secs(60);
 /// A clock that is set is noticed within this time.
 const LONGEST_DIRECTIVE_CHECK: Duration = Duration::from_secs(60);
 /// A rejection by a pin without an end.
@@ -230,6 +232,26 @@ impl Runner {
             self.reverted_wakes += 1;
             self.note_reverted(Reverted::Wake, self.reverted_wakes);
         }
+        if replicas == Some(0) {
+            self.count_foreign_zero();
+        }
+    }
+
+    /// The workload is at zero. Where it was awake and agimo alone decides about zero, somebody else has scaled it there.
+    fn count_foreign_zero(&mut self) {
+        let is_awake = matches!(self.machine.state, State::Awake { .. });
+        let is_announced =
+            self.withdrawn_for_peer.is_some() || !self.membership.view().announcements.is_empty();
+        let Some(awake_since) = self.awake_since.take_if(|_| is_awake && !is_announced) else {
+            return;
+        };
+        if !self.authority().sleeps() || !self.membership.is_leader() {
+            return;
+        }
+        // One that comes late is a decision of its own.
+        let is_soon = awake_since.elapsed() < SOON_AFTER_WAKE;
+        self.foreign_zeros = if is_soon { self.foreign_zeros + 1 } else { 0 };
+        self.note_reverted(Reverted::Wake, self.foreign_zeros);
     }
 
     /// Another writer has undone what agimo wrote, for so many times in a row.

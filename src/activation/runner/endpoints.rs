@@ -1,6 +1,8 @@
 //! Publishes the endpoints of a workload to the requests, and withdraws them.
 
 use super::{Runner, sleep};
+use tokio::time::Instant;
+
 use crate::activation::Published;
 use crate::activation::events::EventKind;
 use crate::activation::state::{Machine, State};
@@ -20,8 +22,9 @@ impl Runner {
         }
         if !matches!(before.state, State::Awake { .. }) {
             self.reverted_wakes = 0;
+            self.awake_since = Some(Instant::now());
             self.observer.has_reported_wake = false;
-            if self.foreign_wakes == 0 {
+            if self.foreign_wakes == 0 && self.foreign_zeros == 0 {
                 self.reverted_by = None;
             }
             self.begin_scaling();

@@ -41,6 +41,7 @@ impl Runner {
         if let Some(event) = event {
             self.activation.events.publish(event);
         }
+        self.foreign_zeros = 0;
         self.arrivals_at_sleep = Some(arrivals);
         self.has_slept = self.status.borrow().replicas.is_none();
         self.activation.backend.command(ScaleCommand::Sleep);

@@ -120,3 +120,30 @@ async fn a_writer_that_undoes_each_wake_is_named_at_the_second_time() {
         fixture.set_status(restore).await;
     }
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_writer_that_scales_to_zero_soon_after_each_wake_is_named_at_the_second_time() {
+    let mut fixture = Fixture::shared(Scaler::Agimo);
+    let zero = |status: &mut BackendStatus| {
+        status.sources.clear();
+        status.replicas = Some(0);
+    };
+    for round in 1..=3 {
+        fixture.core().count_arrival(Instant::now());
+        fixture.request_wake().await;
+        fixture.set_status(|status| status.replicas = Some(1)).await;
+        fixture.become_ready().await;
+        fixture.set_status(zero).await;
+        let is_named = fixture.event_names().contains(&"writes_reverted");
+        assert_eq!(is_named, round > 1, "{round}");
+    }
+    assert!(fixture.activation.status().reverted_by.is_some());
+    // A zero that comes late is a decision of its own.
+    fixture.request_wake().await;
+    fixture.become_ready().await;
+    tokio::time::sleep(Duration::from_secs(61)).await;
+    fixture.set_status(zero).await;
+    fixture.request_wake().await;
+    fixture.become_ready().await;
+    assert_eq!(fixture.activation.status().reverted_by, None);
+}

@@ -45,6 +45,8 @@ pub struct ScaleTarget {
 const SCALED_OBJECT: &str = "ScaledObject";
 /// A ScaledObject is paused where this is not `false`.
 const PAUSED: &str = "autoscaling.keda.sh/paused";
+/// KEDA scales such a ScaledObject down and never up, where this is not `false`.
+const PAUSED_SCALE_OUT: &str = "autoscaling.keda.sh/paused-scale-out";
 /// A ScaledObject is paused at so many replicas.
 const PAUSED_REPLICAS: &str = "autoscaling.keda.sh/paused-replicas";
 
@@ -82,7 +84,10 @@ impl ScalerObject {
         let pause = if let Some(replicas) = annotation(PAUSED_REPLICAS) {
             // A number that cannot be read is a pause without one.
             replicas.parse().map_or(Pause::Paused, Pause::PausedAt)
-        } else if annotation(PAUSED).is_some_and(|value| !is_false(value)) {
+        } else if [PAUSED, PAUSED_SCALE_OUT]
+            .into_iter()
+            .any(|name| annotation(name).is_some_and(|value| !is_false(value)))
+        {
             Pause::Paused
         } else {
             Pause::NotPaused
@@ -275,6 +280,8 @@ mod tests {
             (json!({ PAUSED: "true" }), Pause::Paused),
             (json!({ PAUSED: "false" }), Pause::NotPaused),
             (json!({ PAUSED: "yes" }), Pause::Paused),
+            (json!({ PAUSED_SCALE_OUT: "true" }), Pause::Paused),
+            (json!({ "autoscaling.keda.sh/paused-scale-in": "true" }), Pause::NotPaused),
             (json!({ PAUSED_REPLICAS: "many" }), Pause::Paused),
             (json!({ PAUSED_REPLICAS: "3" }), Pause::PausedAt(3)),
             (json!({ PAUSED_REPLICAS: "0", PAUSED: "true" }), Pause::PausedAt(0)),
