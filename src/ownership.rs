@@ -59,6 +59,8 @@ pub struct Hpa {
     pub min_replicas: u32,
     /// It does nothing, because somebody else has scaled the workload to zero.
     pub is_switched_off: bool,
+    /// It was what scaled the workload to zero, and wakes it again.
+    pub has_scaled_to_zero: bool,
     /// It reads a metric of the workload from agimo itself, which has risen as soon as a request waits.
     pub reads_agimo: bool,
 }
@@ -336,6 +338,11 @@ impl OwnerReason {
                         ),
                         Hpa { reads_agimo: true, .. } => {
                             format!("{reference} scales it by the demand that agimo reports")
+                        }
+                        Hpa { has_scaled_to_zero: true, .. } => {
+                            format!(
+                                "{reference} scales it to zero and back, and has scaled it to zero"
+                            )
                         }
                         _ => format!("{reference} scales it to zero and back"),
                     },

@@ -57,6 +57,7 @@ struct State {
     now: Instant,
     totals: Totals,
     replicas: u32,
+    before_sleep: u32,
     /// When replicas that were asked for are ready, and how many there are then.
     starting: VecDeque<(u64, u32)>,
     ready: u32,
@@ -76,6 +77,7 @@ pub fn run(trace: &Trace, model: &Model) -> Run {
         now,
         totals: Totals::default(),
         replicas: 0,
+        before_sleep: 0,
         starting: VecDeque::new(),
         ready: 0,
         ending: VecDeque::new(),
@@ -159,8 +161,10 @@ impl State {
 
     fn wake(&mut self, second: u64, model: &Model) {
         let waiting = self.held.ceil() as u64;
-        let wanted =
+        let needed =
             model.autoscaling.map_or(1, |config| autoscaler::replicas_of_wake(waiting, &config));
+        // A wake restores what was there before.
+        let wanted = needed.max(self.before_sleep);
         if wanted > self.replicas {
             self.scale_up(second, wanted, model);
         }
@@ -176,6 +180,7 @@ impl State {
         let in_flight = self.ending.iter().sum::<f64>().ceil() as u64;
         self.idleness = self.idleness.check(self.totals.arrivals, in_flight, self.now);
         if self.idleness.lasted(self.now) >= model.sleep_after {
+            self.before_sleep = self.replicas;
             (self.replicas, self.ready) = (0, 0);
             self.starting.clear();
             return;

@@ -111,11 +111,17 @@ fn note(event: &LifecycleEvent) -> Option<Note> {
             (true, "ScalingReverted", text, false)
         }
         EventKind::ScaleOverridden { replicas, writers } => {
-            let writers =
-                if writers.is_empty() { "somebody".to_owned() } else { writers.join(", ") };
-            let text = format!(
-                "{writers} has set {replicas} replicas: agimo leaves the number alone until the workload sleeps"
+            let names = if writers.is_empty() { "somebody".to_owned() } else { writers.join(", ") };
+            let mut text = format!(
+                "{names} has set {replicas} replicas: agimo leaves the number alone until the workload sleeps"
             );
+            // A person means it; a controller may only repeat what a manifest says.
+            let controllers: Vec<String> =
+                writers.iter().filter(|name| !name.starts_with("kubectl")).cloned().collect();
+            if !controllers.is_empty() {
+                let fix = writers::fix(&controllers, event.workload.kind);
+                text.push_str(&format!("; if that is not wanted: {fix}"));
+            }
             (false, "ScalingOverridden", text, false)
         }
         EventKind::SleepFailed { detail } => (true, "SleepFailed", detail.clone(), false),

@@ -17,6 +17,7 @@ fn hpa(min_replicas: u32, is_switched_off: bool) -> OtherScaler {
         name,
         min_replicas,
         is_switched_off,
+        has_scaled_to_zero: false,
         reads_agimo: false,
     })
 }

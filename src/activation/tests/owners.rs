@@ -53,6 +53,7 @@ async fn beside_an_hpa_agimo_leaves_the_number_of_a_workload_that_is_awake_alone
         name: "web".to_owned(),
         min_replicas: 1,
         is_switched_off: false,
+        has_scaled_to_zero: false,
         reads_agimo: false,
     });
     fixture.found(vec![hpa]).await;

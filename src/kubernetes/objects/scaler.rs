@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 
-use k8s_openapi::api::autoscaling::v2::{HorizontalPodAutoscaler, HorizontalPodAutoscalerSpec};
+use k8s_openapi::api::autoscaling::v2::{
+    HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerSpec,
+};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::NamespaceResourceScope;
 use kube::{Resource, ResourceExt};
@@ -68,7 +70,8 @@ impl ScalerObject {
                 name: hpa.name_any(),
                 // The default is 1 (autoscaling/v2 HorizontalPodAutoscalerSpec).
                 min_replicas: spec.min_replicas.unwrap_or(1).try_into().unwrap_or(0),
-                is_switched_off: is_switched_off(hpa),
+                is_switched_off: is_disabled(hpa) && !has_scaled_to_zero(hpa),
+                has_scaled_to_zero: has_scaled_to_zero(hpa),
                 reads_agimo: reads_agimo(spec),
             }),
         };
@@ -115,18 +118,25 @@ fn target_of<K: ResourceExt>(
     Some((kind, ObjectName::new(&scaler.namespace().unwrap_or_default(), name)))
 }
 
-/// Whether an HPA does nothing because its target is at zero, and it was not the HPA that scaled it there: it wakes only
-/// what it put to sleep itself (conditions of autoscaling/v2).
-fn is_switched_off(hpa: &HorizontalPodAutoscaler) -> bool {
-    let conditions = || hpa.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let is_disabled = conditions().any(|condition| {
+/// Whether an HPA does nothing because its target is at zero. It wakes only what it put to sleep itself (conditions of
+/// autoscaling/v2).
+fn is_disabled(hpa: &HorizontalPodAutoscaler) -> bool {
+    conditions(hpa).any(|condition| {
         condition.type_ == "ScalingActive"
             && condition.status == "False"
             && condition.reason.as_deref() == Some("ScalingDisabled")
-    });
-    let has_scaled_to_zero = conditions()
-        .any(|condition| condition.type_ == "ScaledToZero" && condition.status == "True");
-    is_disabled && !has_scaled_to_zero
+    })
+}
+
+/// Whether it was the HPA that scaled its target to zero.
+fn has_scaled_to_zero(hpa: &HorizontalPodAutoscaler) -> bool {
+    conditions(hpa).any(|condition| condition.type_ == "ScaledToZero" && condition.status == "True")
+}
+
+fn conditions(
+    hpa: &HorizontalPodAutoscaler,
+) -> impl Iterator<Item = &HorizontalPodAutoscalerCondition> {
+    hpa.status.iter().flat_map(|status| status.conditions.iter().flatten())
 }
 
 /// Whether an HPA reads a metric of agimo and selects its own target by name.
@@ -244,17 +254,21 @@ mod tests {
         let name = || json!({ "name": "h", "namespace": "a" });
         let condition = |kind: &str, status: &str, reason: &str| json!({ "type": kind, "status": status, "reason": reason });
         let disabled = condition("ScalingActive", "False", "ScalingDisabled");
-        for (min, conditions, expected_min, expected) in [
-            (json!(null), json!([]), 1, false),
-            (json!(0), json!([condition("ScalingActive", "True", "ValidMetricFound")]), 0, false),
-            (json!(0), json!([disabled]), 0, true),
-            (json!(0), json!([disabled, condition("ScaledToZero", "False", "x")]), 0, true),
-            (json!(0), json!([disabled, condition("ScaledToZero", "True", "x")]), 0, false),
+        let active = condition("ScalingActive", "True", "ValidMetricFound");
+        let [zero, no_zero] =
+            ["True", "False"].map(|status| condition("ScaledToZero", status, "x"));
+        for (min, conditions, expected_min, expected, has_scaled_to_zero) in [
+            (json!(null), json!([]), 1, false, false),
+            (json!(0), json!([active]), 0, false, false),
+            (json!(0), json!([disabled]), 0, true, false),
+            (json!(0), json!([disabled, no_zero]), 0, true, false),
+            (json!(0), json!([disabled, zero]), 0, false, true),
         ] {
             let expected = OtherScaler::HorizontalPodAutoscaler(Hpa {
                 name: "h".to_owned(),
                 min_replicas: expected_min,
                 is_switched_off: expected,
+                has_scaled_to_zero,
                 reads_agimo: false,
             });
             assert_eq!(of_hpa(name(), min, conditions), expected);
