@@ -263,10 +263,14 @@ impl Registration {
             "spec": { "caBundle": trusted },
         });
         let services: Api<APIService> = Api::all(self.client.clone());
-        let patched =
-            services.patch(API_SERVICE, &PatchParams::default(), &Patch::Merge(patch)).await;
+        let patched = services.patch(API_SERVICE, &patch_params(), &Patch::Merge(patch)).await;
         patched.map(Some).map_err(RegistrationError::of_api_service)
     }
+}
+
+/// Other tools name agimo in a conflict.
+fn patch_params() -> PatchParams {
+    PatchParams { field_manager: Some("agimo".to_owned()), ..PatchParams::default() }
 }
 
 /// The field manager that last wrote the `caBundle`.

@@ -145,3 +145,11 @@ proptest::proptest! {
         let _ = Trace::read(&text, Duration::from_secs(1));
     }
 }
+
+#[test]
+fn a_wake_restores_what_was_there_before_the_workload_slept() {
+    // Asleep before the stable window would have removed replicas.
+    let model = Model { sleep_after: Duration::from_secs(30), ..model(Some(50)) };
+    let text = report("0,400\n1,0\n300,1\n301,0\n", Duration::from_secs(1), &model);
+    assert!(text.contains("0:05:00  8\n"), "{text}");
+}

@@ -256,7 +256,17 @@ async fn only_the_api_server_reads_the_metrics_and_only_for_those_who_may() {
     let trusted = format!("externalMetrics.caBundle={certificate}");
     let own = "externalMetrics.tlsSecret=own";
     release
-        .helm(&["upgrade", "agimo", CHART, "--wait", "--set", own, "--set-file", &trusted])
+        .helm(&[
+            "upgrade",
+            "agimo",
+            CHART,
+            "--wait",
+            "--force-conflicts",
+            "--set",
+            own,
+            "--set-file",
+            &trusted,
+        ])
         .await;
     eventually("a value over that certificate", || async {
         let bundle =

@@ -8,7 +8,6 @@ use tokio::task::JoinSet;
 
 use crate::fixtures::{Namespace, Release, SampleRequest, WebSocket, start_agimo};
 use crate::support::client::Client;
-use crate::support::within;
 
 const KEYS: &str = "scaler = \"agimo\"\nsleep_after = \"4s\"\ntarget_concurrency = 10\n\
                     max_replicas = 5\nstable_window = \"6s\"\npanic_window = \"2s\"";
@@ -97,6 +96,6 @@ async fn requests_over_three_replicas_of_agimo_count_together() {
     // Each replica of agimo sees a third of them, which would need two.
     let load = load(&addresses, 200).await;
     web.until_replicas(4).await;
-    within("the load", until_ended(load)).await;
+    until_ended(load).await;
     web.until_asleep().await;
 }

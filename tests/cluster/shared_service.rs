@@ -23,7 +23,7 @@ async fn after_one_workload_slept_requests_go_to_the_other_at_once_and_wake_the_
     });
     namespace.apply(&service.to_string());
     let [web, canary] = &samples;
-    let keys = "scaler = \"agimo\"\nsleep_after = \"2s\"";
+    let keys = "scaler = \"agimo\"\nsleep_after = \"5s\"";
     let config = web.service_config("web.test", keys);
     let config = config.replace("service_name = \"web\"", "service_name = \"shop\"");
     let agimo = start_agimo(&config).await;
