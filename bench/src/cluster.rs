@@ -196,6 +196,42 @@ fn kubectl(arguments: &[&str]) -> io::Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
+/// Waits until every agimo knows that the Deployment is asleep, and the old pod is deleted, so that its termination does not
+/// affect the next start.
+fn wait_until_asleep(admins: &[SocketAddr]) -> io::Result<()> {
+    wait_until("the Deployment was not scaled to zero", SLEEP_TIMEOUT, || {
+        if !kubectl(&["get", "pods", "-l", "app=bench", "-o", "name"])?.is_empty() {
+            return Ok(false);
+        }
+        for admin in admins {
+            let page = fetch(*admin, "localhost", "/services", Duration::from_secs(5))?.1;
+            let services: Vec<serde_json::Value> = serde_json::from_str(&page)?;
+            let is_asleep = |service: &serde_json::Value| {
+                service["host"] == HOST && service["state"] == "asleep"
+            };
+            if !services.iter().any(is_asleep) {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    })
+}
+
+fn wait_until(
+    problem: &str,
+    limit: Duration,
+    mut condition: impl FnMut() -> io::Result<bool>,
+) -> io::Result<()> {
+    let deadline = Instant::now() + limit;
+    while !condition()? {
+        if Instant::now() > deadline {
+            return Err(io::Error::other(problem.to_owned()));
+        }
+        thread::sleep(Duration::from_millis(20));
+    }
+    Ok(())
+}
+
 // === impl ScalingAgimo ===
 
 impl ScalingAgimo {
@@ -232,7 +268,7 @@ impl ScalingAgimo {
     }
 
     fn measure_cold_start(&self) -> io::Result<ColdStart> {
-        self.wait_until_asleep()?;
+        wait_until_asleep(&[self.admin])?;
         self.events.clear();
         let mut client = TcpStream::connect(self.address)?;
         client.set_read_timeout(Some(WAKE_TIMEOUT))?;
@@ -255,24 +291,6 @@ impl ScalingAgimo {
         let phases =
             PHASES.map(|(event, _)| self.events.time_of(event).map_or(f64::NAN, since_sent));
         Ok(ColdStart { phases, first_byte: since_sent(received) })
-    }
-
-    /// Waits until the Deployment is scaled to zero and the old pod is deleted, so that its termination does not affect the
-    /// next start.
-    fn wait_until_asleep(&self) -> io::Result<()> {
-        let deadline = Instant::now() + SLEEP_TIMEOUT;
-        loop {
-            let (_, services) =
-                fetch(self.admin, "localhost", "/services", Duration::from_secs(5))?;
-            let pods = kubectl(&["get", "pods", "-l", "app=bench", "-o", "name"])?;
-            if services.contains("\"asleep\"") && pods.is_empty() {
-                return Ok(());
-            }
-            if Instant::now() > deadline {
-                return Err(io::Error::other("the Deployment was not scaled to zero"));
-            }
-            thread::sleep(Duration::from_millis(100));
-        }
     }
 }
 

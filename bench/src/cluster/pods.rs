@@ -7,13 +7,11 @@ use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
 
-use super::{HOST, Plan, SLEEP_TIMEOUT, WAKE_TIMEOUT, kubectl};
+use super::{HOST, Plan, WAKE_TIMEOUT, kubectl, wait_until, wait_until_asleep};
 use crate::clients::unix_micros;
 use crate::environment::Environment;
 use crate::events::Events;
-use crate::http::fetch;
 use crate::report::{Report, Table, Target, median};
 
 /// A pod of agimo.
@@ -68,9 +66,10 @@ pub(super) fn measure(
         return Err(io::Error::other(format!("expected {REPLICAS} pods of agimo: {pods}")));
     }
 
+    let admins: Vec<_> = replicas.iter().map(|replica| replica.admin).collect();
     let mut writes = Vec::new();
     for wake in 0..plan.wakes as usize {
-        until_asleep(&replicas)?;
+        wait_until_asleep(&admins)?;
         writes.push(arrival_to_scale_write(&replicas, wake % REPLICAS)?);
     }
     let stream = PushStream::open(replicas[0].address)?;
@@ -120,26 +119,6 @@ fn row(name: &str, times: &[f64]) -> Vec<String> {
     row
 }
 
-/// Waits until every replica knows that the workload is asleep and its pod is gone.
-fn until_asleep(replicas: &[Replica]) -> io::Result<()> {
-    wait_until("the Deployment was not scaled to zero", SLEEP_TIMEOUT, || {
-        if !kubectl(&["get", "pods", "-l", "app=bench", "-o", "name"])?.is_empty() {
-            return Ok(false);
-        }
-        for replica in replicas {
-            let page = fetch(replica.admin, "localhost", "/services", Duration::from_secs(5))?.1;
-            let services: Vec<serde_json::Value> = serde_json::from_str(&page)?;
-            let is_asleep = |service: &serde_json::Value| {
-                service["host"] == HOST && service["state"] == "asleep"
-            };
-            if !services.iter().any(is_asleep) {
-                return Ok(false);
-            }
-        }
-        Ok(true)
-    })
-}
-
 /// Wakes the workload by a request to one of the replicas. The leader may be the first to write, as it is told at once.
 fn arrival_to_scale_write(replicas: &[Replica], holder: usize) -> io::Result<f64> {
     replicas.iter().for_each(|replica| replica.events.clear());
@@ -155,21 +134,6 @@ fn arrival_to_scale_write(replicas: &[Replica], holder: usize) -> io::Result<f64
         Ok(written().next().is_some())
     })?;
     Ok(milliseconds(sent, written().min().unwrap_or(sent)))
-}
-
-fn wait_until(
-    problem: &str,
-    limit: Duration,
-    mut condition: impl FnMut() -> io::Result<bool>,
-) -> io::Result<()> {
-    let deadline = Instant::now() + limit;
-    while !condition()? {
-        if Instant::now() > deadline {
-            return Err(io::Error::other(problem.to_owned()));
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 // === impl Replica ===
