@@ -10,51 +10,13 @@ use testbed::cluster_folder::ClusterFolder;
 
 use crate::fixtures::certificate::create_certificate;
 use crate::fixtures::external_api::{API_SERVICE, ExternalMetricsApi};
+use crate::fixtures::hpa::{hpa, until_condition, until_hpa_reads};
 use crate::fixtures::load::send_crowd;
-use crate::fixtures::{CHART, Helm, Kubectl, Namespace, Release, Sample, WebSocket};
+use crate::fixtures::{CHART, Helm, Kubectl, Namespace, Release, WebSocket};
 use crate::support::eventually;
 
 /// The window of the metrics, which bounds how long a workload seems to be in use after its last request.
 const KEYS: &str = "scaler = \"auto\"\nstable_window = \"6s\"";
-
-/// An HPA for the Deployment of this name that goes to zero at once.
-pub(crate) fn hpa(name: &str, metric: &str, labels: &Value) -> Value {
-    let metric = json!({
-        "metric": { "name": metric, "selector": { "matchLabels": labels } },
-        "target": { "type": "AverageValue", "averageValue": "10" },
-    });
-    json!({
-        "apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler",
-        "metadata": { "name": name },
-        "spec": {
-            "scaleTargetRef": { "apiVersion": "apps/v1", "kind": "Deployment", "name": name },
-            "minReplicas": 0, "maxReplicas": 5,
-            "behavior": { "scaleDown": { "stabilizationWindowSeconds": 0 } },
-            "metrics": [{ "type": "External", "external": metric }],
-        },
-    })
-}
-
-/// Waits until a condition of an HPA has this status.
-pub(crate) async fn until_condition(workload: &Sample, condition: &str, status: &str) {
-    let path = format!("jsonpath={{.status.conditions[?(@.type==\"{condition}\")].status}}");
-    let what = format!("an HPA {} whose condition {condition} is {status}", workload.name);
-    eventually(&what, || async {
-        let found = workload.kubectl(&["get", "hpa", &workload.name, "-o", &path]).await;
-        (found == status).then_some(())
-    })
-    .await;
-}
-
-/// Waits until an HPA has read this value of its metric.
-pub(crate) async fn until_hpa_reads(workload: &Sample, value: &str) {
-    let path = "jsonpath={.status.currentMetrics[0].external.current.averageValue}";
-    eventually(&format!("an HPA {} that reads {value}", workload.name), || async {
-        let found = workload.kubectl(&["get", "hpa", &workload.name, "-o", path]).await;
-        (found == value).then_some(())
-    })
-    .await;
-}
 
 /// The status of a request to the port of agimo, which the API server does not pass on; 0 without a connection.
 async fn ask_directly(

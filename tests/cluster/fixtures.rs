@@ -21,6 +21,7 @@ pub(crate) use self::websocket::WebSocket;
 pub(crate) mod certificate;
 pub(crate) mod external_api;
 mod helm;
+pub(crate) mod hpa;
 pub(crate) mod load;
 pub(crate) mod outage;
 mod prometheus;

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::external_metrics::{hpa, until_condition, until_hpa_reads};
 use crate::fixtures::external_api::{API_SERVICE, ExternalMetricsApi};
+use crate::fixtures::hpa::{hpa, until_condition, until_hpa_reads};
 use crate::fixtures::load::send_crowd;
 use crate::fixtures::{Kubectl, Namespace, PROMETHEUS_URL, Prometheus, Release, SampleRequest};
 
