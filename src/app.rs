@@ -175,12 +175,12 @@ pub async fn serve(
         streams: Arc::new(Semaphore::new(MOST_EVENT_STREAMS)),
         shutdown: shutdown.clone(),
     };
-    let (find_target, client) = (cluster.find_target(), cluster.client());
-    let elector = cluster.kubernetes();
+    let (find_target, elector) = (cluster.find_target(), cluster.kubernetes());
+    let client = elector.as_ref().map(Cluster::client);
     let configuration = Configuration {
         sources,
         files: new_files,
-        cluster: cluster.kubernetes(),
+        cluster: elector.clone(),
         catalog: configs,
         events,
         is_joined,

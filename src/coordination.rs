@@ -13,7 +13,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use self::membership::Membership;
-use crate::demand::WorkloadDemand;
+use crate::demand::{Totals, WorkloadDemand};
 use crate::telemetry::{Exposition, Labels, MetricKind};
 use crate::workload::WorkloadId;
 
@@ -305,6 +305,15 @@ impl Coordination {
 
     fn lock(&self) -> MutexGuard<'_, State> {
         self.shared.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl PeerView ===
+
+impl PeerView {
+    /// What the other replicas have counted since they started.
+    pub fn totals(&self) -> Totals {
+        Totals { arrivals: self.arrivals, request_time: self.request_time }
     }
 }
 

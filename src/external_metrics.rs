@@ -243,11 +243,11 @@ impl Api {
         let text = parameters.find(|(name, _)| name == "labelSelector").map(|(_, value)| value);
         let selector = selector::parse(&text.unwrap_or_default())
             .map_err(|problem| Failure::new(StatusCode::BAD_REQUEST, problem))?;
+        // Read before the demand: a replica that falls silent in between has been counted.
+        let is_complete = self.signals.is_complete();
         let mut values = Vec::new();
         for workload in self.signals.workloads_in(namespace) {
             let Some(labels) = values::selected_labels(&workload, &selector) else { continue };
-            // Read before the demand: a replica that falls silent in between has been counted.
-            let is_complete = self.signals.is_complete();
             let found = self.signals.workload(&workload.id);
             let Some(config) = found.and_then(|found| found.autoscaling()) else { continue };
             let window = config.stable_window;

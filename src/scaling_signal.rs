@@ -203,11 +203,10 @@ impl Shared {
     /// What was counted, and what is in flight, here and at the other replicas.
     fn demand(&self, workload: &Workload) -> Demand {
         let view = self.coordination.view(&workload.id);
-        let of_peers = Totals { arrivals: view.arrivals, request_time: view.request_time };
         let demand = workload.demand();
         let own = demand.totals();
         Demand {
-            totals: own.plus(of_peers),
+            totals: own.plus(view.totals()),
             own_arrivals: own.arrivals,
             in_flight: demand.in_flight() + view.in_flight,
             generation: view.generation,

@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
-use kube::Client;
 use tokio::sync::watch;
 use tracing::{info, warn};
 
@@ -159,11 +158,6 @@ impl ReadinessBackend {
             Self::Kubernetes(cluster) => Some(Cluster::clone(cluster)),
             Self::Prometheus(_) | Self::Neither => None,
         }
-    }
-
-    /// The client of the cluster, where readiness comes from its API.
-    pub fn client(&self) -> Option<Client> {
-        self.kubernetes().map(|cluster| cluster.client())
     }
 
     /// Finds the target of a ScaledObject.

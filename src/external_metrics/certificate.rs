@@ -5,10 +5,12 @@ use std::time::{Duration, SystemTime};
 
 use k8s_openapi::ByteString;
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
+use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
+
+use crate::control_port::tls::{self, InvalidPem};
 
 /// A certificate that is its own issuer, and its key, both in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,13 +92,12 @@ impl StoredCertificate {
     /// # Errors
     /// When the certificate or the key cannot be used.
     pub fn certified_key(&self) -> Result<CertifiedKey, String> {
-        let chain = CertificateDer::pem_slice_iter(self.certificate.as_bytes())
-            .collect::<Result<Vec<_>, _>>()
-            .map_err(|error| format!("{CERTIFICATE}: {error}"))?;
-        let key = PrivateKeyDer::from_pem_slice(self.key.as_bytes())
-            .map_err(|error| format!("{KEY}: {error}"))?;
-        CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())
-            .map_err(|error| format!("{CERTIFICATE}: {error}"))
+        tls::certified_key(self.certificate.as_bytes(), self.key.as_bytes()).map_err(|invalid| {
+            match invalid {
+                InvalidPem::Certificate(error) => format!("{CERTIFICATE}: {error}"),
+                InvalidPem::Key(error) => format!("{KEY}: {error}"),
+            }
+        })
     }
 
     /// The certificates to trust, in PEM, as the `caBundle` of an APIService has them.

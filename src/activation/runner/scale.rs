@@ -128,7 +128,6 @@ impl Runner {
     /// What all replicas of agimo have counted.
     fn totals(&self) -> (Totals, u64) {
         let view = self.membership.view();
-        let of_peers = Totals { arrivals: view.arrivals, request_time: view.request_time };
-        (self.demand.totals().plus(of_peers), view.generation)
+        (self.demand.totals().plus(view.totals()), view.generation)
     }
 }

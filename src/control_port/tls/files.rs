@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::sign::CertifiedKey;
 use tracing::{error, info};
+
+use super::{InvalidPem, certified_key};
 
 /// A certificate chain and its key in PEM, as a mounted Secret of the type kubernetes.io/tls has them; clones share what
 /// was read.
@@ -72,15 +72,9 @@ fn version(certificate: &Path, key: &Path) -> FileVersion {
 fn load(certificate: &Path, key: &Path) -> Result<Arc<CertifiedKey>, String> {
     let problem =
         |file: &Path, error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| problem(certificate, &error))?;
-    if chain.is_empty() {
-        return Err(problem(certificate, &"there is no certificate"));
-    }
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| problem(key, &error))?;
-    let provider = rustls::crypto::ring::default_provider();
-    CertifiedKey::from_der(chain, private, &provider)
-        .map(Arc::new)
-        .map_err(|error| problem(certificate, &error))
+    let read = |file: &Path| std::fs::read(file).map_err(|error| problem(file, &error));
+    certified_key(&read(certificate)?, &read(key)?).map(Arc::new).map_err(|invalid| match invalid {
+        InvalidPem::Certificate(error) => problem(certificate, &error),
+        InvalidPem::Key(error) => problem(key, &error),
+    })
 }
