@@ -31,10 +31,11 @@ pub(crate) fn target_folder() -> PathBuf {
     }
 }
 
-/// `cargo` with these arguments; it runs in the root.
+/// `cargo` with these arguments; it runs in the root. Without incremental compilation: a run of every test would fill
+/// several gigabytes with its files.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let mut command = program("cargo");
-    command.args(arguments);
+    command.args(arguments).env("CARGO_INCREMENTAL", "0");
     command
 }
 
