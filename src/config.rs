@@ -12,12 +12,14 @@ use crate::schedule::Schedule;
 use crate::workload::{WorkloadId, WorkloadKind};
 
 use self::annotations::AnnotationsConfig;
+use self::protocol::Protocol;
 use self::scaling::{AutoscalingConfig, Mode, Scaler};
 
 pub mod annotations;
 pub mod effective;
 pub mod keys;
 pub mod parse;
+pub mod protocol;
 pub mod report;
 pub mod scaling;
 pub mod schema;
@@ -88,6 +90,8 @@ pub struct ServiceConfig {
     pub half_closed_timeout: Option<Duration>,
     /// Maximum time without a byte of the request body before the response (`body_timeout`); beyond it 408.
     pub body_timeout: Option<Duration>,
+    /// What is spoken to endpoints (`protocol`).
+    pub protocol: Protocol,
     /// Which connections to endpoints are kept for further requests (`keep_alive`).
     pub keep_alive: KeepAlive,
     /// Which of the ready endpoints a request goes to (`affinity`).

@@ -74,11 +74,17 @@ pub enum Retry {
     Idle,
     /// A new connection ended before the first byte of a response.
     Reset,
+    /// The endpoint told that it has not acted on the request (RFC 9113 section 8.7).
+    Refused,
 }
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
-const RETRIES: [(Retry, &str); 3] =
-    [(Retry::Connect, "connect"), (Retry::Idle, "idle"), (Retry::Reset, "reset")];
+const RETRIES: [(Retry, &str); 4] = [
+    (Retry::Connect, "connect"),
+    (Retry::Idle, "idle"),
+    (Retry::Reset, "reset"),
+    (Retry::Refused, "refused"),
+];
 
 /// Seconds; up to a slow cold start, which this histogram includes.
 const DURATION_BOUNDS: &[f64] =

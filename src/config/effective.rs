@@ -79,6 +79,7 @@ fn service(service: &ServiceConfig) -> Value {
     put("half_closed_timeout", service.half_closed_timeout.map_or(off(), duration));
     put("body_timeout", service.body_timeout.map_or(off(), duration));
     put("keep_alive", keep_alive(service.keep_alive));
+    put("protocol", json!(service.protocol.as_str()));
     put("affinity", json!(service.affinity.as_str()));
     put("max_held_per_address", service.max_held_per_address.map_or(off(), |most| json!(most)));
     put("max_body", service.max_body.map_or(off(), |bytes| json!(bytes)));

@@ -7,8 +7,8 @@ use std::task::{Context, Poll};
 use crate::net::stream::ByteStream;
 
 use super::body::{BodyFrames, BodySink, BodySource, TransferError};
-use super::forwarded::ClientIdentity;
-use super::message::{HeadError, RequestHead, ResponseHead};
+use super::message::{HeadError, ResponseHead};
+use super::outgoing::OutgoingRequest;
 
 /// One request of a client: the source of its body, and the sink of the response body.
 pub trait Downstream: BodySource + BodySink {
@@ -92,18 +92,6 @@ pub trait Upstream: BodySource + BodySink {
     fn into_stream(self) -> Self::Stream;
 }
 
-/// A request on its way to an endpoint.
-#[derive(Clone, Copy, Debug)]
-pub struct OutgoingRequest<'a> {
-    pub head: &'a RequestHead,
-    /// What the endpoint is told about the client.
-    pub client: &'a ClientIdentity,
-    /// The start of the path that the endpoint does not see; empty for none. It gets it as `X-Forwarded-Prefix`.
-    pub stripped_prefix: &'a [u8],
-    /// This agimo in `Via` (RFC 9110 section 7.6.3).
-    pub via: &'a [u8],
-}
-
 /// Whether bytes of one request have been sent, and of its response received.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Progress {
@@ -116,6 +104,9 @@ pub struct Progress {
 pub enum ResponseError {
     #[error("the connection ended before the head of the response")]
     Disconnected,
+    /// The request can always be sent again.
+    #[error("the endpoint has not acted on the request")]
+    NotProcessed,
     #[error("the response is not valid HTTP: {0}")]
     Malformed(Malformation),
 }
@@ -135,21 +126,6 @@ impl std::fmt::Display for Malformation {
         match self.line {
             Some(line) => write!(f, "line {line}: {}", self.rule),
             None => self.rule.fmt(f),
-        }
-    }
-}
-
-// === impl OutgoingRequest ===
-
-impl<'a> OutgoingRequest<'a> {
-    /// The path that the endpoint sees, in two parts: a slash, where the rest has lost its own.
-    pub fn path(&self) -> [&'a [u8]; 2] {
-        let path = self.head.path();
-        match path.strip_prefix(self.stripped_prefix) {
-            Some(rest) if !self.stripped_prefix.is_empty() => {
-                [if rest.first() == Some(&b'/') { b"" } else { b"/" }, rest]
-            }
-            _ => [b"", path],
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum FieldKind {
     AgimoOwn,
     Connection,
     ContentLength,
+    ContentType,
+    Cookie,
     Expect,
     Forwarded,
     /// A field about the client whose name an application may read as one that agimo writes or checks: CGI, and with it
@@ -106,6 +108,11 @@ impl Fields {
     /// The values of every line of this kind, in order.
     pub fn all(&self, kind: FieldKind) -> impl Iterator<Item = &[u8]> {
         self.lines.iter().filter(move |line| line.kind == kind).map(|line| self.bytes(line.value))
+    }
+
+    /// The value of the first line of this name, which need not be one of the kinds.
+    pub fn named(&self, name: &[u8]) -> Option<&[u8]> {
+        self.iter().find(|line| line.name.eq_ignore_ascii_case(name)).map(|line| line.value)
     }
 
     /// The same lines and one more.
@@ -219,11 +226,11 @@ impl FieldKind {
             2 => (&[b"te"], &[Self::Te]),
             3 => (&[b"via"], &[Self::Via]),
             4 => (&[b"host"], &[Self::Host]),
-            6 => (&[b"expect"], &[Self::Expect]),
+            6 => (&[b"cookie", b"expect"], &[Self::Cookie, Self::Expect]),
             7 => (&[b"upgrade"], &[Self::Upgrade]),
             9 => (&[b"forwarded"], &[Self::Forwarded]),
             10 => (&[b"connection", b"keep-alive"], &[Self::Connection, Self::KeepAlive]),
-            12 => (&[b"max-forwards"], &[Self::MaxForwards]),
+            12 => (&[b"content-type", b"max-forwards"], &[Self::ContentType, Self::MaxForwards]),
             14 => (&[b"content-length"], &[Self::ContentLength]),
             16 => (&[b"proxy-connection"], &[Self::ProxyConnection]),
             17 => (&[b"transfer-encoding"], &[Self::TransferEncoding]),

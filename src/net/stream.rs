@@ -7,6 +7,8 @@ use tokio::net::TcpStream;
 
 use super::tcp::TcpTransport;
 
+mod async_io;
+
 /// A connection without buffers of its own while nothing waits. Its transport is TCP; TLS is a second transport with
 /// the same methods.
 #[derive(Debug)]

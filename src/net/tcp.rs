@@ -79,6 +79,15 @@ impl TcpTransport {
         Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
+    /// Writes several parts in one system call.
+    pub(super) fn poll_write_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write_vectored(cx, parts)
+    }
+
     /// Closes agimo's side; the peer may send on.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.socket).poll_shutdown(cx)

@@ -184,9 +184,9 @@ impl Proxy {
         drop(listener);
         core.begin_drain();
         connections.close();
-        core.tunnels.close();
+        core.tasks.close();
         tokio::select! {
-            () = async { connections.wait().await; core.tunnels.wait().await } => {}
+            () = async { connections.wait().await; core.tasks.wait().await } => {}
             () = self.shutdown.aborted() => {}
         }
     }

@@ -1,4 +1,5 @@
-//! Serves one accepted connection: chooses its codec, and with HTTP/1 serves its requests one after the other.
+//! Serves one accepted connection: chooses its codec, and with HTTP/1 serves its requests one after the other. HTTP/2
+//! takes over where the client begins with its preface.
 
 use std::future::{Future, poll_fn};
 use std::net::{IpAddr, SocketAddr};
@@ -9,8 +10,9 @@ use std::task::{Context, Poll};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::config::ClientLimits;
 use crate::http::body::BodySink;
-use crate::http::codec::Downstream;
+use crate::http::codec::{Downstream, Malformation};
 use crate::http::forwarded::ClientIdentity;
 use crate::http::http1::server::{NoRequest, RejectedHead, ServerConnection};
 use crate::http::message::{HeadError, HeadLimits, RequestHead};
@@ -24,6 +26,8 @@ use super::core::Core;
 use super::error_response::{ErrorResponse, LocalError};
 use super::serve_request::{RequestOutcome, serve_request};
 use super::tunnel;
+
+mod http2;
 
 /// The drain signal of the core, registered once per connection.
 struct DrainSignal<'a, F> {
@@ -60,9 +64,18 @@ pub fn serve(
                     Box::pin(serve_request(&mut client, head)).await
                 }
                 Err(NoRequest::Closed) => return,
-                Err(NoRequest::Rejected(error)) => {
+                Err(NoRequest::Http2) => {
+                    let Client { downstream, identity, .. } = client;
+                    let stream = downstream.into_stream();
+                    // Boxed, so that a connection with HTTP/1 has no room for it.
+                    let serve =
+                        http2::serve(stream, (identity, view_number), core.clone(), connection);
+                    return Box::pin(serve).await;
+                }
+                Err(NoRequest::Rejected(rejected)) => {
+                    let RejectedHead { malformation, to_head } = rejected;
                     // Boxed, as it is rare.
-                    Box::pin(reject(&mut client, error)).await;
+                    Box::pin(reject(&mut client, malformation, to_head)).await;
                     RequestOutcome::Responded
                 }
             };
@@ -75,11 +88,7 @@ pub fn serve(
                 RequestOutcome::Switched(switched) => {
                     connection.begin_tunnel();
                     // A task of its own: a tunnel needs far less memory than a request.
-                    core.tunnels.spawn_local(tunnel::serve(
-                        client.downstream,
-                        switched,
-                        connection,
-                    ));
+                    core.tasks.spawn_local(tunnel::serve(client.downstream, switched, connection));
                     return;
                 }
             }
@@ -93,9 +102,12 @@ fn identity(core: &Core, address: IpAddr) -> (ClientIdentity, u64) {
     (ClientIdentity::new(address, &view.snapshot.config.trusted_proxies), view.number)
 }
 
-/// Responds to a request whose head was rejected.
-async fn reject(client: &mut Client<ServerConnection>, rejected: RejectedHead) {
-    let RejectedHead { malformation, to_head } = rejected;
+fn head_limits(config: &ClientLimits) -> HeadLimits {
+    HeadLimits { head: config.max_head, uri: config.max_uri, lines: config.max_headers }
+}
+
+/// Responds to a request whose head was rejected; a response to HEAD has no body.
+async fn reject<D: Downstream>(client: &mut Client<D>, malformation: Malformation, to_head: bool) {
     let error = LocalError::Head(malformation.rule);
     let detail = malformation.line.map(|line| format!("line {line} of the request head"));
     let response = ErrorResponse { detail, ..error.into() };
@@ -116,8 +128,7 @@ async fn next_request<F: Future<Output = ()>>(
     drain: &mut DrainSignal<'_, F>,
 ) -> Result<RequestHead, NoRequest> {
     let config = client.core.view().snapshot.config.client.clone();
-    let limits =
-        HeadLimits { head: config.max_head, uri: config.max_uri, lines: config.max_headers };
+    let limits = head_limits(&config);
     let Client { downstream, timer, core, .. } = client;
     let now = Instant::now();
     connection.begin_idle(now);

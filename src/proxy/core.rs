@@ -15,6 +15,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::EndpointSource;
 use crate::catalog::{Route, Snapshot, Workload};
+use crate::config::protocol::Protocol;
 use crate::config::{KeepAlive, ServiceConfig};
 use crate::demand::CoreCounters;
 use crate::http::message::RequestHead;
@@ -34,8 +35,10 @@ pub struct Core {
     /// The drain signal of this core alone, so that to wait for it touches no other core.
     pub drain: CancellationToken,
     pub draining: Cell<bool>,
-    /// Upgraded connections; they outlive the task that accepted them.
-    pub tunnels: TaskTracker,
+    /// Tunnels and requests on HTTP/2 streams: they run beside the task that accepted them.
+    pub tasks: TaskTracker,
+    /// Connections to endpoints that serve many requests at once. They end when nobody uses them, or with the core.
+    pub upstream_tasks: TaskTracker,
     pub errors: ErrorLog,
     pub connections: ClientConnections,
     /// Has every core close its idle connections to an endpoint.
@@ -77,7 +80,8 @@ impl Core {
             access_log: proxy.access_log,
             drain: CancellationToken::new(),
             draining: Cell::new(false),
-            tunnels: TaskTracker::new(),
+            tasks: TaskTracker::new(),
+            upstream_tasks: TaskTracker::new(),
             errors: ErrorLog::default(),
             connections: ClientConnections::default(),
             close_idle: proxy.close_idle.clone(),
@@ -229,6 +233,15 @@ impl CoreRoute {
     pub fn choose(&self, preference: Preference) -> EndpointChoice {
         self.refresh();
         self.endpoints.choose(preference)
+    }
+
+    /// Whether a request goes over a connection that serves others at the same time.
+    pub fn shares_connections(&self, request: &RequestHead) -> bool {
+        match self.config().protocol {
+            Protocol::Http1 => false,
+            Protocol::H2c => true,
+            Protocol::Auto => request.is_grpc(),
+        }
     }
 
     /// Whether the workload has answered a request since its last wake.

@@ -16,6 +16,7 @@ use crate::backoff::Backoff;
 
 use super::affinity::{EndpointToken, Preference};
 use super::idle_connections::IdleConnections;
+use super::upstream::shared::SharedConnections;
 
 /// The endpoints of one source of a workload, read again only when they have changed.
 #[derive(Default)]
@@ -41,6 +42,7 @@ pub struct Endpoint {
     usual_duration: Cell<Option<Duration>>,
     unreachable: Cell<Option<Unreachable>>,
     pub idle: IdleConnections,
+    pub shared_connections: SharedConnections,
 }
 
 /// No connection to an endpoint could be made.
@@ -153,6 +155,7 @@ impl Endpoints {
     pub fn close_all_idle(&self) {
         for endpoint in self.ready.borrow().iter() {
             endpoint.idle.clear();
+            endpoint.shared_connections.close_idle();
         }
     }
 
@@ -170,6 +173,7 @@ impl Endpoints {
     pub fn sweep(&self, now: Instant) {
         for endpoint in self.ready.borrow().iter() {
             endpoint.idle.sweep(now);
+            endpoint.shared_connections.sweep(now);
         }
     }
 
@@ -222,6 +226,7 @@ impl Endpoint {
             usual_duration: Cell::new(None),
             unreachable: Cell::new(None),
             idle: IdleConnections::default(),
+            shared_connections: SharedConnections::default(),
         }
     }
 
@@ -248,6 +253,7 @@ impl Endpoint {
     fn set_unreachable(&self, unreachable: Unreachable) {
         self.unreachable.set(Some(unreachable));
         self.idle.clear();
+        self.shared_connections.close_idle();
     }
 
     /// One request tries an endpoint that has timed out; the others go elsewhere until that one knows more.

@@ -10,6 +10,8 @@ use crate::cause::{Cause, NotReadyReason};
 use crate::http::fields::FieldsBuilder;
 use crate::http::message::{BodyLength, HeadError, ResponseHead};
 
+mod grpc;
+
 /// A response in place of the application.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ErrorResponse {
@@ -24,6 +26,8 @@ pub struct ErrorResponse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalError {
     BodyTooLarge,
+    /// The time that the client itself gave passed before an endpoint became ready, with the cause if it is known.
+    ClientDeadline(Option<Cause>),
     ConnectionBroken,
     Head(HeadError),
     HoldFull,
@@ -61,18 +65,28 @@ impl ErrorResponse {
     /// A request was held for `hold_timeout`; `reason` says why its workload was not ready, and `obstacle` what an attempt
     /// to reach a ready endpoint met.
     pub fn hold_timeout(reason: Option<NotReadyReason>, obstacle: Option<String>) -> Self {
+        Self::not_ready(LocalError::HoldTimeout, reason, obstacle)
+    }
+
+    /// The same for the time that the client gave.
+    pub fn client_deadline(reason: Option<NotReadyReason>, obstacle: Option<String>) -> Self {
+        Self::not_ready(LocalError::ClientDeadline, reason, obstacle)
+    }
+
+    fn not_ready(
+        error: impl FnOnce(Option<Cause>) -> LocalError,
+        reason: Option<NotReadyReason>,
+        obstacle: Option<String>,
+    ) -> Self {
         let (cause, detail) = reason.map(|reason| (reason.cause, reason.detail)).unzip();
-        let error = LocalError::HoldTimeout(cause);
+        let error = error(cause);
         Self { detail: detail.or(obstacle), ..Self::later(error, RETRY_AFTER_HOLD) }
     }
 
     /// The response as a message: its head, and its body for every method but HEAD.
     pub fn message(&self) -> (ResponseHead, String) {
-        let (status, token, text) = self.error.row();
-        let body = match &self.detail {
-            Some(detail) => format!("agimo: {text}: {detail}\n"),
-            None => format!("agimo: {text}\n"),
-        };
+        let (status, token, _) = self.error.row();
+        let body = self.sentence() + "\n";
         let length = body.len();
         let mut fields = FieldsBuilder::default();
         fields.line(b"content-type", b"text/plain; charset=utf-8");
@@ -94,6 +108,15 @@ impl ErrorResponse {
         let mut head = ResponseHead::new(status, BodyLength::Known(length as u64), fields);
         head.is_own = true;
         (head, body)
+    }
+
+    /// What happened, for people.
+    fn sentence(&self) -> String {
+        let text = self.error.text();
+        match &self.detail {
+            Some(detail) => format!("agimo: {text}: {detail}"),
+            None => format!("agimo: {text}"),
+        }
     }
 
     pub fn status(&self) -> StatusCode {
@@ -138,6 +161,14 @@ impl LocalError {
         match self {
             Self::BodyTooLarge => {
                 (S::PAYLOAD_TOO_LARGE, "body-too-large", "the request body is larger than max_body")
+            }
+            Self::ClientDeadline(None) => (
+                S::GATEWAY_TIMEOUT,
+                "client-deadline",
+                "the application was not ready within the time that the client gave",
+            ),
+            Self::ClientDeadline(Some(cause)) => {
+                (S::GATEWAY_TIMEOUT, cause.token(), cause.description())
             }
             Self::ConnectionBroken => (
                 S::BAD_GATEWAY,

@@ -8,9 +8,10 @@ use http::StatusCode;
 use crate::catalog::Route;
 use crate::demand::Retry;
 use crate::http::body::{BodyError, BodyFrames, BodyLimit, TransferError, poll_transfer};
-use crate::http::codec::{Downstream, OutgoingRequest, ResponseError, Upstream};
+use crate::http::codec::{Downstream, ResponseError, Upstream};
 use crate::http::fields::{FieldKind, Fields, list_members};
 use crate::http::message::{HeadError, RequestHead, ResponseHead};
+use crate::http::outgoing::OutgoingRequest;
 use crate::net::timer::Idleness;
 
 use super::access_log::ResponseEnd;
@@ -40,9 +41,12 @@ pub enum ResponseStart {
 }
 
 /// How an exchange ended.
-pub enum ExchangeOutcome<S> {
-    /// Both bodies are complete; `reusable` is the connection to the endpoint if it can serve another request.
-    Complete { reusable: Option<S> },
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ExchangeOutcome {
+    /// The connection speaks another protocol from now on.
+    Switched,
+    /// Both bodies are complete; the connection may be able to serve another request.
+    Complete { is_reusable: bool },
     /// The response is not complete.
     Broken(ResponseEnd),
 }
@@ -123,7 +127,7 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
     }
 
     /// Moves both bodies to their ends.
-    pub async fn finish(mut self, in_flight: &InFlightRequest) -> ExchangeOutcome<U::Stream> {
+    pub async fn finish(&mut self, in_flight: &InFlightRequest) -> ExchangeOutcome {
         let mut idleness = Idleness::new(in_flight.route().config().idle_timeout);
         let end = poll_fn(|cx| {
             if self.poll_upload(cx).is_err() {
@@ -155,7 +159,7 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
             return ExchangeOutcome::Broken(end);
         }
         let is_reusable = !self.upload_refused && self.upstream.is_reusable();
-        ExchangeOutcome::Complete { reusable: is_reusable.then(|| self.upstream.into_stream()) }
+        ExchangeOutcome::Complete { is_reusable }
     }
 
     /// The response is complete and successful, and the client is still sending: goes on as long as both sides want.
@@ -172,7 +176,7 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
         .await;
     }
 
-    /// The endpoint's side of a connection that has switched protocols.
+    /// The connection to the endpoint, once it has switched protocols or can serve another request.
     pub fn into_stream(self) -> U::Stream {
         self.upstream.into_stream()
     }
@@ -259,6 +263,9 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
                 Ok(Err(error)) => return Poll::Ready(Err(error.into())),
                 Err(ResponseError::Disconnected) => {
                     return Poll::Ready(Err(self.without_response()));
+                }
+                Err(ResponseError::NotProcessed) => {
+                    return Poll::Ready(Err(ForwardError::Retry(Retry::Refused)));
                 }
                 Err(ResponseError::Malformed(malformation)) => {
                     in_flight.note_detail(malformation.to_string());

@@ -5,18 +5,19 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::demand::Retry;
-use crate::http::codec::Downstream;
+use crate::http::codec::{Downstream, Upstream};
 use crate::http::message::RequestHead;
-use crate::net::stream::Stream;
 
 use super::access_log::ResponseEnd;
 use super::client::Client;
+use super::core::Core;
 use super::endpoints::EndpointLease;
 use super::exchange::{Exchange, ExchangeOutcome, ResponseStart};
 use super::in_flight::{InFlightRequest, Obstacle};
 use super::new_connection::observe_start;
 use super::request_error::{ForwardError, RequestError};
-use super::upstream::{self, ConnectError, Connection};
+use super::upstream::shared::{self, Wanted};
+use super::upstream::{self, ConnectError, ExclusiveConnection, SharedStream, UpstreamStream};
 
 /// The endpoint has answered.
 pub enum Forwarded {
@@ -24,14 +25,14 @@ pub enum Forwarded {
     Responded,
     /// The response is not complete.
     Broken(ResponseEnd),
-    Switched(Stream, EndpointLease),
+    Switched(UpstreamStream, EndpointLease),
 }
 
 /// Pause before a connection is tried again when no file descriptor was left.
 const NO_FILES_PAUSE: Duration = Duration::from_millis(10);
 
-/// Sends the request to the endpoint of the lease and the response to the client. An idle connection is used only if
-/// `reuse` allows it.
+/// Sends the request to the endpoint of the lease and the response to the client. A connection that has served others is
+/// used only if `reuse` allows it.
 pub async fn forward<D: Downstream>(
     client: &mut Client<D>,
     request: &RequestHead,
@@ -39,38 +40,78 @@ pub async fn forward<D: Downstream>(
     in_flight: &mut InFlightRequest,
     reuse: bool,
 ) -> Result<Forwarded, ForwardError> {
-    let (route, core) = (in_flight.route().clone(), client.core.clone());
+    if in_flight.route().shares_connections(request) {
+        // Boxed, so that all other requests have no room for it.
+        let opened = Box::pin(open_stream(client, request, &mut lease, in_flight, reuse)).await?;
+        if let Some(upstream) = opened {
+            return Box::pin(forward_shared(client, request, lease, in_flight, upstream)).await;
+        }
+    }
     let upstream = connection(client, request, &mut lease, in_flight, reuse).await?;
+    let (route, core) = (in_flight.route().clone(), client.core.clone());
+    let mut exchange = Exchange::new(client, request, &route.route, upstream);
+    Ok(match run(&core, &mut exchange, &mut lease, in_flight).await? {
+        ExchangeOutcome::Switched => {
+            Forwarded::Switched(UpstreamStream::Exclusive(exchange.into_stream()), lease)
+        }
+        ExchangeOutcome::Broken(end) => Forwarded::Broken(end),
+        ExchangeOutcome::Complete { is_reusable } => {
+            if is_reusable {
+                let (keep_alive, now) = (route.route.config.keep_alive, Instant::now());
+                lease.endpoint().note_duration(in_flight.duration_since_sent(now));
+                core.keep_idle(lease.endpoint(), exchange.into_stream(), keep_alive, now);
+            }
+            Forwarded::Responded
+        }
+    })
+}
+
+/// The same on a stream of a connection that serves others at the same time.
+async fn forward_shared<D: Downstream>(
+    client: &mut Client<D>,
+    request: &RequestHead,
+    mut lease: EndpointLease,
+    in_flight: &mut InFlightRequest,
+    upstream: SharedStream,
+) -> Result<Forwarded, ForwardError> {
+    let (route, core) = (in_flight.route().clone(), client.core.clone());
+    let mut exchange = Exchange::new(client, request, &route.route, upstream);
+    Ok(match run(&core, &mut exchange, &mut lease, in_flight).await? {
+        ExchangeOutcome::Switched => {
+            Forwarded::Switched(UpstreamStream::Shared(Box::new(exchange.into_stream())), lease)
+        }
+        ExchangeOutcome::Broken(end) => Forwarded::Broken(end),
+        ExchangeOutcome::Complete { .. } => Forwarded::Responded,
+    })
+}
+
+/// Runs an exchange to its end, or until it switches protocols.
+async fn run<D: Downstream, U: Upstream>(
+    core: &Core,
+    exchange: &mut Exchange<'_, D, U>,
+    lease: &mut EndpointLease,
+    in_flight: &mut InFlightRequest,
+) -> Result<ExchangeOutcome, ForwardError> {
     // The clock is read for the access log only.
     let sent = core.access_log.then(Instant::now);
+    let route = in_flight.route();
     if let Some(cookie) = in_flight.preference().new_cookie(route.config(), lease.endpoint()) {
         in_flight.set_new_cookie(cookie);
     }
-    let mut exchange = Exchange::new(client, request, &route.route, upstream);
     let started = if exchange.is_reused() {
         lease.release_permit();
         exchange.start(in_flight).await
     } else {
         // Boxed: most requests find an idle connection.
-        Box::pin(observe_start(&core, &mut lease, &mut exchange, in_flight)).await
+        Box::pin(observe_start(core, lease, exchange, in_flight)).await
     };
     if let Some(sent) = sent {
         in_flight.add_waiting(sent);
     }
-    match started? {
-        ResponseStart::Switched => Ok(Forwarded::Switched(exchange.into_stream(), lease)),
-        ResponseStart::Final => Ok(match exchange.finish(in_flight).await {
-            ExchangeOutcome::Broken(end) => Forwarded::Broken(end),
-            ExchangeOutcome::Complete { reusable } => {
-                if let Some(stream) = reusable {
-                    let (keep_alive, now) = (route.route.config.keep_alive, Instant::now());
-                    lease.endpoint().note_duration(in_flight.duration_since_sent(now));
-                    core.keep_idle(lease.endpoint(), stream, keep_alive, now);
-                }
-                Forwarded::Responded
-            }
-        }),
-    }
+    Ok(match started? {
+        ResponseStart::Switched => ExchangeOutcome::Switched,
+        ResponseStart::Final => exchange.finish(in_flight).await,
+    })
 }
 
 /// An idle connection to the endpoint of the lease, or a new one.
@@ -80,7 +121,7 @@ async fn connection<D: Downstream>(
     lease: &mut EndpointLease,
     in_flight: &mut InFlightRequest,
     reuse: bool,
-) -> Result<Connection, ForwardError> {
+) -> Result<ExclusiveConnection, ForwardError> {
     let endpoint = lease.endpoint().clone();
     let reuse = reuse && in_flight.route().config().keep_alive.idle_for.is_some();
     let idle = reuse.then(|| upstream::idle(&endpoint, request.is_repeatable())).flatten();
@@ -88,18 +129,57 @@ async fn connection<D: Downstream>(
         return Ok(connection);
     }
     let started = Instant::now();
-    let left = in_flight.deadline().saturating_duration_since(started);
-    let timeout = in_flight.route().config().connect_timeout.min(left);
+    let deadline = connect_deadline(in_flight, started);
     // Boxed: most requests find an idle connection.
-    let connected = Box::pin(upstream::connect(client, &endpoint, timeout)).await;
-    let error = match connected {
+    let connected = Box::pin(upstream::connect(client, &endpoint, deadline)).await;
+    match connected {
         Ok(connection) => {
             in_flight.note_connected(started);
             endpoint.mark_reachable();
-            return Ok(connection);
+            Ok(connection)
         }
-        Err(error) => error,
-    };
+        Err(error) => Err(Box::pin(not_connected(client, lease, in_flight, started, error)).await),
+    }
+}
+
+/// A stream on a connection that serves many requests; `None` where the endpoint does not accept such a request there.
+async fn open_stream<D: Downstream>(
+    client: &mut Client<D>,
+    request: &RequestHead,
+    lease: &mut EndpointLease,
+    in_flight: &mut InFlightRequest,
+    reuse: bool,
+) -> Result<Option<SharedStream>, ForwardError> {
+    let endpoint = lease.endpoint().clone();
+    let started = Instant::now();
+    let keep_for = in_flight.route().config().keep_alive.idle_for;
+    let wanted = Wanted { reuse: reuse && keep_for.is_some(), keep_for, upgrade: request.upgrade };
+    let deadline = connect_deadline(in_flight, started);
+    match shared::open_stream(client, &endpoint, deadline, wanted).await {
+        Ok(stream) => {
+            if stream.as_ref().is_some_and(|stream| !stream.is_reused()) {
+                in_flight.note_connected(started);
+            }
+            endpoint.mark_reachable();
+            Ok(stream)
+        }
+        Err(error) => Err(not_connected(client, lease, in_flight, started, error).await),
+    }
+}
+
+fn connect_deadline(in_flight: &InFlightRequest, started: Instant) -> Instant {
+    in_flight.deadline().min(started + in_flight.route().config().connect_timeout)
+}
+
+/// Notes that the endpoint could not be reached.
+async fn not_connected<D: Downstream>(
+    client: &mut Client<D>,
+    lease: &mut EndpointLease,
+    in_flight: &mut InFlightRequest,
+    started: Instant,
+    error: ConnectError,
+) -> ForwardError {
+    let endpoint = lease.endpoint().clone();
     in_flight.add_connecting(started);
     // A refusal says nothing about how much the endpoint can take.
     if error == ConnectError::TimedOut
@@ -109,7 +189,7 @@ async fn connection<D: Downstream>(
     }
     match error {
         ConnectError::ClientDisconnected => {
-            return Err(ForwardError::Failed(RequestError::ClientDisconnected));
+            return ForwardError::Failed(RequestError::ClientDisconnected);
         }
         ConnectError::NoFiles => {
             client.core.close_all_idle();
@@ -126,5 +206,5 @@ async fn connection<D: Downstream>(
             in_flight.note_obstacle(Obstacle::TimedOut, endpoint.address);
         }
     }
-    Err(ForwardError::Retry(Retry::Connect))
+    ForwardError::Retry(Retry::Connect)
 }

@@ -35,6 +35,8 @@ struct Particulars {
     /// What is wrong with the response of the application, for people.
     detail: Option<String>,
     preference: Preference,
+    /// How long the client itself waits.
+    client_timeout: Option<Duration>,
     /// The value of a `Set-Cookie` line that agimo adds to the response.
     new_cookie: Option<Box<str>>,
 }
@@ -84,9 +86,23 @@ impl InFlightRequest {
         self.particulars.as_ref().map_or(Preference::Any, |particulars| particulars.preference)
     }
 
-    /// Until then the request must have been sent to an endpoint: `hold_timeout` after its arrival.
+    /// The client waits no longer than this from its arrival.
+    pub fn set_client_timeout(&mut self, timeout: Duration) {
+        self.particulars.get_or_insert_default().client_timeout = Some(timeout);
+    }
+
+    /// Whether the client waits for less than `hold_timeout`.
+    pub fn is_client_impatient(&self) -> bool {
+        let timeout = self.particulars.as_ref().and_then(|known| known.client_timeout);
+        timeout.is_some_and(|timeout| timeout < self.route.config().hold_timeout)
+    }
+
+    /// Until then the request must have been sent to an endpoint: `hold_timeout` after its arrival, or earlier where the
+    /// client waits for less.
     pub fn deadline(&self) -> Instant {
-        self.arrived + self.route.config().hold_timeout
+        let timeout = self.particulars.as_ref().and_then(|known| known.client_timeout);
+        let hold_timeout = self.route.config().hold_timeout;
+        self.arrived + timeout.map_or(hold_timeout, |timeout| timeout.min(hold_timeout))
     }
 
     pub fn add_held(&mut self, started: Instant) {

@@ -8,7 +8,6 @@ use crate::demand::Retry;
 use crate::http::codec::Downstream;
 use crate::http::fields::{FieldKind, list_members};
 use crate::http::message::{BodyLength, RequestHead};
-use crate::net::stream::Stream;
 
 use super::access_log::ResponseEnd;
 use super::affinity::Preference;
@@ -21,6 +20,7 @@ use super::in_flight::{InFlightRequest, Obstacle};
 use super::max_forwards;
 use super::request_error::{ForwardError, RequestError};
 use super::tunnel::LoggedTunnel;
+use super::upstream::UpstreamStream;
 
 /// How a request ended.
 pub enum RequestOutcome {
@@ -34,7 +34,7 @@ pub enum RequestOutcome {
 
 /// What a request that switched protocols holds until its tunnel ends.
 pub struct SwitchedRequest {
-    pub upstream: Stream,
+    pub upstream: UpstreamStream,
     pub lease: EndpointLease,
     pub in_flight: InFlightRequest,
     /// Only where the access log is on.
@@ -43,6 +43,9 @@ pub struct SwitchedRequest {
 
 /// Pause before a request is sent again after a reset. An endpoint that terminates or has ended is withdrawn in that time.
 const RESET_PAUSE: Duration = Duration::from_millis(20);
+
+/// Pause before a request is sent again that an endpoint has refused.
+const REFUSED_PAUSE: Duration = Duration::from_millis(5);
 
 /// Serves one request.
 pub async fn serve_request<D: Downstream>(
@@ -98,6 +101,10 @@ pub async fn serve_request<D: Downstream>(
                 LocalError::ServiceRemoved.into()
             }
             RequestError::WakeFailed(rejection) => rejection.into(),
+            RequestError::HoldTimeout if in_flight.is_client_impatient() => {
+                let reason = in_flight.not_ready_reason();
+                ErrorResponse::client_deadline(reason, in_flight.obstacle())
+            }
             RequestError::HoldTimeout => {
                 ErrorResponse::hold_timeout(in_flight.not_ready_reason(), in_flight.obstacle())
             }
@@ -127,6 +134,9 @@ async fn forward_until_answered<D: Downstream>(
     {
         return Err(LocalError::BodyTooLarge.into());
     }
+    if let Some(timeout) = request.grpc_timeout() {
+        in_flight.set_client_timeout(timeout);
+    }
     in_flight.set_preference(Preference::of(in_flight.route().config(), request));
     if in_flight.preference() == Preference::Nowhere {
         in_flight.note_detail("the first label of the host is not the name of a pod".to_owned());
@@ -153,6 +163,11 @@ async fn forward_until_answered<D: Downstream>(
         in_flight.route().counters.count_retry(retry);
         if Instant::now() >= in_flight.deadline() {
             return Err(RequestError::HoldTimeout);
+        }
+        if retry == Retry::Refused {
+            // A connection that takes no further request is not used again; a server that is full needs a moment.
+            tokio::time::sleep(REFUSED_PAUSE).await;
+            continue;
         }
         if retry == Retry::Connect {
             if let Some(unanswered) = &mut unanswered

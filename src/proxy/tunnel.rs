@@ -15,6 +15,7 @@ use crate::net::timer::{Idleness, Timer};
 use super::access_log::LoggedRequest;
 use super::client_connections::ClientConnection;
 use super::serve_request::SwitchedRequest;
+use super::upstream::UpstreamStream;
 
 /// What is logged of a tunnel at its end.
 pub struct LoggedTunnel {
@@ -64,11 +65,22 @@ pub fn serve<D: Downstream>(
         let config = switched.in_flight.route().config();
         let limits =
             TunnelLimits { idle: config.idle_timeout, half_closed: config.half_closed_timeout };
-        let (sent, received) = (switched.upstream.written(), client.written());
-        join(&mut client, &mut switched.upstream, limits).await;
+        let received_before = client.written();
+        let sent = match &mut switched.upstream {
+            UpstreamStream::Exclusive(upstream) => {
+                let before = upstream.written();
+                join(&mut client, upstream, limits).await;
+                upstream.written() - before
+            }
+            UpstreamStream::Shared(upstream) => {
+                let before = upstream.written();
+                // Boxed: it is larger than the other, of which there are most.
+                Box::pin(join(&mut client, &mut **upstream, limits)).await;
+                upstream.written() - before
+            }
+        };
         if let Some(LoggedTunnel { request, since }) = switched.logged.as_deref() {
-            let (sent, received) =
-                (switched.upstream.written() - sent, client.written() - received);
+            let received = client.written() - received_before;
             request.log_tunnel_end(since.elapsed(), sent, received);
         }
     }

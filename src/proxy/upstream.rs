@@ -12,13 +12,25 @@ use tokio::time::Instant;
 
 use crate::http::codec::Downstream;
 use crate::http::http1::client::ClientConnection;
+use crate::http::http2::client::ClientStream;
+use crate::http::http2::tunnel::TunnelStream;
 use crate::net::stream::Stream;
 
 use super::client::Client;
 use super::endpoints::Endpoint;
 
-/// A connection to an endpoint: HTTP/1 is spoken to all of them.
-pub type Connection = ClientConnection;
+pub mod shared;
+
+/// A connection that serves one request at a time (HTTP/1).
+pub type ExclusiveConnection = ClientConnection;
+/// A stream of a connection that serves others at the same time (HTTP/2).
+pub type SharedStream = ClientStream;
+
+/// What is left of a connection to an endpoint once its request has switched protocols.
+pub enum UpstreamStream {
+    Exclusive(Stream),
+    Shared(Box<TunnelStream>),
+}
 
 /// Why there is no connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,32 +64,24 @@ pub const KEEPALIVE: Duration = Duration::from_secs(60);
 const FRESH_FOR: Duration = Duration::from_millis(500);
 
 /// An idle connection, if there is a suitable one; `repeatable` says whether the request could be sent again.
-pub fn idle(endpoint: &Endpoint, repeatable: bool) -> Option<Connection> {
+pub fn idle(endpoint: &Endpoint, repeatable: bool) -> Option<ExclusiveConnection> {
     let within = if repeatable { None } else { Some(FRESH_FOR) };
     endpoint.idle.take(within).map(|stream| ClientConnection::new(stream, true))
 }
 
-/// A new connection, made within `timeout`.
+/// A new connection for one request at a time, made before `deadline`.
 pub async fn connect<D: Downstream>(
     client: &mut Client<D>,
     endpoint: &Endpoint,
-    timeout: Duration,
-) -> Result<Connection, ConnectError> {
-    let Client { downstream, timer, .. } = client;
-    timer.set(Instant::now() + timeout);
-    let mut connecting = pin!(TcpStream::connect(endpoint.address));
-    let connected = poll_fn(|cx| {
-        if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
-            return Poll::Ready(connected.map_err(|error| ConnectError::from_io(&error)));
-        }
-        if downstream.poll_closed(cx).is_ready() {
-            return Poll::Ready(Err(ConnectError::ClientDisconnected));
-        }
-        timer.poll(cx).map(|()| Err(ConnectError::TimedOut))
-    })
-    .await;
-    timer.clear();
-    let socket = connected?;
+    deadline: Instant,
+) -> Result<ExclusiveConnection, ConnectError> {
+    let stream = until(client, deadline, connect_stream(endpoint)).await?;
+    Ok(ClientConnection::new(stream, false))
+}
+
+async fn connect_stream(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
+    let connected = TcpStream::connect(endpoint.address).await;
+    let socket = connected.map_err(|error| ConnectError::from_io(&error))?;
     // Where nothing listens, a connection to an ephemeral port can connect to itself.
     if socket.local_addr().is_ok_and(|own| own == endpoint.address) {
         return Err(ConnectError::Refused);
@@ -86,5 +90,28 @@ pub async fn connect<D: Downstream>(
     let _ = socket.set_nodelay(true);
     // A tunnel to a host that vanished without closing must end at some point.
     let _ = SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
-    Ok(ClientConnection::new(Stream::new(socket), false))
+    Ok(Stream::new(socket))
+}
+
+/// What `connecting` results in, unless the deadline comes or the client disconnects before.
+async fn until<D: Downstream, T>(
+    client: &mut Client<D>,
+    deadline: Instant,
+    connecting: impl Future<Output = Result<T, ConnectError>>,
+) -> Result<T, ConnectError> {
+    let Client { downstream, timer, .. } = client;
+    timer.set(deadline);
+    let mut connecting = pin!(connecting);
+    let connected = poll_fn(|cx| {
+        if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+            return Poll::Ready(connected);
+        }
+        if downstream.poll_closed(cx).is_ready() {
+            return Poll::Ready(Err(ConnectError::ClientDisconnected));
+        }
+        timer.poll(cx).map(|()| Err(ConnectError::TimedOut))
+    })
+    .await;
+    timer.clear();
+    connected
 }

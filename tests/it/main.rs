@@ -12,6 +12,7 @@ mod demo;
 mod half_closed_tunnels;
 mod headers;
 mod hold;
+mod http2;
 mod limits;
 mod load_balancing;
 mod logs;

@@ -196,7 +196,7 @@ async fn data_trailers_and_informational_heads_pass_without_http1() {
     let (started, ()) = tokio::join!(exchange.start(&mut in_flight), peers);
     assert_eq!(started, Ok(ResponseStart::Final));
     let outcome = exchange.finish(&in_flight).await;
-    assert!(matches!(outcome, ExchangeOutcome::Complete { reusable: Some(_) }));
+    assert!(matches!(outcome, ExchangeOutcome::Complete { is_reusable: true }));
     let received = read_to(&mut request.outside, END).await;
     assert_eq!(received[0], (RESPONSE, "200 unknown\nserver: x\n".into()));
     assert_eq!(received[1..], [(DATA, "hi".into()), (END, "x-end: 2\n".into())]);

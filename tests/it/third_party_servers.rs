@@ -6,32 +6,8 @@ use tokio_tungstenite::tungstenite::Message;
 
 use crate::support::agimo::Agimo;
 use crate::support::application::ScriptedServer;
+use crate::support::node::web_socket_application;
 use crate::support::within;
-
-/// A WebSocket server that echoes texts below 126 bytes, with Node's standard library only.
-const WEB_SOCKET_SERVER: &str = r#"
-const server = require("http").createServer((request, response) => response.end("plain"));
-server.on("upgrade", (request, socket) => {
-    const key = request.headers["sec-websocket-key"] + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
-    const accept = require("crypto").createHash("sha1").update(key).digest("base64");
-    socket.write("HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
-        "Sec-WebSocket-Protocol: " + request.headers["sec-websocket-protocol"] + "\r\n" +
-        "Sec-WebSocket-Accept: " + accept + "\r\n\r\n");
-    let received = Buffer.alloc(0);
-    socket.on("error", () => {});
-    socket.on("data", (data) => {
-        received = Buffer.concat([received, data]);
-        while (received.length >= 6 && received.length >= 6 + (received[1] & 127)) {
-            const length = received[1] & 127, mask = received.subarray(2, 6);
-            const text = Buffer.from(received.subarray(6, 6 + length)).map((byte, at) => byte ^ mask[at % 4]);
-            socket.write(Buffer.concat([Buffer.from([received[0], length]), text]));
-            if ((received[0] & 15) == 8) socket.end();
-            received = received.subarray(6 + length);
-        }
-    });
-});
-server.listen(process.env.PORT, "127.0.0.1");
-"#;
 
 /// A service with this command, which is a TOML array; `more` are further keys.
 fn service(command: &str, more: &str) -> String {
@@ -109,7 +85,7 @@ async fn a_node_server_is_woken_and_streams_its_response() {
 #[tokio::test]
 async fn a_node_web_socket_opens_through_a_cold_start_and_prevents_sleep_while_open() {
     let sleep_after = "sleep_after = \"300ms\"";
-    let node = service(&format!("['node', '-e', '''{WEB_SOCKET_SERVER}''']"), sleep_after);
+    let node = web_socket_application("a.test", sleep_after);
     let other = ScriptedServer::answering("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n").await;
     let agimo = Agimo::with(node + &other.service("b.test", sleep_after)).start().await;
     let request = http::Request::get("ws://a.test/socket")

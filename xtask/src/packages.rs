@@ -27,7 +27,10 @@ pub(crate) const FOR_TESTS: &[RequiredProgram] = &[
     RequiredProgram { program: "chromium", package: "chromium" },
     // `python3 -m http.server` is an upstream application of the tests.
     RequiredProgram { program: "python3", package: "python3" },
-    // Runs a WebSocket server that does not share code with agimo.
+    // Clients of HTTP/2.
+    RequiredProgram { program: "curl", package: "curl" },
+    RequiredProgram { program: "nghttp", package: "nghttp2-client" },
+    // Runs clients and servers of HTTP/2 and a WebSocket server, which share no code with agimo.
     RequiredProgram { program: "node", package: "nodejs" },
 ];
 

@@ -2,6 +2,7 @@
 
 use super::{Key, KeyDefault, Place, ValueKind};
 use crate::config::Affinity;
+use crate::config::protocol::Protocol;
 
 mod autoscaling;
 mod kubernetes;
@@ -229,6 +230,17 @@ pub const TABLE: &[Key] = &[
                       as a number, how many may be idle for each endpoint (for one minute), or `off` for none. agimo notices \
                       an application that serves one connection at a time and then keeps none.",
         example: "keep_alive = \"10s\"",
+    },
+    Key {
+        name: "protocol",
+        aliases: &[],
+        place: Place::TopAndServices,
+        kind: ValueKind::OneOf(Protocol::SPELLINGS),
+        default: KeyDefault::Value("\"auto\""),
+        description: "What agimo speaks to the application, whatever the client speaks. `h2c` is HTTP/2 without TLS. With `auto` \
+                      it is HTTP/2 for gRPC, and HTTP/1.1 for all other requests. A WebSocket goes over HTTP/2 where the \
+                      application offers that (RFC 8441), and over HTTP/1.1 elsewhere.",
+        example: "protocol = \"h2c\"",
     },
     Key {
         name: "affinity",

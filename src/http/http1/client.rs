@@ -3,12 +3,14 @@
 use std::io;
 use std::task::{Context, Poll, ready};
 
-use http::{Method, Version};
+use http::{Method, StatusCode, Version};
 
 use crate::http::body::{BodyFrames, BodySink, BodySource, NoFrames, TransferError};
-use crate::http::codec::{OutgoingRequest, Progress, ResponseError, Upstream};
+use crate::http::codec::{Progress, ResponseError, Upstream};
 use crate::http::fields::FieldKind;
-use crate::http::message::{BodyLength, RequestHead, ResponseHead};
+use crate::http::message::{BodyLength, HeadError, RequestHead, ResponseHead};
+use crate::http::outgoing::OutgoingRequest;
+use crate::http::websocket::OwnHandshake;
 use crate::net::lent_buffers::{with_read_buffer, with_write_buffer};
 use crate::net::stream::{ByteStream, Stream};
 
@@ -33,6 +35,8 @@ pub struct ClientConnection {
     keep_alive: bool,
     /// Applications differ in where this request ends, or in what they do after it.
     is_ambiguous: bool,
+    /// Where the request comes from a version of HTTP whose WebSockets have no key.
+    handshake: Option<Box<OwnHandshake>>,
     /// A response head that is not complete yet.
     partial: Vec<u8>,
     /// It is parsed again when it has ended, and before that only at this length, to notice what is no head.
@@ -55,6 +59,7 @@ impl ClientConnection {
             response: BodyReader::new(Framing::Empty, Grammar::Liberal),
             keep_alive: false,
             is_ambiguous: false,
+            handshake: None,
             partial: Vec::new(),
             parse_at: 0,
             received_before: stream.received(),
@@ -77,6 +82,11 @@ impl ClientConnection {
             return Ok(None);
         };
         let rest = &input[length..];
+        if let (Some(own), StatusCode::SWITCHING_PROTOCOLS) = (&self.handshake, head.status)
+            && !own.is_accepted(&head.fields)
+        {
+            return Err(malformed(HeadError::Malformed("Sec-WebSocket-Accept is wrong")));
+        }
         let ResponseFraming { framing, declared_length, is_contradictory } =
             Framing::of_response(head.status, &head.fields, self.to_head).map_err(malformed)?;
         if head.status.is_informational() {
@@ -146,8 +156,12 @@ impl Upstream for ClientConnection {
         self.to_head = request.head.method == Method::HEAD;
         self.is_ambiguous = is_ambiguous(request.head);
         self.request = BodyWriter::new(framing);
+        if request.head.upgrade {
+            self.handshake = OwnHandshake::of(&request.head.fields).map(Box::new);
+        }
+        let key = self.handshake.as_ref().map(|own| own.key.as_bytes());
         with_write_buffer(|out| {
-            write_request_head(request, framing, out);
+            write_request_head(request, framing, key, out);
             self.request.append(frames, out)?;
             self.stream.send(cx, out).map_err(TransferError::Sink)
         })

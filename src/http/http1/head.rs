@@ -4,6 +4,7 @@ use http::{Method, Version};
 
 use crate::http::fields::{FieldKind, Fields, Span, list_members};
 use crate::http::message::{HeadError, HeadLimits, RequestHead};
+use crate::http::request_rules::{check_method, is_authority};
 
 use super::framing::Framing;
 
@@ -17,19 +18,6 @@ struct Target<'a> {
 
 /// The most field lines of any request head, whatever `max_headers` says: they are parsed on the stack.
 const MOST_LINES: usize = 256;
-
-/// RFC 9110 section 9, and PATCH (RFC 5789).
-const STANDARD_METHODS: [Method; 9] = [
-    Method::GET,
-    Method::HEAD,
-    Method::POST,
-    Method::PUT,
-    Method::DELETE,
-    Method::CONNECT,
-    Method::OPTIONS,
-    Method::TRACE,
-    Method::PATCH,
-];
 
 /// Parses the request head at the start of `bytes`; `None` when its end has not arrived yet.
 ///
@@ -148,15 +136,7 @@ fn check_request(
     if !fields.all(FieldKind::Host).chain(target.authority).all(is_authority) {
         return Err(HeadError::Malformed("the host is not a host name or address"));
     }
-    if *method == Method::CONNECT {
-        return Err(HeadError::NotImplemented);
-    }
-    // What is decided by the method must not depend on whether the application ignores its case.
-    let is_folded =
-        |known: &Method| known.as_str().eq_ignore_ascii_case(method.as_str()) && known != method;
-    if STANDARD_METHODS.iter().any(is_folded) {
-        return Err(HeadError::Malformed("the method is not written in capital letters"));
-    }
+    check_method(method)?;
     match (target.authority, target.path) {
         (Some(b""), _) => Err(HeadError::Malformed("the request target names no host")),
         (_, path) if path.contains(&b'#') => {
@@ -219,28 +199,6 @@ fn reject_bare_line_feeds(head: &[u8]) -> Result<(), HeadError> {
         .enumerate()
         .any(|(at, byte)| *byte == b'\n' && (at == 0 || head[at - 1] != b'\r'));
     if bare { Err(HeadError::Malformed("a line ends in LF without CR")) } else { Ok(()) }
-}
-
-/// Host and port (RFC 3986 section 3.2.2), without user information; an empty host is allowed.
-fn is_authority(authority: &[u8]) -> bool {
-    let host_end = match authority.first() {
-        Some(b'[') => authority.iter().position(|byte| *byte == b']').map_or(0, |at| at + 1),
-        _ => authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len()),
-    };
-    let (host, port) = authority.split_at(host_end);
-    let host_is_right = match host.strip_prefix(b"[") {
-        Some(address) => address[..address.len() - 1]
-            .iter()
-            .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'.')),
-        None => host
-            .iter()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+;=".contains(byte)),
-    };
-    let port_is_right = match port.split_first() {
-        None => true,
-        Some((colon, digits)) => *colon == b':' && digits.iter().all(u8::is_ascii_digit),
-    };
-    host_is_right && port_is_right
 }
 
 fn after_scheme(target: &[u8]) -> Option<&[u8]> {

@@ -1,69 +1,48 @@
 //! Writes the heads of requests and responses as HTTP/1 messages.
 
-use http::{StatusCode, Version};
+use http::{Method, StatusCode, Version};
 
-use crate::http::codec::OutgoingRequest;
 use crate::http::fields::{FieldKind, list_members};
-use crate::http::forwarded::{FieldSink, is_hop_by_hop};
-use crate::http::message::ResponseHead;
+use crate::http::forwarded::FieldSink;
+use crate::http::message::{BodyLength, RequestHead, ResponseHead};
+use crate::http::outgoing::OutgoingRequest;
 
 use super::framing::Framing;
 
-/// Appends the head of a request.
+/// Appends the head of a request, with a key of agimo for a WebSocket that has none.
 pub(super) fn write_request_head(
     request: &OutgoingRequest<'_>,
     framing: Framing,
+    websocket_key: Option<&[u8]>,
     out: &mut Vec<u8>,
 ) {
-    let OutgoingRequest { head, client, stripped_prefix, via } = request;
-    let fields = &head.fields;
-    let options = fields.connection();
+    let head = request.head;
     let authority = head.authority();
     let [slash, path] = request.path();
     for part in [head.method.as_str().as_bytes(), b" ", slash, path, b" HTTP/1.1\r\n"] {
         out.extend_from_slice(part);
     }
     // A request without Host has its authority from elsewhere.
-    if let (Some(authority), false) = (authority, fields.has(FieldKind::Host)) {
+    if let (Some(authority), false) = (authority, head.fields.has(FieldKind::Host)) {
         out.line(b"Host", authority);
     }
     let mut trailers = false;
-    let mut earlier_prefix: &[u8] = b"";
-    for field in fields.iter() {
-        match field.kind {
-            // RFC 9112 section 3.2.2: the authority of the target replaces Host.
-            FieldKind::Host => out.line(field.name, authority.unwrap_or(field.value)),
-            FieldKind::Upgrade if head.upgrade => out.line(field.name, field.value),
-            FieldKind::Te => {
-                trailers |= list_members(field.value)
-                    .any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
-            }
-            FieldKind::MaxForwards if head.max_forwards().is_some() => {
-                let left = head.max_forwards().unwrap_or_default().saturating_sub(1);
-                out.line(field.name, left.to_string().as_bytes());
-            }
-            kind if !client.passes_on(kind) => {}
-            FieldKind::ForwardedOther
-                if !stripped_prefix.is_empty()
-                    && field.name.eq_ignore_ascii_case(b"x-forwarded-prefix") =>
-            {
-                earlier_prefix = field.value;
-            }
-            _ if is_hop_by_hop(&field, fields, options) => {}
-            _ => out.line(field.name, field.value),
+    request.write_fields(out, |out, field| match field.kind {
+        // RFC 9112 section 3.2.2: the authority of the target replaces Host.
+        FieldKind::Host => out.line(field.name, authority.unwrap_or(field.value)),
+        FieldKind::Te => {
+            trailers |=
+                list_members(field.value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
         }
+        FieldKind::Upgrade if !head.upgrade => {}
+        _ => out.line(field.name, field.value),
+    });
+    if let Some(key) = websocket_key {
+        out.line(b"Sec-WebSocket-Key", key);
     }
-    client.write_fields(fields, authority.unwrap_or_default(), out);
-    if !stripped_prefix.is_empty() {
-        out.start_line(b"X-Forwarded-Prefix");
-        out.value(earlier_prefix.strip_suffix(b"/").unwrap_or(earlier_prefix));
-        out.value(stripped_prefix);
-        out.end_line();
+    if lacks_length(head) {
+        out.line(b"Content-Length", b"0");
     }
-    out.start_line(b"Via");
-    out.value(if head.version == Version::HTTP_10 { b"1.0 " } else { b"1.1 " });
-    out.value(via);
-    out.end_line();
     if framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -75,6 +54,15 @@ pub(super) fn write_request_head(
     out.extend_from_slice(b"\r\n");
 }
 
+/// A client of HTTP/2 says by the end of the stream that there is no body. With these methods HTTP/1.1 wants to be told
+/// (RFC 9110 section 8.6).
+fn lacks_length(head: &RequestHead) -> bool {
+    head.version == Version::HTTP_2
+        && head.body == BodyLength::None
+        && matches!(head.method, Method::POST | Method::PUT | Method::PATCH)
+        && !head.fields.has(FieldKind::ContentLength)
+}
+
 /// Appends the head of a response to a client that sent `version`.
 pub(super) fn write_response_head(
     head: &ResponseHead,
@@ -83,29 +71,16 @@ pub(super) fn write_response_head(
     keep_alive: bool,
     out: &mut Vec<u8>,
 ) {
-    let options = head.fields.connection();
     let switches = head.status == StatusCode::SWITCHING_PROTOCOLS;
-    // A switch, or the demand for one, names its protocols (RFC 9110 sections 7.8 and 15.5.22).
-    let names_protocols = switches || head.status == StatusCode::UPGRADE_REQUIRED;
-    let mut declared_length = head.declared_length;
+    let names_protocols = head.names_protocols();
     for part in [b"HTTP/1.1 ", head.status.as_str().as_bytes(), b" ", head.reason(), b"\r\n"] {
         out.extend_from_slice(part);
     }
-    for field in head.fields.iter() {
-        match field.kind {
-            FieldKind::Upgrade if names_protocols => out.line(field.name, field.value),
-            // Once, in one form, and only where it may be.
-            FieldKind::ContentLength => {
-                if let Some(length) = declared_length.take() {
-                    out.line(field.name, length.to_string().as_bytes());
-                }
-            }
-            // Only agimo's own responses say so.
-            FieldKind::AgimoOwn if !head.is_own => {}
-            _ if is_hop_by_hop(&field, &head.fields, options) => {}
-            _ => out.line(field.name, field.value),
+    head.write_fields(out, |out, upgrade| {
+        if names_protocols {
+            out.line(upgrade.name, upgrade.value);
         }
-    }
+    });
     if framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -138,7 +113,6 @@ impl FieldSink for Vec<u8> {
 
 #[cfg(test)]
 mod tests {
-    use http::Method;
     use ipnet::IpNet;
 
     use super::super::head::parse_request;
@@ -146,7 +120,7 @@ mod tests {
     use super::*;
     use crate::http::fields::FieldsBuilder;
     use crate::http::forwarded::ClientIdentity;
-    use crate::http::message::{BodyLength, HeadLimits, RequestHead};
+    use crate::http::message::HeadLimits;
 
     const LIMITS: HeadLimits = HeadLimits { head: 4096, uri: 1024, lines: 64 };
 
@@ -165,6 +139,7 @@ mod tests {
                 via: b"agimo-0",
             },
             framing,
+            None,
             &mut out,
         );
         String::from_utf8(out).unwrap()
@@ -236,11 +211,12 @@ mod tests {
         let mut out = Vec::new();
         let request =
             OutgoingRequest { head: &head, client: &client, stripped_prefix: b"", via: b"agimo-0" };
-        write_request_head(&request, Framing::Chunked, &mut out);
+        write_request_head(&request, Framing::Chunked, None, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),
             format!(
-                "GET /x HTTP/1.1\r\nHost: a\r\naccept: */*\r\n{ADDED}Transfer-Encoding: chunked\r\n\r\n"
+                "GET /x HTTP/1.1\r\nHost: a\r\naccept: */*\r\n{}Transfer-Encoding: chunked\r\n\r\n",
+                ADDED.replace("Via: 1.1", "Via: 2.0")
             )
         );
     }

@@ -26,6 +26,8 @@ use super::head_writer::write_response_head;
 #[derive(Debug)]
 pub struct ServerConnection {
     stream: Stream,
+    /// A request has been read.
+    has_begun: bool,
     version: Version,
     /// The connection may serve another request after this one.
     keep_alive: bool,
@@ -47,6 +49,8 @@ pub struct ServerConnection {
 pub enum NoRequest {
     /// The client has closed the connection, or it failed.
     Closed,
+    /// The client speaks HTTP/2; its preface is to be read again.
+    Http2,
     Rejected(RejectedHead),
 }
 
@@ -58,6 +62,8 @@ pub struct RejectedHead {
     pub to_head: bool,
 }
 
+/// What a client of HTTP/2 with prior knowledge sends first (RFC 9113 section 3.4).
+const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes that are read at once while a head is expected. What follows the head is kept while the request is held, so it
 /// must not be much.
 const HEAD_READ: usize = 8 * 1024;
@@ -73,6 +79,7 @@ impl ServerConnection {
     pub fn new(stream: Stream) -> Self {
         Self {
             stream,
+            has_begun: false,
             version: Version::HTTP_11,
             keep_alive: false,
             framing: Framing::Empty,
@@ -100,6 +107,16 @@ impl ServerConnection {
                     return Poll::Ready(Err(NoRequest::Closed));
                 };
                 let had_begun = !partial.is_empty();
+                if !self.has_begun
+                    && let Some(is_complete) = match_preface(partial, &buffer[..length])
+                {
+                    partial.extend_from_slice(&buffer[..length]);
+                    if is_complete {
+                        self.stream.unread(&std::mem::take(partial));
+                        return Poll::Ready(Err(NoRequest::Http2));
+                    }
+                    return Poll::Ready(Ok(None));
+                }
                 let head = parse_part(&buffer[..length], limits, &mut *partial);
                 Poll::Ready(match head {
                     Ok(Some((head, rest))) => {
@@ -162,6 +179,7 @@ impl ServerConnection {
     }
 
     fn start_request(&mut self, head: &RequestHead) {
+        self.has_begun = true;
         self.version = head.version;
         self.keep_alive = keeps_alive(head.version, &head.fields);
         self.framing = Framing::for_recipient(head.body, true);
@@ -331,6 +349,15 @@ impl RejectedHead {
         let malformation = Malformation::find(error, head, is_rejected);
         Self { malformation, to_head: head.trim_ascii_start().starts_with(b"HEAD ") }
     }
+}
+
+/// Whether a connection that begins with these two parts begins with the preface of HTTP/2: completely, or as far as it
+/// has arrived. `None` where it does not.
+fn match_preface(before: &[u8], received: &[u8]) -> Option<bool> {
+    let (known, rest) = HTTP2_PREFACE.split_at_checked(before.len())?;
+    let compared = rest.len().min(received.len());
+    let matches = known == before && rest[..compared] == received[..compared];
+    matches.then_some(compared == rest.len())
 }
 
 /// Parses what has arrived of a head, with `received` as its newest part.

@@ -6,11 +6,9 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use agimo::http::body::{BodyError, BodyFrame, BodyFrames, BodySink, BodySource, TransferError};
-use agimo::http::codec::{
-    Downstream, Malformation, OutgoingRequest, Progress, ResponseError, Upstream,
-};
-use agimo::http::forwarded::{FieldSink, is_hop_by_hop};
+use agimo::http::codec::{Downstream, Malformation, Progress, ResponseError, Upstream};
 use agimo::http::message::{BodyLength, HeadError, RequestHead, ResponseHead};
+use agimo::http::outgoing::OutgoingRequest;
 use agimo::net::stream::ByteStream;
 use http::{Method, StatusCode, Version};
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
@@ -262,13 +260,8 @@ impl Upstream for FrameConnection {
             text(head.path()),
             body_text(head.body)
         ));
-        let options = head.fields.connection();
-        for line in head.fields.iter() {
-            if request.client.passes_on(line.kind) && !is_hop_by_hop(&line, &head.fields, options) {
-                lines.line(line.name, line.value);
-            }
-        }
-        request.client.write_fields(&head.fields, authority, &mut lines);
+        // The lines that differ between codecs are left out.
+        request.write_fields(&mut lines, |_, _| ());
         let mut out = frame(REQUEST, lines.0.as_bytes());
         append(frames, &mut out)?;
         self.send(cx, &out).map_err(TransferError::Sink)

@@ -7,8 +7,14 @@ use super::{report, rust_files};
 const NEUTRAL: &[&str] = &["src/http/", "src/proxy.rs", "src/proxy/"];
 
 /// Files of these rooms that may name a codec: the codecs, and where the codec of a connection is chosen.
-const MAY_NAME_A_CODEC: &[&str] =
-    &["src/http/http1/", "src/proxy/connection.rs", "src/proxy/upstream.rs"];
+const MAY_NAME_A_CODEC: &[&str] = &[
+    "src/http/http1/",
+    "src/http/http2/",
+    "src/proxy/connection.rs",
+    "src/proxy/connection/",
+    "src/proxy/upstream.rs",
+    "src/proxy/upstream/",
+];
 
 const CODECS: &[&str] = &["http1", "http2"];
 

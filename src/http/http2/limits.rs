@@ -1,0 +1,18 @@
+//! What one HTTP/2 connection may cost, whatever its peer does.
+
+/// Requests of a client that are open at once on one connection (SETTINGS_MAX_CONCURRENT_STREAMS).
+pub const MOST_STREAMS: u32 = 100;
+/// Bytes of one request body that a client may send before agimo has read them. A held request keeps at most so much.
+pub const STREAM_WINDOW: u32 = 256 * 1024;
+/// The same over all request bodies of a connection.
+pub const CONNECTION_WINDOW: u32 = 1024 * 1024;
+/// Bytes of one body that agimo keeps for a peer that does not read.
+pub const SEND_BUFFER: usize = 64 * 1024;
+/// Streams that a client has opened and reset before agimo has looked at them; with more, the connection is closed with
+/// ENHANCE_YOUR_CALM ("rapid reset", CVE-2023-44487).
+pub const MOST_EARLY_RESETS: usize = 20;
+/// Streams that agimo has reset because of errors of the client; with more, the connection is closed.
+pub const MOST_ERRORS: usize = 100;
+/// Streams on one connection to an endpoint, also where its server would accept more: a single connection is served
+/// by a single thread of most servers.
+pub const MOST_UPSTREAM_STREAMS: usize = 100;
