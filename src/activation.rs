@@ -262,19 +262,19 @@ impl Published {
     /// The ready endpoints of a backend; those that were ready before keep their state.
     fn ready(status: &BackendStatus, before: &Self) -> Self {
         let with_endpoints = status.sources.iter().filter(|(_, source)| !source.ready.is_empty());
-        let endpoint = |address: &SocketAddr, ordinal, known: Option<&Arc<[ReadyEndpoint]>>| {
-            let is_known =
-                |known: &&ReadyEndpoint| known.address == *address && known.ordinal == ordinal;
-            let known = known.and_then(|known| known.iter().find(is_known));
-            known.cloned().unwrap_or_else(|| ReadyEndpoint::new(*address, ordinal))
-        };
         let endpoints = with_endpoints
             .map(|(source, status)| {
                 let known = before.endpoints.get(source);
-                let ordinal = |address: &SocketAddr| status.ordinals.get(address).copied();
-                let ready = status.ready.iter();
-                let ready = ready.map(|address| endpoint(address, ordinal(address), known));
-                (source.clone(), ready.collect())
+                let endpoint = |address: &SocketAddr| {
+                    let ordinal = status.ordinals.get(address).copied();
+                    let is_known = |known: &&ReadyEndpoint| {
+                        (known.address, known.ordinal, known.protocol)
+                            == (*address, ordinal, status.protocol)
+                    };
+                    let known = known.and_then(|known| known.iter().find(is_known)).cloned();
+                    known.unwrap_or_else(|| ReadyEndpoint::new(*address, ordinal, status.protocol))
+                };
+                (source.clone(), status.ready.iter().map(endpoint).collect())
             })
             .collect();
         Self {

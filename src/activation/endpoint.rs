@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::ramp::Ramp;
+use crate::config::protocol::Protocol;
 
 /// An endpoint that is published as ready. It is fresh again after each time that it was not.
 #[derive(Clone, Debug)]
@@ -13,6 +14,8 @@ pub struct ReadyEndpoint {
     pub address: SocketAddr,
     /// Which replica of a StatefulSet answers there.
     pub ordinal: Option<u32>,
+    /// What is spoken there, as far as the backend knows.
+    pub protocol: Protocol,
     pub shared: Arc<SharedEndpoint>,
 }
 
@@ -44,8 +47,8 @@ const CERTAIN: u32 = 3;
 // === impl ReadyEndpoint ===
 
 impl ReadyEndpoint {
-    pub fn new(address: SocketAddr, ordinal: Option<u32>) -> Self {
-        Self { address, ordinal, shared: Arc::default() }
+    pub fn new(address: SocketAddr, ordinal: Option<u32>, protocol: Protocol) -> Self {
+        Self { address, ordinal, protocol, shared: Arc::default() }
     }
 }
 

@@ -1,9 +1,10 @@
 //! What is spoken to the endpoints of a service (`protocol`).
 
 /// A version of HTTP, or how it is chosen.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Protocol {
-    /// By the request: HTTP/2 for gRPC, HTTP/1.1 for all others.
+    /// By the port of the Service, and by the request: HTTP/2 for gRPC, HTTP/1.1 for all others.
+    #[default]
     Auto,
     Http1,
     /// HTTP/2 without TLS, with prior knowledge (RFC 9113 section 3.3).
@@ -18,6 +19,15 @@ impl Protocol {
 
     pub fn as_str(self) -> &'static str {
         Self::SPELLINGS[self as usize]
+    }
+
+    /// What a port of a Service says of itself in `appProtocol` (Kubernetes, Service, "Application protocol").
+    pub fn from_app_protocol(app_protocol: &str) -> Self {
+        match app_protocol {
+            "kubernetes.io/h2c" | "grpc" => Self::H2c,
+            "http" | "kubernetes.io/ws" => Self::Http1,
+            _ => Self::Auto,
+        }
     }
 
     pub(crate) fn from_spelling(written: &str) -> Option<Self> {

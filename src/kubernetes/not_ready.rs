@@ -199,7 +199,12 @@ mod tests {
             via: Via::Pod,
         };
         let port = |name: &str, target: ServicePort| {
-            vec![PortObject { name: name.to_owned(), number: 8080, target }]
+            vec![PortObject {
+                name: name.to_owned(),
+                number: 8080,
+                target,
+                protocol: Default::default(),
+            }]
         };
         let web = || ServicePort::Name("web".to_owned());
         let service = ServiceObject {

@@ -10,6 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use crate::config::ServicePort;
+use crate::config::protocol::Protocol;
 
 pub mod scaler;
 pub mod workload;
@@ -70,6 +71,8 @@ pub struct PortObject {
     pub number: u16,
     /// The pod's port: a number, or the name of a container port.
     pub target: ServicePort,
+    /// What its `appProtocol` says.
+    pub protocol: Protocol,
 }
 
 // === impl ObjectName ===
@@ -158,7 +161,9 @@ impl ServiceObject {
                 Some(IntOrString::Int(target)) => ServicePort::Number(u16::try_from(target).ok()?),
                 Some(IntOrString::String(name)) => ServicePort::Name(name),
             };
-            Some(PortObject { name: port.name.unwrap_or_default(), number, target })
+            let protocol = port.app_protocol.as_deref().map(Protocol::from_app_protocol);
+            let protocol = protocol.unwrap_or_default();
+            Some(PortObject { name: port.name.unwrap_or_default(), number, target, protocol })
         };
         let selector = spec.selector.filter(|labels| !labels.is_empty()).map(|labels| {
             let labels: Vec<_> =
@@ -229,13 +234,14 @@ mod tests {
         let ports = json!([
             { "name": "http3", "port": 443, "protocol": "UDP", "targetPort": 8443 },
             { "name": "https", "port": 443, "protocol": "TCP", "targetPort": 9443 },
-            { "name": "plain", "port": 80 },
+            { "name": "plain", "port": 80, "appProtocol": "kubernetes.io/h2c" },
         ]);
         let service = json!({ "metadata": { "name": "web" }, "spec": { "ports": ports } });
         let service = ServiceObject::read(&serde_json::from_value(service).unwrap());
         let port = service.port(&ServicePort::Number(443)).unwrap();
         assert_eq!((port.name.as_str(), &port.target), ("https", &ServicePort::Number(9443)));
-        assert!(service.port(&ServicePort::Number(80)).is_some());
+        assert_eq!(port.protocol, Protocol::Auto);
+        assert_eq!(service.port(&ServicePort::Number(80)).unwrap().protocol, Protocol::H2c);
         let slice = json!({
             "metadata": { "name": "web-1", "labels": { "kubernetes.io/service-name": "web" } },
             "addressType": "IPv4",

@@ -205,7 +205,8 @@ mod tests {
     }
 
     fn endpoint_at(status: serde_json::Value, target: ServicePort) -> Option<Endpoint> {
-        let port = PortObject { name: String::new(), number: 80, target };
+        let port =
+            PortObject { name: String::new(), number: 80, target, protocol: Default::default() };
         read(status).endpoint(&port, false)
     }
 

@@ -15,7 +15,6 @@ use tokio_util::task::TaskTracker;
 
 use crate::backend::EndpointSource;
 use crate::catalog::{Route, Snapshot, Workload};
-use crate::config::protocol::Protocol;
 use crate::config::{KeepAlive, ServiceConfig};
 use crate::demand::CoreCounters;
 use crate::http::message::RequestHead;
@@ -233,15 +232,6 @@ impl CoreRoute {
     pub fn choose(&self, preference: Preference) -> EndpointChoice {
         self.refresh();
         self.endpoints.choose(preference)
-    }
-
-    /// Whether a request goes over a connection that serves others at the same time.
-    pub fn shares_connections(&self, request: &RequestHead) -> bool {
-        match self.config().protocol {
-            Protocol::Http1 => false,
-            Protocol::H2c => true,
-            Protocol::Auto => request.is_grpc(),
-        }
     }
 
     /// Whether the workload has answered a request since its last wake.

@@ -13,6 +13,8 @@ use crate::activation::ramp::RampPermit;
 use crate::activation::{Activation, Rejection};
 use crate::backend::EndpointSource;
 use crate::backoff::Backoff;
+use crate::config::protocol::Protocol;
+use crate::http::message::RequestHead;
 
 use super::affinity::{EndpointToken, Preference};
 use super::idle_connections::IdleConnections;
@@ -33,6 +35,7 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Which replica of a StatefulSet answers there.
     ordinal: Option<u32>,
+    protocol: Protocol,
     pub token: EndpointToken,
     pub shared: Arc<SharedEndpoint>,
     /// Requests are released to it step by step; false for ever once it takes any number.
@@ -219,6 +222,7 @@ impl Endpoint {
         Self {
             address: ready.address,
             ordinal: ready.ordinal,
+            protocol: ready.protocol,
             token: EndpointToken::of(ready.address),
             shared: ready.shared.clone(),
             is_ramping: Cell::new(true),
@@ -263,6 +267,17 @@ impl Endpoint {
         {
             let avoid_until = Instant::now() + AFTER_TIMEOUT.delay(unreachable.timeouts);
             self.unreachable.set(Some(Unreachable { avoid_until, ..unreachable }));
+        }
+    }
+
+    /// Whether a request goes over a connection that serves others at the same time; `configured` is `protocol` of the
+    /// service.
+    pub fn shares_connections(&self, configured: Protocol, request: &RequestHead) -> bool {
+        let protocol = if configured == Protocol::Auto { self.protocol } else { configured };
+        match protocol {
+            Protocol::H2c => true,
+            Protocol::Http1 => configured == Protocol::Auto && request.is_grpc(),
+            Protocol::Auto => request.is_grpc(),
         }
     }
 

@@ -40,7 +40,8 @@ pub async fn forward<D: Downstream>(
     in_flight: &mut InFlightRequest,
     reuse: bool,
 ) -> Result<Forwarded, ForwardError> {
-    if in_flight.route().shares_connections(request) {
+    let configured = in_flight.route().config().protocol;
+    if lease.endpoint().shares_connections(configured, request) {
         // Boxed, so that all other requests have no room for it.
         let opened = Box::pin(open_stream(client, request, &mut lease, in_flight, reuse)).await?;
         if let Some(upstream) = opened {

@@ -23,6 +23,8 @@ func (app *application) grpcHealth(w http.ResponseWriter, _ *http.Request) {
 	w.Header().Set("Content-Type", "application/grpc")
 	w.Header().Set("Trailer", "Grpc-Status")
 	_, _ = w.Write([]byte{0, 0, 0, 0, 2, 0x08, status})
+	// Without this, net/http declares the length of a short body and drops the trailers.
+	_ = http.NewResponseController(w).Flush()
 	w.Header().Set("Grpc-Status", "0")
 }
 

@@ -1,8 +1,12 @@
-//! Services of unusual shape: one number for TCP and UDP, and addresses of pods that are not ready.
+//! Services of unusual shape: one number for TCP and UDP, addresses of pods that are not ready, ports that speak HTTP/2.
+
+use std::process::Stdio;
 
 use serde_json::{Value, json};
+use tokio::process::Command;
 
-use crate::fixtures::{Namespace, start_agimo};
+use crate::fixtures::{Namespace, WebSocket, start_agimo};
+use crate::support::{eventually, within};
 
 fn apply_service(namespace: &Namespace, name: &str, spec: &Value) {
     let service = json!({
@@ -46,4 +50,50 @@ async fn no_request_goes_to_a_pod_that_is_not_ready_although_its_address_is_publ
     let head = &response.head;
     assert_eq!((response.status, response.reason()), (504, Some("readiness-gate")), "{head}");
     assert_eq!(agimo.service_status("db.test").await["ready_endpoints"], 0);
+}
+
+#[tokio::test]
+async fn a_sleeping_workload_is_woken_and_served_by_what_the_port_of_its_service_speaks() {
+    let namespace = Namespace::new("app-protocol").await;
+    let web = namespace.deployment("web");
+    web.apply_workload().await;
+    let spec = |app_protocol: Value| {
+        let port = json!({ "name": "http", "port": 80, "targetPort": "http", "appProtocol": app_protocol });
+        json!({ "selector": { "app": "web" }, "ports": [port] })
+    };
+    apply_service(&namespace, "web", &spec(json!("kubernetes.io/h2c")));
+    let agimo = start_agimo(&web.service_config("web.test", "scaler = \"agimo\"")).await;
+    let received = agimo.get("web.test", "/headers").await.text();
+    assert!(received.starts_with("GET /headers HTTP/2.0\n"), "{received}");
+    // The application accepts WebSockets with HTTP/1.1 only, on the same port.
+    let mut socket = WebSocket::open(agimo.address, "web.test").await;
+    socket.echo("over HTTP/1.1").await;
+    // A message of gRPC without content; the status is in the trailers.
+    let call = Command::new("curl")
+        .args(["-sS", "--http2-prior-knowledge", "-i", "-m", "20"])
+        .args([
+            "-H",
+            "Host: web.test",
+            "-H",
+            "content-type: application/grpc",
+            "-H",
+            "te: trailers",
+        ])
+        .args([
+            "--data-binary",
+            "@-",
+            &format!("http://{}/grpc.health.v1.Health/Check", agimo.address),
+        ])
+        .stdin(Stdio::null())
+        .output();
+    let call = within("the call to end", call).await.unwrap();
+    let received = String::from_utf8_lossy(&call.stdout);
+    assert!(received.contains("grpc-status: 0\r\n"), "{received}");
+    apply_service(&namespace, "web", &spec(Value::Null));
+    eventually("requests with HTTP/1.1", || async {
+        let received = agimo.get("web.test", "/headers").await.text();
+        received.starts_with("GET /headers HTTP/1.1\n").then_some(())
+    })
+    .await;
+    socket.echo("still there").await;
 }

@@ -238,7 +238,8 @@ pub const TABLE: &[Key] = &[
         kind: ValueKind::OneOf(Protocol::SPELLINGS),
         default: KeyDefault::Value("\"auto\""),
         description: "What agimo speaks to the application, whatever the client speaks. `h2c` is HTTP/2 without TLS. With `auto` \
-                      it is HTTP/2 for gRPC, and HTTP/1.1 for all other requests. A WebSocket goes over HTTP/2 where the \
+                      it is what `appProtocol` of the Service's port says (`kubernetes.io/h2c`, `grpc`: HTTP/2), HTTP/2 for \
+                      gRPC, and HTTP/1.1 for all other requests. A WebSocket goes over HTTP/2 where the \
                       application offers that (RFC 8441), and over HTTP/1.1 elsewhere.",
         example: "protocol = \"h2c\"",
     },

@@ -63,6 +63,7 @@ fn service(prefers_ipv6: bool) -> Object {
         name: name.to_owned(),
         number,
         target: ServicePort::Name(name.to_owned()),
+        protocol: Default::default(),
     };
     let ports = vec![port("http", 80), port("admin", 81)];
     Object::Service(ServiceObject { ports, prefers_ipv6, ..ServiceObject::default() })

@@ -79,7 +79,11 @@ impl State {
     }
 
     fn source_status(&self, source: &EndpointSource, snapshot: &SourceSnapshot) -> SourceStatus {
-        let EndpointSource::Service { via, .. } = source else { return SourceStatus::default() };
+        let EndpointSource::Service { via, port, .. } = source else {
+            return SourceStatus::default();
+        };
+        let port = snapshot.service.as_ref().and_then(|service| service.port(port));
+        let protocol = port.map(|port| port.protocol).unwrap_or_default();
         let pods = self.ready_endpoints(source, snapshot);
         let pods = if pods.is_empty() { self.last_resort(snapshot) } else { pods };
         let (ready, ordinals) = match via {
@@ -92,7 +96,7 @@ impl State {
         };
         let not_ready =
             if ready.is_empty() { self.source_not_ready(source, snapshot) } else { None };
-        SourceStatus { ready, ordinals, not_ready }
+        SourceStatus { ready, ordinals, protocol, not_ready }
     }
 
     /// Which pods of a StatefulSet these are, by address.

@@ -99,6 +99,7 @@ impl Running {
             name: format!("p{number}"),
             number,
             target: ServicePort::Number(number),
+            protocol: Default::default(),
         };
         let ports = vec![port(80), port(81)];
         let service = ServiceObject { ports, ..ServiceObject::default() };

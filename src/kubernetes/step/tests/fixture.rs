@@ -64,7 +64,12 @@ pub(super) fn spec(scaler: Scaler, sources: &[EndpointSource]) -> WorkloadSpec {
 }
 
 pub(super) fn service(port: u16) -> ServiceObject {
-    let port = PortObject { name: String::new(), number: port, target: ServicePort::Number(port) };
+    let port = PortObject {
+        name: String::new(),
+        number: port,
+        target: ServicePort::Number(port),
+        protocol: Default::default(),
+    };
     ServiceObject {
         ports: vec![port],
         selector: Some(SELECTOR.to_owned()),
