@@ -11,6 +11,7 @@ use crate::support::node::{http2_application, run_client, spawn_client};
 use crate::support::python::PythonApplication;
 use crate::support::within;
 
+mod abuse;
 mod grpc;
 mod tunnels;
 

@@ -11,8 +11,9 @@ pub const SEND_BUFFER: usize = 64 * 1024;
 /// Streams that a client has opened and reset before agimo has looked at them; with more, the connection is closed with
 /// ENHANCE_YOUR_CALM ("rapid reset", CVE-2023-44487).
 pub const MOST_EARLY_RESETS: usize = 20;
-/// Streams that agimo has reset because of errors of the client; with more, the connection is closed.
-pub const MOST_ERRORS: usize = 100;
+/// Streams that agimo has refused or reset because of errors of the client; with more, the connection is closed. A client
+/// may open more than `MOST_STREAMS` before it has read that limit.
+pub const MOST_ERRORS: usize = 1000;
 /// Streams on one connection to an endpoint, also where its server would accept more: a single connection is served
 /// by a single thread of most servers.
 pub const MOST_UPSTREAM_STREAMS: usize = 100;
