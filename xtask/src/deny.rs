@@ -1,7 +1,6 @@
 //! Checks licences, duplicate versions and sources of the dependencies with cargo-deny and `deny.toml`. The check runs
 //! offline; only missing crates and a missing cargo-deny are fetched.
 
-use std::env;
 use std::path::PathBuf;
 use std::time::Instant;
 
@@ -26,7 +25,7 @@ pub(crate) fn check() -> Result<(), String> {
 
 /// The path of the tool, which is in a cache outside the clone, so that other clones use it too.
 fn install_if_missing() -> Result<PathBuf, String> {
-    let folder = tools_folder()?.join(format!("cargo-deny-{VERSION}"));
+    let folder = workspace::tools_folder()?.join(format!("cargo-deny-{VERSION}"));
     let tool = folder.join("bin/cargo-deny");
     if tool.is_file() {
         return Ok(tool);
@@ -44,16 +43,4 @@ fn install_if_missing() -> Result<PathBuf, String> {
     subprocess::run(&mut command)?;
     println!("built in {:.0} s", started.elapsed().as_secs_f64());
     Ok(tool)
-}
-
-/// The folder of installed tools (XDG Base Directory Specification).
-fn tools_folder() -> Result<PathBuf, String> {
-    let base = match env::var_os("XDG_CACHE_HOME").map(PathBuf::from) {
-        Some(folder) if folder.is_absolute() => folder,
-        _ => match env::var_os("HOME") {
-            Some(home) => PathBuf::from(home).join(".cache"),
-            None => return Err("neither HOME nor XDG_CACHE_HOME is set".to_owned()),
-        },
-    };
-    Ok(base.join("agimo/tools"))
 }

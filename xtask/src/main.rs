@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 mod bench;
 mod cluster;
+mod conformance;
 mod deny;
 mod docs;
 mod fuzz;

@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use crate::{cluster, deny, packages, workspace};
+use crate::{cluster, conformance, deny, packages, workspace};
 
 /// A check or a group of tests.
 struct Step {
@@ -76,6 +76,8 @@ const TESTS: &[Step] = &[
 ];
 
 const CLUSTER_TESTS: &[Step] = &[
+    // Here, because it needs Go, too.
+    Step { title: "conformance to HTTP/2", check: conformance::check },
     Step {
         title: "build of the test bed (once, about half an hour on two cores)",
         check: |_| subprocess::run(cluster::testbed_command()?.arg("build")),

@@ -31,6 +31,18 @@ pub(crate) fn target_folder() -> PathBuf {
     }
 }
 
+/// The folder of installed tools (XDG Base Directory Specification).
+pub(crate) fn tools_folder() -> Result<PathBuf, String> {
+    let base = match env::var_os("XDG_CACHE_HOME").map(PathBuf::from) {
+        Some(folder) if folder.is_absolute() => folder,
+        _ => match env::var_os("HOME") {
+            Some(home) => PathBuf::from(home).join(".cache"),
+            None => return Err("neither HOME nor XDG_CACHE_HOME is set".to_owned()),
+        },
+    };
+    Ok(base.join("agimo/tools"))
+}
+
 /// `cargo` with these arguments; it runs in the root. Without incremental compilation: a run of every test would fill
 /// several gigabytes with its files.
 pub(crate) fn cargo(arguments: &[&str]) -> Command {

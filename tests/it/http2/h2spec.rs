@@ -1,0 +1,53 @@
+//! h2spec against agimo, before an application with HTTP/1.1 and one with HTTP/2. `cargo xtask test` builds h2spec.
+
+use tokio::process::Command;
+
+use crate::support::agimo::Agimo;
+use crate::support::node::http2_application;
+use crate::support::python::PythonApplication;
+use crate::support::within;
+
+/// On a port that also serves HTTP/1.1, bytes that are no preface are a malformed request of HTTP/1.1 (RFC 9113 section 3.3
+/// applies to connections that are known to be HTTP/2). It is answered with an error, and the connection is closed; h2spec takes the
+/// answer for a broken frame.
+const EXPECTED_FAILURES: &[&str] = &["Sends invalid connection preface"];
+
+/// The number of tests in the three groups of this version.
+const TESTS: usize = 145;
+
+/// Runs all tests of h2spec against a service with this configuration, which is woken before. Some of them need a response of
+/// some length, which `path` gives.
+async fn assert_conforms(service: String, path: &str) {
+    let program = std::env::var("H2SPEC").expect("H2SPEC names the program");
+    let agimo = Agimo::with(service).start().await;
+    assert_eq!(agimo.get("127.0.0.1", path).await.status, 200);
+    let port = agimo.address.port().to_string();
+    let run = Command::new(program)
+        .args(["-h", "127.0.0.1", "-p", &port, "-P", path, "-o", "5", "generic", "http2", "hpack"])
+        .kill_on_drop(true)
+        .output();
+    let output = within("h2spec to end", run).await.unwrap();
+    let report = String::from_utf8_lossy(&output.stdout).into_owned();
+    let (run, failures) = report.split_once("Failures:").unwrap_or((&report, ""));
+    let passed = run.matches('\u{2714}').count();
+    let failed: Vec<&str> = failures
+        .lines()
+        .filter_map(|line| line.trim().strip_prefix("\u{d7} ")?.split_once(": "))
+        .map(|(_, title)| title)
+        .collect();
+    assert_eq!(failed, EXPECTED_FAILURES, "{report}");
+    assert_eq!(passed + failed.len(), TESTS, "{report}");
+    assert_eq!(agimo.metric("agimo_panics_total").await, Some(0.0));
+}
+
+#[tokio::test]
+#[ignore = "needs h2spec: cargo xtask test"]
+async fn before_an_application_with_http1() {
+    assert_conforms(PythonApplication::new("127.0.0.1").service(), "/cwd").await;
+}
+
+#[tokio::test]
+#[ignore = "needs h2spec: cargo xtask test"]
+async fn before_an_application_with_http2() {
+    assert_conforms(http2_application("127.0.0.1", ""), "/head").await;
+}
