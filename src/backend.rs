@@ -11,7 +11,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::cause::{Cause, NotReadyReason};
-use crate::config::protocol::Protocol;
+use crate::config::protocol::EndpointProtocol;
 use crate::config::scaling::{AutoscalingConfig, Mode, Scaler};
 use crate::config::{ProcessConfig, ServicePort, Via};
 use crate::ownership::ScaleFacts;
@@ -83,8 +83,8 @@ pub struct SourceStatus {
     pub ready: Vec<SocketAddr>,
     /// Which replicas of a StatefulSet answer there.
     pub ordinals: BTreeMap<SocketAddr, u32>,
-    /// What the endpoints speak, as far as the place says.
-    pub protocol: Protocol,
+    /// From `appProtocol` of the port of the Service; `Auto` if unknown.
+    pub protocol: EndpointProtocol,
     /// Why this source has no endpoint, where that concerns it alone.
     pub not_ready: Option<NotReadyReason>,
 }

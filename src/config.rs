@@ -12,7 +12,7 @@ use crate::schedule::Schedule;
 use crate::workload::{WorkloadId, WorkloadKind};
 
 use self::annotations::AnnotationsConfig;
-use self::protocol::Protocol;
+use self::protocol::EndpointProtocol;
 use self::scaling::{AutoscalingConfig, Mode, Scaler};
 
 pub mod annotations;
@@ -91,7 +91,7 @@ pub struct ServiceConfig {
     /// Maximum time without a byte of the request body before the response (`body_timeout`); beyond it 408.
     pub body_timeout: Option<Duration>,
     /// What is spoken to endpoints (`protocol`).
-    pub protocol: Protocol,
+    pub protocol: EndpointProtocol,
     /// Which connections to endpoints are kept for further requests (`keep_alive`).
     pub keep_alive: KeepAlive,
     /// Which of the ready endpoints a request goes to (`affinity`).

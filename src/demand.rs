@@ -74,8 +74,8 @@ pub enum Retry {
     Idle,
     /// A new connection ended before the first byte of a response.
     Reset,
-    /// The endpoint told that it has not acted on the request (RFC 9113 section 8.7).
-    Refused,
+    /// The endpoint reported that it did not process the request (RFC 9113 sections 6.8 and 8.7).
+    NotProcessed,
 }
 
 const CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -83,7 +83,7 @@ const RETRIES: [(Retry, &str); 4] = [
     (Retry::Connect, "connect"),
     (Retry::Idle, "idle"),
     (Retry::Reset, "reset"),
-    (Retry::Refused, "refused"),
+    (Retry::NotProcessed, "not-processed"),
 ];
 
 /// Seconds; up to a slow cold start, which this histogram includes.

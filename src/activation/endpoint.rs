@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 use super::ramp::Ramp;
-use crate::config::protocol::Protocol;
+use crate::config::protocol::EndpointProtocol;
 
 /// An endpoint that is published as ready. It is fresh again after each time that it was not.
 #[derive(Clone, Debug)]
@@ -14,8 +14,8 @@ pub struct ReadyEndpoint {
     pub address: SocketAddr,
     /// Which replica of a StatefulSet answers there.
     pub ordinal: Option<u32>,
-    /// What is spoken there, as far as the backend knows.
-    pub protocol: Protocol,
+    /// From `appProtocol` of the port of the Service; `Auto` if unknown.
+    pub protocol: EndpointProtocol,
     pub shared: Arc<SharedEndpoint>,
 }
 
@@ -47,7 +47,7 @@ const CERTAIN: u32 = 3;
 // === impl ReadyEndpoint ===
 
 impl ReadyEndpoint {
-    pub fn new(address: SocketAddr, ordinal: Option<u32>, protocol: Protocol) -> Self {
+    pub fn new(address: SocketAddr, ordinal: Option<u32>, protocol: EndpointProtocol) -> Self {
         Self { address, ordinal, protocol, shared: Arc::default() }
     }
 }

@@ -1,22 +1,24 @@
 //! What is spoken to the endpoints of a service (`protocol`).
 
-/// A version of HTTP, or how it is chosen.
+/// The version of HTTP that agimo uses to an endpoint.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Protocol {
-    /// By the port of the Service, and by the request: HTTP/2 for gRPC, HTTP/1.1 for all others.
+pub enum EndpointProtocol {
+    /// HTTP/2 for gRPC; all other requests by `appProtocol` of the port of the Service, HTTP/1.1 by default.
     #[default]
     Auto,
+    /// HTTP/1.1.
     Http1,
     /// HTTP/2 without TLS, with prior knowledge (RFC 9113 section 3.3).
     H2c,
 }
 
-// === impl Protocol ===
+// === impl EndpointProtocol ===
 
-impl Protocol {
+impl EndpointProtocol {
     /// Every spelling of `protocol`.
     pub const SPELLINGS: &[&str] = &["auto", "http1", "h2c"];
 
+    /// As it is written in a configuration.
     pub fn as_str(self) -> &'static str {
         Self::SPELLINGS[self as usize]
     }

@@ -104,7 +104,7 @@ pub struct Progress {
 pub enum ResponseError {
     #[error("the connection ended before the head of the response")]
     Disconnected,
-    /// The request can always be sent again.
+    /// Whatever its method, the request may be sent again.
     #[error("the endpoint has not acted on the request")]
     NotProcessed,
     #[error("the response is not valid HTTP: {0}")]

@@ -7,7 +7,7 @@ use http::Version;
 use super::fields::FieldKind;
 use super::message::RequestHead;
 
-/// Status codes of gRPC that agimo itself responds with.
+/// Status codes of gRPC that agimo itself responds with (gRPC, "Status codes and their use in gRPC").
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum GrpcStatus {
     DeadlineExceeded = 4,
@@ -20,23 +20,25 @@ pub enum GrpcStatus {
 // === impl RequestHead ===
 
 impl RequestHead {
-    /// Whether it is a gRPC call. gRPC-Web is none: it is made for HTTP/1.1.
+    /// Whether it is a gRPC call. gRPC-Web is excluded because it uses ordinary HTTP responses.
     pub fn is_grpc(&self) -> bool {
-        self.version == Version::HTTP_2
-            && self.fields.all(FieldKind::ContentType).any(|content_type| {
-                content_type
-                    .strip_prefix(b"application/grpc")
-                    .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
-            })
+        self.version == Version::HTTP_2 && self.fields.all(FieldKind::ContentType).any(is_grpc)
     }
 
-    /// How long the caller of a gRPC method waits, from its arrival.
+    /// `grpc-timeout` of a gRPC call, counted from its arrival.
     pub fn grpc_timeout(&self) -> Option<Duration> {
         if !self.is_grpc() {
             return None;
         }
         parse_timeout(self.fields.named(b"grpc-timeout")?)
     }
+}
+
+/// Whether a body of this content type is one of gRPC.
+pub(super) fn is_grpc(content_type: &[u8]) -> bool {
+    content_type
+        .strip_prefix(b"application/grpc")
+        .is_some_and(|rest| matches!(rest.first(), None | Some(b'+' | b';')))
 }
 
 /// At most 8 digits and a unit.
@@ -57,7 +59,7 @@ fn parse_timeout(value: &[u8]) -> Option<Duration> {
     })
 }
 
-/// A text as the value of `grpc-message`: percent-encoded, but for visible ASCII and spaces.
+/// Percent-encodes all but spaces and visible ASCII other than `%` (gRPC over HTTP/2, Status-Message).
 pub fn encode_message(text: &str) -> String {
     let mut encoded = String::new();
     for byte in text.bytes() {

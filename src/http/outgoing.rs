@@ -32,12 +32,12 @@ impl<'a> OutgoingRequest<'a> {
         }
     }
 
-    /// Writes the field lines of the request, those of the client in their order. `write_own` writes what differs
+    /// Writes the field lines of the request, those of the client in their order. `write_version_specific` writes what differs
     /// between versions of HTTP: it is called for each `Host`, `Upgrade`, `TE` and `Cookie`.
     pub fn write_fields<S: FieldSink>(
         &self,
         sink: &mut S,
-        mut write_own: impl FnMut(&mut S, &FieldLine<'_>),
+        mut write_version_specific: impl FnMut(&mut S, &FieldLine<'_>),
     ) {
         let Self { head, client, stripped_prefix, via } = self;
         let fields = &head.fields;
@@ -46,7 +46,7 @@ impl<'a> OutgoingRequest<'a> {
         for field in fields.iter() {
             match field.kind {
                 FieldKind::Host | FieldKind::Upgrade | FieldKind::Te | FieldKind::Cookie => {
-                    write_own(sink, &field);
+                    write_version_specific(sink, &field);
                 }
                 FieldKind::MaxForwards if head.max_forwards().is_some() => {
                     let left = head.max_forwards().unwrap_or_default().saturating_sub(1);

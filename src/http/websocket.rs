@@ -10,14 +10,14 @@ pub(super) const ACCEPT: &[u8] = b"sec-websocket-accept";
 
 /// The key of a handshake that agimo translates to HTTP/1.1, and the response that it expects.
 #[derive(Debug)]
-pub(super) struct OwnHandshake {
+pub(super) struct GeneratedKey {
     pub(super) key: String,
     accept: String,
 }
 
-// === impl OwnHandshake ===
+// === impl GeneratedKey ===
 
-impl OwnHandshake {
+impl GeneratedKey {
     /// For a request to switch to WebSocket that has no key; `None` for all others.
     pub(super) fn of(request: &Fields) -> Option<Self> {
         let is_websocket =
@@ -62,14 +62,14 @@ mod tests {
 
     #[test]
     fn only_a_websocket_without_a_key_gets_one() {
-        let own = OwnHandshake::of(&fields(&[(b"upgrade", b"websocket")])).unwrap();
-        assert_eq!(own.key.len(), 24, "16 bytes in base64: {}", own.key);
-        let accept = derive_accept_key(own.key.as_bytes());
-        assert!(own.is_accepted(&fields(&[(b"Sec-WebSocket-Accept", accept.as_bytes())])));
-        assert!(!own.is_accepted(&fields(&[(b"Sec-WebSocket-Accept", b"x")])));
-        assert!(!own.is_accepted(&fields(&[])));
-        assert!(OwnHandshake::of(&fields(&[(b"upgrade", b"connect-udp")])).is_none());
+        let generated = GeneratedKey::of(&fields(&[(b"upgrade", b"websocket")])).unwrap();
+        assert_eq!(generated.key.len(), 24, "16 bytes in base64: {}", generated.key);
+        let accept = derive_accept_key(generated.key.as_bytes());
+        assert!(generated.is_accepted(&fields(&[(b"Sec-WebSocket-Accept", accept.as_bytes())])));
+        assert!(!generated.is_accepted(&fields(&[(b"Sec-WebSocket-Accept", b"x")])));
+        assert!(!generated.is_accepted(&fields(&[])));
+        assert!(GeneratedKey::of(&fields(&[(b"upgrade", b"connect-udp")])).is_none());
         let with_key = fields(&[(b"upgrade", b"websocket"), (KEY, b"x")]);
-        assert!(OwnHandshake::of(&with_key).is_none());
+        assert!(GeneratedKey::of(&with_key).is_none());
     }
 }

@@ -10,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use kube::ResourceExt;
 
 use crate::config::ServicePort;
-use crate::config::protocol::Protocol;
+use crate::config::protocol::EndpointProtocol;
 
 pub mod scaler;
 pub mod workload;
@@ -72,7 +72,7 @@ pub struct PortObject {
     /// The pod's port: a number, or the name of a container port.
     pub target: ServicePort,
     /// What its `appProtocol` says.
-    pub protocol: Protocol,
+    pub protocol: EndpointProtocol,
 }
 
 // === impl ObjectName ===
@@ -161,7 +161,7 @@ impl ServiceObject {
                 Some(IntOrString::Int(target)) => ServicePort::Number(u16::try_from(target).ok()?),
                 Some(IntOrString::String(name)) => ServicePort::Name(name),
             };
-            let protocol = port.app_protocol.as_deref().map(Protocol::from_app_protocol);
+            let protocol = port.app_protocol.as_deref().map(EndpointProtocol::from_app_protocol);
             let protocol = protocol.unwrap_or_default();
             Some(PortObject { name: port.name.unwrap_or_default(), number, target, protocol })
         };
@@ -240,8 +240,8 @@ mod tests {
         let service = ServiceObject::read(&serde_json::from_value(service).unwrap());
         let port = service.port(&ServicePort::Number(443)).unwrap();
         assert_eq!((port.name.as_str(), &port.target), ("https", &ServicePort::Number(9443)));
-        assert_eq!(port.protocol, Protocol::Auto);
-        assert_eq!(service.port(&ServicePort::Number(80)).unwrap().protocol, Protocol::H2c);
+        assert_eq!(port.protocol, EndpointProtocol::Auto);
+        assert_eq!(service.port(&ServicePort::Number(80)).unwrap().protocol, EndpointProtocol::H2c);
         let slice = json!({
             "metadata": { "name": "web-1", "labels": { "kubernetes.io/service-name": "web" } },
             "addressType": "IPv4",

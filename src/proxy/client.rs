@@ -39,7 +39,7 @@ impl<D: Downstream> Client<D> {
     /// Responds to the request in place of the application.
     pub async fn send_error(&mut self, request: &RequestHead, response: &ErrorResponse) {
         if request.is_grpc() {
-            return self.send_own(request, &response.grpc_message(), &[]).await;
+            return self.send_own(request, &response.grpc_head(), &[]).await;
         }
         let (head, body) = response.message();
         self.send_own(request, &head, body.as_bytes()).await;

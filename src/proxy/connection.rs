@@ -69,13 +69,13 @@ pub fn serve(
                     let stream = downstream.into_stream();
                     // Boxed, so that a connection with HTTP/1 has no room for it.
                     let serve =
-                        http2::serve(stream, (identity, view_number), core.clone(), connection);
+                        http2::serve(stream, identity, view_number, core.clone(), connection);
                     return Box::pin(serve).await;
                 }
                 Err(NoRequest::Rejected(rejected)) => {
                     let RejectedHead { malformation, to_head } = rejected;
                     // Boxed, as it is rare.
-                    Box::pin(reject(&mut client, malformation, to_head)).await;
+                    Box::pin(reject(&mut client, malformation, to_head, false)).await;
                     RequestOutcome::Responded
                 }
             };
@@ -102,18 +102,25 @@ fn identity(core: &Core, address: IpAddr) -> (ClientIdentity, u64) {
     (ClientIdentity::new(address, &view.snapshot.config.trusted_proxies), view.number)
 }
 
+/// The limits on request heads of this configuration.
 fn head_limits(config: &ClientLimits) -> HeadLimits {
     HeadLimits { head: config.max_head, uri: config.max_uri, lines: config.max_headers }
 }
 
-/// Responds to a request whose head was rejected; a response to HEAD has no body.
-async fn reject<D: Downstream>(client: &mut Client<D>, malformation: Malformation, to_head: bool) {
+/// Responds to a request whose head was rejected.
+async fn reject<D: Downstream>(
+    client: &mut Client<D>,
+    malformation: Malformation,
+    is_head: bool,
+    is_grpc: bool,
+) {
     let error = LocalError::Head(malformation.rule);
     let detail = malformation.line.map(|line| format!("line {line} of the request head"));
     let response = ErrorResponse { detail, ..error.into() };
     client.log_rejected_head(&response);
-    let (head, body) = response.message();
-    let body = if to_head { &[] } else { body.as_bytes() };
+    let (head, body) =
+        if is_grpc { (response.grpc_head(), String::new()) } else { response.message() };
+    let body = if is_head { &[] } else { body.as_bytes() };
     let downstream = &mut client.downstream;
     downstream.close_after_response();
     let mut send = |cx: &mut Context<'_>| downstream.send_own_response(cx, &head, body);

@@ -13,12 +13,12 @@ use crate::activation::ramp::RampPermit;
 use crate::activation::{Activation, Rejection};
 use crate::backend::EndpointSource;
 use crate::backoff::Backoff;
-use crate::config::protocol::Protocol;
+use crate::config::protocol::EndpointProtocol;
 use crate::http::message::RequestHead;
 
 use super::affinity::{EndpointToken, Preference};
 use super::idle_connections::IdleConnections;
-use super::upstream::shared::SharedConnections;
+use super::upstream::multiplexed::MultiplexedConnections;
 
 /// The endpoints of one source of a workload, read again only when they have changed.
 #[derive(Default)]
@@ -35,7 +35,7 @@ pub struct Endpoint {
     pub address: SocketAddr,
     /// Which replica of a StatefulSet answers there.
     ordinal: Option<u32>,
-    protocol: Protocol,
+    protocol: EndpointProtocol,
     pub token: EndpointToken,
     pub shared: Arc<SharedEndpoint>,
     /// Requests are released to it step by step; false for ever once it takes any number.
@@ -45,7 +45,7 @@ pub struct Endpoint {
     usual_duration: Cell<Option<Duration>>,
     unreachable: Cell<Option<Unreachable>>,
     pub idle: IdleConnections,
-    pub shared_connections: SharedConnections,
+    pub multiplexed: MultiplexedConnections,
 }
 
 /// No connection to an endpoint could be made.
@@ -158,7 +158,7 @@ impl Endpoints {
     pub fn close_all_idle(&self) {
         for endpoint in self.ready.borrow().iter() {
             endpoint.idle.clear();
-            endpoint.shared_connections.close_idle();
+            endpoint.multiplexed.close_idle();
         }
     }
 
@@ -169,6 +169,7 @@ impl Endpoints {
                 endpoint.shared.note_closed_idle();
                 endpoint.idle.clear();
             }
+            endpoint.multiplexed.close_idle();
         }
     }
 
@@ -176,7 +177,7 @@ impl Endpoints {
     pub fn sweep(&self, now: Instant) {
         for endpoint in self.ready.borrow().iter() {
             endpoint.idle.sweep(now);
-            endpoint.shared_connections.sweep(now);
+            endpoint.multiplexed.sweep(now);
         }
     }
 
@@ -230,7 +231,7 @@ impl Endpoint {
             usual_duration: Cell::new(None),
             unreachable: Cell::new(None),
             idle: IdleConnections::default(),
-            shared_connections: SharedConnections::default(),
+            multiplexed: MultiplexedConnections::default(),
         }
     }
 
@@ -257,7 +258,7 @@ impl Endpoint {
     fn set_unreachable(&self, unreachable: Unreachable) {
         self.unreachable.set(Some(unreachable));
         self.idle.clear();
-        self.shared_connections.close_idle();
+        self.multiplexed.close_idle();
     }
 
     /// One request tries an endpoint that has timed out; the others go elsewhere until that one knows more.
@@ -272,12 +273,13 @@ impl Endpoint {
 
     /// Whether a request goes over a connection that serves others at the same time; `configured` is `protocol` of the
     /// service.
-    pub fn shares_connections(&self, configured: Protocol, request: &RequestHead) -> bool {
-        let protocol = if configured == Protocol::Auto { self.protocol } else { configured };
+    pub fn uses_multiplexing(&self, configured: EndpointProtocol, request: &RequestHead) -> bool {
+        let protocol =
+            if configured == EndpointProtocol::Auto { self.protocol } else { configured };
         match protocol {
-            Protocol::H2c => true,
-            Protocol::Http1 => configured == Protocol::Auto && request.is_grpc(),
-            Protocol::Auto => request.is_grpc(),
+            EndpointProtocol::H2c => true,
+            EndpointProtocol::Http1 => configured == EndpointProtocol::Auto && request.is_grpc(),
+            EndpointProtocol::Auto => request.is_grpc(),
         }
     }
 

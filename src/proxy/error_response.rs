@@ -26,7 +26,7 @@ pub struct ErrorResponse {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LocalError {
     BodyTooLarge,
-    /// The time that the client itself gave passed before an endpoint became ready, with the cause if it is known.
+    /// `grpc-timeout` passed before an endpoint became ready, with the cause if it is known.
     ClientDeadline(Option<Cause>),
     ConnectionBroken,
     Head(HeadError),
@@ -68,7 +68,7 @@ impl ErrorResponse {
         Self::not_ready(LocalError::HoldTimeout, reason, obstacle)
     }
 
-    /// The same for the time that the client gave.
+    /// The same for the deadline of the client.
     pub fn client_deadline(reason: Option<NotReadyReason>, obstacle: Option<String>) -> Self {
         Self::not_ready(LocalError::ClientDeadline, reason, obstacle)
     }
@@ -165,7 +165,7 @@ impl LocalError {
             Self::ClientDeadline(None) => (
                 S::GATEWAY_TIMEOUT,
                 "client-deadline",
-                "the application was not ready within the time that the client gave",
+                "the application was not ready within the grpc-timeout of the call",
             ),
             Self::ClientDeadline(Some(cause)) => {
                 (S::GATEWAY_TIMEOUT, cause.token(), cause.description())

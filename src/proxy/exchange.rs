@@ -265,7 +265,7 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
                     return Poll::Ready(Err(self.without_response()));
                 }
                 Err(ResponseError::NotProcessed) => {
-                    return Poll::Ready(Err(ForwardError::Retry(Retry::Refused)));
+                    return Poll::Ready(Err(ForwardError::Retry(Retry::NotProcessed)));
                 }
                 Err(ResponseError::Malformed(malformation)) => {
                     in_flight.note_detail(malformation.to_string());

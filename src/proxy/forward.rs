@@ -16,8 +16,8 @@ use super::exchange::{Exchange, ExchangeOutcome, ResponseStart};
 use super::in_flight::{InFlightRequest, Obstacle};
 use super::new_connection::observe_start;
 use super::request_error::{ForwardError, RequestError};
-use super::upstream::shared::{self, Wanted};
-use super::upstream::{self, ConnectError, ExclusiveConnection, SharedStream, UpstreamStream};
+use super::upstream::multiplexed::{self, StreamRequirements};
+use super::upstream::{self, ConnectError, ExclusiveConnection, MultiplexedStream, UpstreamStream};
 
 /// The endpoint has answered.
 pub enum Forwarded {
@@ -41,11 +41,12 @@ pub async fn forward<D: Downstream>(
     reuse: bool,
 ) -> Result<Forwarded, ForwardError> {
     let configured = in_flight.route().config().protocol;
-    if lease.endpoint().shares_connections(configured, request) {
+    if lease.endpoint().uses_multiplexing(configured, request) {
         // Boxed, so that all other requests have no room for it.
         let opened = Box::pin(open_stream(client, request, &mut lease, in_flight, reuse)).await?;
         if let Some(upstream) = opened {
-            return Box::pin(forward_shared(client, request, lease, in_flight, upstream)).await;
+            return Box::pin(forward_multiplexed(client, request, lease, in_flight, upstream))
+                .await;
         }
     }
     let upstream = connection(client, request, &mut lease, in_flight, reuse).await?;
@@ -68,19 +69,20 @@ pub async fn forward<D: Downstream>(
 }
 
 /// The same on a stream of a connection that serves others at the same time.
-async fn forward_shared<D: Downstream>(
+async fn forward_multiplexed<D: Downstream>(
     client: &mut Client<D>,
     request: &RequestHead,
     mut lease: EndpointLease,
     in_flight: &mut InFlightRequest,
-    upstream: SharedStream,
+    upstream: MultiplexedStream,
 ) -> Result<Forwarded, ForwardError> {
     let (route, core) = (in_flight.route().clone(), client.core.clone());
     let mut exchange = Exchange::new(client, request, &route.route, upstream);
     Ok(match run(&core, &mut exchange, &mut lease, in_flight).await? {
-        ExchangeOutcome::Switched => {
-            Forwarded::Switched(UpstreamStream::Shared(Box::new(exchange.into_stream())), lease)
-        }
+        ExchangeOutcome::Switched => Forwarded::Switched(
+            UpstreamStream::Multiplexed(Box::new(exchange.into_stream())),
+            lease,
+        ),
         ExchangeOutcome::Broken(end) => Forwarded::Broken(end),
         ExchangeOutcome::Complete { .. } => Forwarded::Responded,
     })
@@ -150,13 +152,17 @@ async fn open_stream<D: Downstream>(
     lease: &mut EndpointLease,
     in_flight: &mut InFlightRequest,
     reuse: bool,
-) -> Result<Option<SharedStream>, ForwardError> {
+) -> Result<Option<MultiplexedStream>, ForwardError> {
     let endpoint = lease.endpoint().clone();
     let started = Instant::now();
     let keep_for = in_flight.route().config().keep_alive.idle_for;
-    let wanted = Wanted { reuse: reuse && keep_for.is_some(), keep_for, upgrade: request.upgrade };
+    let requirements = StreamRequirements {
+        reuse: reuse && keep_for.is_some(),
+        keep_for,
+        upgrade: request.upgrade,
+    };
     let deadline = connect_deadline(in_flight, started);
-    match shared::open_stream(client, &endpoint, deadline, wanted).await {
+    match multiplexed::open_stream(client, &endpoint, deadline, requirements).await {
         Ok(stream) => {
             if stream.as_ref().is_some_and(|stream| !stream.is_reused()) {
                 in_flight.note_connected(started);

@@ -45,7 +45,7 @@ pub struct SwitchedRequest {
 const RESET_PAUSE: Duration = Duration::from_millis(20);
 
 /// Pause before a request is sent again that an endpoint has refused.
-const REFUSED_PAUSE: Duration = Duration::from_millis(5);
+const NOT_PROCESSED_PAUSE: Duration = Duration::from_millis(5);
 
 /// Serves one request.
 pub async fn serve_request<D: Downstream>(
@@ -101,7 +101,7 @@ pub async fn serve_request<D: Downstream>(
                 LocalError::ServiceRemoved.into()
             }
             RequestError::WakeFailed(rejection) => rejection.into(),
-            RequestError::HoldTimeout if in_flight.is_client_impatient() => {
+            RequestError::HoldTimeout if in_flight.has_shorter_client_deadline() => {
                 let reason = in_flight.not_ready_reason();
                 ErrorResponse::client_deadline(reason, in_flight.obstacle())
             }
@@ -135,7 +135,7 @@ async fn forward_until_answered<D: Downstream>(
         return Err(LocalError::BodyTooLarge.into());
     }
     if let Some(timeout) = request.grpc_timeout() {
-        in_flight.set_client_timeout(timeout);
+        in_flight.set_client_deadline(timeout);
     }
     in_flight.set_preference(Preference::of(in_flight.route().config(), request));
     if in_flight.preference() == Preference::Nowhere {
@@ -164,9 +164,9 @@ async fn forward_until_answered<D: Downstream>(
         if Instant::now() >= in_flight.deadline() {
             return Err(RequestError::HoldTimeout);
         }
-        if retry == Retry::Refused {
+        if retry == Retry::NotProcessed {
             // A connection that takes no further request is not used again; a server that is full needs a moment.
-            tokio::time::sleep(REFUSED_PAUSE).await;
+            tokio::time::sleep(NOT_PROCESSED_PAUSE).await;
             continue;
         }
         if retry == Retry::Connect {

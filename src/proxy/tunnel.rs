@@ -72,7 +72,7 @@ pub fn serve<D: Downstream>(
                 join(&mut client, upstream, limits).await;
                 upstream.written() - before
             }
-            UpstreamStream::Shared(upstream) => {
+            UpstreamStream::Multiplexed(upstream) => {
                 let before = upstream.written();
                 // Boxed: it is larger than the other, of which there are most.
                 Box::pin(join(&mut client, &mut **upstream, limits)).await;

@@ -12,24 +12,26 @@ use tokio::time::Instant;
 
 use crate::http::codec::Downstream;
 use crate::http::http1::client::ClientConnection;
-use crate::http::http2::client::ClientStream;
+use crate::http::http2::client::UpstreamRequest;
 use crate::http::http2::tunnel::TunnelStream;
 use crate::net::stream::Stream;
 
 use super::client::Client;
 use super::endpoints::Endpoint;
 
-pub mod shared;
+pub mod multiplexed;
 
 /// A connection that serves one request at a time (HTTP/1).
 pub type ExclusiveConnection = ClientConnection;
 /// A stream of a connection that serves others at the same time (HTTP/2).
-pub type SharedStream = ClientStream;
+pub type MultiplexedStream = UpstreamRequest;
 
 /// What is left of a connection to an endpoint once its request has switched protocols.
 pub enum UpstreamStream {
+    /// The whole connection.
     Exclusive(Stream),
-    Shared(Box<TunnelStream>),
+    /// One stream of a connection that goes on serving others.
+    Multiplexed(Box<TunnelStream>),
 }
 
 /// Why there is no connection.
@@ -75,7 +77,7 @@ pub async fn connect<D: Downstream>(
     endpoint: &Endpoint,
     deadline: Instant,
 ) -> Result<ExclusiveConnection, ConnectError> {
-    let stream = until(client, deadline, connect_stream(endpoint)).await?;
+    let stream = before_deadline(client, deadline, connect_stream(endpoint)).await?;
     Ok(ClientConnection::new(stream, false))
 }
 
@@ -93,17 +95,17 @@ async fn connect_stream(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
     Ok(Stream::new(socket))
 }
 
-/// What `connecting` results in, unless the deadline comes or the client disconnects before.
-async fn until<D: Downstream, T>(
+/// Runs `operation` until the deadline or until the client disconnects.
+async fn before_deadline<D: Downstream, T>(
     client: &mut Client<D>,
     deadline: Instant,
-    connecting: impl Future<Output = Result<T, ConnectError>>,
+    operation: impl Future<Output = Result<T, ConnectError>>,
 ) -> Result<T, ConnectError> {
     let Client { downstream, timer, .. } = client;
     timer.set(deadline);
-    let mut connecting = pin!(connecting);
+    let mut operation = pin!(operation);
     let connected = poll_fn(|cx| {
-        if let Poll::Ready(connected) = connecting.as_mut().poll(cx) {
+        if let Poll::Ready(connected) = operation.as_mut().poll(cx) {
             return Poll::Ready(connected);
         }
         if downstream.poll_closed(cx).is_ready() {

@@ -53,7 +53,7 @@ async fn no_request_goes_to_a_pod_that_is_not_ready_although_its_address_is_publ
 }
 
 #[tokio::test]
-async fn a_sleeping_workload_is_woken_and_served_by_what_the_port_of_its_service_speaks() {
+async fn app_protocol_selects_the_version_of_http_also_after_a_cold_start() {
     let namespace = Namespace::new("app-protocol").await;
     let web = namespace.deployment("web");
     web.apply_workload().await;

@@ -2,7 +2,7 @@
 
 use super::{Key, KeyDefault, Place, ValueKind};
 use crate::config::Affinity;
-use crate::config::protocol::Protocol;
+use crate::config::protocol::EndpointProtocol;
 
 mod autoscaling;
 mod kubernetes;
@@ -235,12 +235,12 @@ pub const TABLE: &[Key] = &[
         name: "protocol",
         aliases: &[],
         place: Place::TopAndServices,
-        kind: ValueKind::OneOf(Protocol::SPELLINGS),
+        kind: ValueKind::OneOf(EndpointProtocol::SPELLINGS),
         default: KeyDefault::Value("\"auto\""),
-        description: "What agimo speaks to the application, whatever the client speaks. `h2c` is HTTP/2 without TLS. With `auto` \
-                      it is what `appProtocol` of the Service's port says (`kubernetes.io/h2c`, `grpc`: HTTP/2), HTTP/2 for \
-                      gRPC, and HTTP/1.1 for all other requests. A WebSocket goes over HTTP/2 where the \
-                      application offers that (RFC 8441), and over HTTP/1.1 elsewhere.",
+        description: "What agimo speaks to the application, whatever the client speaks. `h2c` is HTTP/2 without TLS. With `auto`, \
+                      gRPC calls go over HTTP/2, all other requests by `appProtocol` of the Service's port: HTTP/2 for \
+                      `kubernetes.io/h2c` and `grpc`, otherwise HTTP/1.1. With HTTP/2, a WebSocket still goes over HTTP/1.1 \
+                      unless the application offers extended CONNECT (RFC 8441).",
         example: "protocol = \"h2c\"",
     },
     Key {

@@ -8,7 +8,7 @@ use toml::de::{DeTable, DeValue};
 use super::section::{Layers, Section};
 use crate::config::keys::table::TABLE;
 use crate::config::keys::{KeyDefault, ServiceType, TYPES, TableScope};
-use crate::config::protocol::Protocol;
+use crate::config::protocol::EndpointProtocol;
 use crate::config::report::Problem;
 use crate::config::scaling::{AutoscalingConfig, Mode, Scaler};
 use crate::config::{
@@ -110,7 +110,7 @@ fn service(layers: &Layers<'_>, service_type: ServiceType) -> Option<ServiceConf
         half_closed_timeout: layers.duration("half_closed_timeout")?,
         body_timeout: layers.duration("body_timeout")?,
         keep_alive: layers.keep_alive("keep_alive")?,
-        protocol: Protocol::from_spelling(&layers.text("protocol")?)?,
+        protocol: EndpointProtocol::from_spelling(&layers.text("protocol")?)?,
         affinity: Affinity::from_spelling(&layers.text("affinity")?)?,
         max_held_per_address: layers.count("max_held_per_address")?,
         max_body: layers.size("max_body")?,

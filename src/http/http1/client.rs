@@ -10,7 +10,7 @@ use crate::http::codec::{Progress, ResponseError, Upstream};
 use crate::http::fields::FieldKind;
 use crate::http::message::{BodyLength, HeadError, RequestHead, ResponseHead};
 use crate::http::outgoing::OutgoingRequest;
-use crate::http::websocket::OwnHandshake;
+use crate::http::websocket::GeneratedKey;
 use crate::net::lent_buffers::{with_read_buffer, with_write_buffer};
 use crate::net::stream::{ByteStream, Stream};
 
@@ -36,7 +36,7 @@ pub struct ClientConnection {
     /// Applications differ in where this request ends, or in what they do after it.
     is_ambiguous: bool,
     /// Where the request comes from a version of HTTP whose WebSockets have no key.
-    handshake: Option<Box<OwnHandshake>>,
+    generated_key: Option<Box<GeneratedKey>>,
     /// A response head that is not complete yet.
     partial: Vec<u8>,
     /// It is parsed again when it has ended, and before that only at this length, to notice what is no head.
@@ -59,7 +59,7 @@ impl ClientConnection {
             response: BodyReader::new(Framing::Empty, Grammar::Liberal),
             keep_alive: false,
             is_ambiguous: false,
-            handshake: None,
+            generated_key: None,
             partial: Vec::new(),
             parse_at: 0,
             received_before: stream.received(),
@@ -82,8 +82,9 @@ impl ClientConnection {
             return Ok(None);
         };
         let rest = &input[length..];
-        if let (Some(own), StatusCode::SWITCHING_PROTOCOLS) = (&self.handshake, head.status)
-            && !own.is_accepted(&head.fields)
+        if let (Some(generated), StatusCode::SWITCHING_PROTOCOLS) =
+            (&self.generated_key, head.status)
+            && !generated.is_accepted(&head.fields)
         {
             return Err(malformed(HeadError::Malformed("Sec-WebSocket-Accept is wrong")));
         }
@@ -157,9 +158,9 @@ impl Upstream for ClientConnection {
         self.is_ambiguous = is_ambiguous(request.head);
         self.request = BodyWriter::new(framing);
         if request.head.upgrade {
-            self.handshake = OwnHandshake::of(&request.head.fields).map(Box::new);
+            self.generated_key = GeneratedKey::of(&request.head.fields).map(Box::new);
         }
-        let key = self.handshake.as_ref().map(|own| own.key.as_bytes());
+        let key = self.generated_key.as_ref().map(|generated| generated.key.as_bytes());
         with_write_buffer(|out| {
             write_request_head(request, framing, key, out);
             self.request.append(frames, out)?;

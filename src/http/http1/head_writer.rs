@@ -40,7 +40,7 @@ pub(super) fn write_request_head(
     if let Some(key) = websocket_key {
         out.line(b"Sec-WebSocket-Key", key);
     }
-    if lacks_length(head) {
+    if needs_zero_length(head) {
         out.line(b"Content-Length", b"0");
     }
     if framing == Framing::Chunked {
@@ -54,9 +54,8 @@ pub(super) fn write_request_head(
     out.extend_from_slice(b"\r\n");
 }
 
-/// A client of HTTP/2 says by the end of the stream that there is no body. With these methods HTTP/1.1 wants to be told
-/// (RFC 9110 section 8.6).
-fn lacks_length(head: &RequestHead) -> bool {
+/// An HTTP/2 request without a body needs no Content-Length; HTTP/1.1 expects one with these methods (RFC 9110 section 8.6).
+fn needs_zero_length(head: &RequestHead) -> bool {
     head.version == Version::HTTP_2
         && head.body == BodyLength::None
         && matches!(head.method, Method::POST | Method::PUT | Method::PATCH)

@@ -27,7 +27,7 @@ use super::head_writer::write_response_head;
 pub struct ServerConnection {
     stream: Stream,
     /// A request has been read.
-    has_begun: bool,
+    has_read_request: bool,
     version: Version,
     /// The connection may serve another request after this one.
     keep_alive: bool,
@@ -49,7 +49,7 @@ pub struct ServerConnection {
 pub enum NoRequest {
     /// The client has closed the connection, or it failed.
     Closed,
-    /// The client speaks HTTP/2; its preface is to be read again.
+    /// The client speaks HTTP/2; the stream still contains its preface.
     Http2,
     Rejected(RejectedHead),
 }
@@ -79,7 +79,7 @@ impl ServerConnection {
     pub fn new(stream: Stream) -> Self {
         Self {
             stream,
-            has_begun: false,
+            has_read_request: false,
             version: Version::HTTP_11,
             keep_alive: false,
             framing: Framing::Empty,
@@ -107,7 +107,7 @@ impl ServerConnection {
                     return Poll::Ready(Err(NoRequest::Closed));
                 };
                 let had_begun = !partial.is_empty();
-                if !self.has_begun
+                if !self.has_read_request
                     && let Some(is_complete) = match_preface(partial, &buffer[..length])
                 {
                     partial.extend_from_slice(&buffer[..length]);
@@ -179,7 +179,7 @@ impl ServerConnection {
     }
 
     fn start_request(&mut self, head: &RequestHead) {
-        self.has_begun = true;
+        self.has_read_request = true;
         self.version = head.version;
         self.keep_alive = keeps_alive(head.version, &head.fields);
         self.framing = Framing::for_recipient(head.body, true);

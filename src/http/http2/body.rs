@@ -15,7 +15,7 @@ use super::fields::{fields, trailers};
 
 /// Receives one body.
 pub(super) struct BodyReader {
-    /// Absent where there is no body.
+    /// `None` until there is a message.
     stream: Option<RecvStream>,
     /// The end has been passed on.
     complete: bool,
@@ -34,7 +34,7 @@ pub(super) struct Batch {
 /// Sends one body.
 #[derive(Default)]
 pub(super) struct BodyWriter {
-    /// Absent before the head has been sent, and where there is no body.
+    /// `None` until the head has been sent.
     stream: Option<SendStream<Bytes>>,
     /// Accepted for sending; the stream has no room.
     unsent: BytesMut,
@@ -213,6 +213,14 @@ impl BodyWriter {
     pub(super) fn append_end(&mut self) {
         if !self.complete {
             self.end = Some(HeaderMap::new());
+        }
+    }
+
+    /// Sends what can be sent now of what was accepted.
+    pub(super) fn send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        match self.poll_flush(cx) {
+            Poll::Ready(sent) => sent,
+            Poll::Pending => Ok(()),
         }
     }
 

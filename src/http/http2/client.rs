@@ -29,7 +29,7 @@ use super::tunnel::TunnelStream;
 
 /// A connection to an endpoint, as the requests on it share it.
 #[derive(Clone)]
-pub struct ClientConnection {
+pub struct UpstreamConnection {
     sender: SendRequest<Bytes>,
     scheme: Scheme,
     state: Rc<ConnectionState>,
@@ -42,8 +42,8 @@ struct ConnectionState {
     open: Cell<usize>,
     has_answered: Cell<bool>,
     /// The settings of the endpoint have arrived.
-    is_settled: Cell<bool>,
-    settled: Notify,
+    has_settings: Cell<bool>,
+    settings: Notify,
     /// It takes no further request.
     is_closed: Cell<bool>,
 }
@@ -51,15 +51,15 @@ struct ConnectionState {
 /// Counts a request or a tunnel of a connection until it is dropped.
 pub struct OpenStream(Rc<ConnectionState>);
 
-/// The lines of a response that switches protocols which HTTP/2 has not.
+/// Fields of a 101 response that HTTP/2 does not send.
 struct SwitchedLines {
     upgrade: Vec<u8>,
     accept: Option<String>,
 }
 
 /// One request to an endpoint.
-pub struct ClientStream {
-    connection: ClientConnection,
+pub struct UpstreamRequest {
+    connection: UpstreamConnection,
     open: OpenStream,
     reused: bool,
     progress: Progress,
@@ -72,11 +72,12 @@ pub struct ClientStream {
     response: BodyReader,
 }
 
-// === impl ClientConnection ===
+// === impl UpstreamConnection ===
 
-impl ClientConnection {
-    /// Begins HTTP/2 on a new connection. The second value must be polled for anything to move; it ends with the
-    /// connection.
+impl UpstreamConnection {
+    /// Begins HTTP/2 on a new connection. The second value drives the connection and ends with it.
+    ///
+    /// Fails if the connection ends meanwhile.
     pub async fn handshake(
         stream: Stream,
         scheme: Scheme,
@@ -109,9 +110,9 @@ impl ClientConnection {
     }
 
     /// Waits until the settings of the endpoint have arrived, or the connection has ended.
-    pub async fn settled(&self) {
-        while !self.state.is_settled.get() && !self.is_closed() {
-            self.state.settled.notified().await;
+    pub async fn settings_received(&self) {
+        while !self.state.has_settings.get() && !self.is_closed() {
+            self.state.settings.notified().await;
         }
     }
 
@@ -121,9 +122,9 @@ impl ClientConnection {
     }
 
     /// A stream for one request.
-    pub fn open_stream(&self) -> ClientStream {
+    pub fn open_stream(&self) -> UpstreamRequest {
         self.state.open.set(self.state.open.get() + 1);
-        ClientStream {
+        UpstreamRequest {
             connection: self.clone(),
             open: OpenStream(self.state.clone()),
             reused: self.state.has_answered.get(),
@@ -147,15 +148,15 @@ async fn drive(mut connection: Connection<Stream, Bytes>, state: Rc<ConnectionSt
     }
     poll_fn(|cx| {
         let ended = connection.as_mut().poll(cx);
-        if !state.is_settled.get() && is_answered(&mut pings, cx) {
-            state.is_settled.set(true);
-            state.settled.notify_waiters();
+        if !state.has_settings.get() && is_answered(&mut pings, cx) {
+            state.has_settings.set(true);
+            state.settings.notify_waiters();
         }
         ended.map(|_| ())
     })
     .await;
     state.is_closed.set(true);
-    state.settled.notify_waiters();
+    state.settings.notify_waiters();
 }
 
 fn is_answered(pings: &mut Option<PingPong>, cx: &mut Context<'_>) -> bool {
@@ -168,16 +169,9 @@ impl Drop for OpenStream {
     }
 }
 
-// === impl ClientStream ===
+// === impl UpstreamRequest ===
 
-impl ClientStream {
-    fn send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.request.poll_flush(cx) {
-            Poll::Ready(sent) => sent,
-            Poll::Pending => Ok(()),
-        }
-    }
-
+impl UpstreamRequest {
     fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -229,7 +223,7 @@ impl SwitchedLines {
     }
 }
 
-impl BodySource for ClientStream {
+impl BodySource for UpstreamRequest {
     fn poll_frames<R>(
         &mut self,
         cx: &mut Context<'_>,
@@ -244,14 +238,14 @@ impl BodySource for ClientStream {
     }
 }
 
-impl BodySink for ClientStream {
+impl BodySink for UpstreamRequest {
     fn send_frames(
         &mut self,
         cx: &mut Context<'_>,
         frames: &mut dyn BodyFrames<'_>,
     ) -> Result<(), TransferError> {
         self.request.append(frames)?;
-        self.send(cx).map_err(TransferError::Sink)
+        self.request.send(cx).map_err(TransferError::Sink)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -267,7 +261,7 @@ impl BodySink for ClientStream {
     }
 }
 
-impl Upstream for ClientStream {
+impl Upstream for UpstreamRequest {
     type Stream = TunnelStream;
 
     fn send_request(
@@ -295,7 +289,7 @@ impl Upstream for ClientStream {
             return Ok(());
         }
         self.request.append(frames)?;
-        self.send(cx).map_err(TransferError::Sink)
+        self.request.send(cx).map_err(TransferError::Sink)
     }
 
     fn poll_response<R>(

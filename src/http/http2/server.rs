@@ -6,10 +6,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::Reason;
 use h2::server::{Builder, Connection, SendResponse};
-use http::StatusCode;
+use http::{Method, StatusCode};
 
 use crate::http::body::{BodyFrames, BodySink, BodySource, TransferError};
 use crate::http::codec::Downstream;
+use crate::http::grpc::is_grpc;
 use crate::http::message::{BodyLength, HeadError, HeadLimits, RequestHead, ResponseHead};
 use crate::net::stream::Stream;
 
@@ -19,13 +20,22 @@ use super::limits;
 use super::tunnel::TunnelStream;
 
 /// A client's connection.
-pub struct ServerConnection {
+pub struct DownstreamConnection {
     inner: Connection<Stream, Bytes>,
     limits: HeadLimits,
 }
 
+/// A request whose head is rejected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RejectedRequest {
+    pub error: HeadError,
+    /// A response to it has no body.
+    pub is_head: bool,
+    pub is_grpc: bool,
+}
+
 /// A stream of a client: one request.
-pub struct ServerStream {
+pub struct DownstreamRequest {
     request: BodyReader,
     /// What was passed on of the body without waiting for it.
     passed_on: Batch,
@@ -36,9 +46,9 @@ pub struct ServerStream {
     response: BodyWriter,
 }
 
-// === impl ServerConnection ===
+// === impl DownstreamConnection ===
 
-impl ServerConnection {
+impl DownstreamConnection {
     /// Exchanges prefaces and settings (RFC 9113 section 3.4).
     pub async fn handshake(stream: Stream, limits: HeadLimits) -> io::Result<Self> {
         let handshake = Builder::new()
@@ -59,13 +69,14 @@ impl ServerConnection {
     pub fn poll_accept(
         &mut self,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<(Result<RequestHead, HeadError>, ServerStream)>> {
+    ) -> Poll<Option<(Result<RequestHead, RejectedRequest>, DownstreamRequest)>> {
         Poll::Ready(match ready!(self.inner.poll_accept(cx)) {
             Some(Ok((request, respond))) => {
                 let (parts, body) = request.into_parts();
                 let head = request_head(&parts, body.is_end_stream(), &self.limits);
+                let head = head.map_err(|error| RejectedRequest::new(error, &parts));
                 let has_body = head.as_ref().is_ok_and(|head| head.body != BodyLength::None);
-                Some((head, ServerStream::new(BodyReader::new(body, has_body), respond)))
+                Some((head, DownstreamRequest::new(BodyReader::new(body, has_body), respond)))
             }
             // The peer has been told already.
             Some(Err(_)) | None => None,
@@ -83,9 +94,22 @@ impl ServerConnection {
     }
 }
 
-// === impl ServerStream ===
+// === impl RejectedRequest ===
 
-impl ServerStream {
+impl RejectedRequest {
+    fn new(error: HeadError, parts: &http::request::Parts) -> Self {
+        let content_type = parts.headers.get(http::header::CONTENT_TYPE);
+        Self {
+            error,
+            is_head: parts.method == Method::HEAD,
+            is_grpc: content_type.is_some_and(|value| is_grpc(value.as_bytes())),
+        }
+    }
+}
+
+// === impl DownstreamRequest ===
+
+impl DownstreamRequest {
     fn new(request: BodyReader, respond: SendResponse<Bytes>) -> Self {
         Self {
             request,
@@ -103,17 +127,9 @@ impl ServerStream {
         self.response = BodyWriter::new(stream.map_err(io::Error::other)?, has_body);
         Ok(())
     }
-
-    /// Sends what can be sent of the response.
-    fn send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.response.poll_flush(cx) {
-            Poll::Ready(sent) => sent,
-            Poll::Pending => Ok(()),
-        }
-    }
 }
 
-impl BodySource for ServerStream {
+impl BodySource for DownstreamRequest {
     fn poll_frames<R>(
         &mut self,
         cx: &mut Context<'_>,
@@ -129,14 +145,14 @@ impl BodySource for ServerStream {
     }
 }
 
-impl BodySink for ServerStream {
+impl BodySink for DownstreamRequest {
     fn send_frames(
         &mut self,
         cx: &mut Context<'_>,
         frames: &mut dyn BodyFrames<'_>,
     ) -> Result<(), TransferError> {
         self.response.append(frames)?;
-        self.send(cx).map_err(TransferError::Sink)
+        self.response.send(cx).map_err(TransferError::Sink)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -152,7 +168,7 @@ impl BodySink for ServerStream {
     }
 }
 
-impl Downstream for ServerStream {
+impl Downstream for DownstreamRequest {
     type Stream = TunnelStream;
 
     fn early_frames<R>(&mut self, receive: impl for<'a> FnOnce(&mut dyn BodyFrames<'a>) -> R) -> R {
@@ -181,7 +197,7 @@ impl Downstream for ServerStream {
     fn send_informational(&mut self, cx: &mut Context<'_>, head: &ResponseHead) -> io::Result<()> {
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
             self.send_head(head, true)?;
-            return self.send(cx);
+            return self.response.send(cx);
         }
         self.respond.send_informational(response(head)).map_err(io::Error::other)
     }
@@ -198,7 +214,7 @@ impl Downstream for ServerStream {
         let begun = std::mem::take(&mut self.response);
         self.send_head(head, has_body).map_err(TransferError::Sink)?;
         self.response.resume(begun);
-        self.send(cx).map_err(TransferError::Sink)
+        self.response.send(cx).map_err(TransferError::Sink)
     }
 
     fn send_own_response(
@@ -210,7 +226,7 @@ impl Downstream for ServerStream {
         self.send_head(head, !body.is_empty())?;
         self.response.append_data(body);
         self.response.append_end();
-        self.send(cx)
+        self.response.send(cx)
     }
 
     fn abort(&mut self) {

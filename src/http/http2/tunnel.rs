@@ -58,10 +58,7 @@ impl ByteStream for TunnelStream {
 
     fn send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> io::Result<()> {
         self.send.append_data(bytes);
-        match self.send.poll_flush(cx) {
-            Poll::Ready(sent) => sent,
-            Poll::Pending => Ok(()),
-        }
+        self.send.send(cx)
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -11,8 +11,8 @@ use tokio::time::{Instant, timeout};
 use crate::http::body::BodySink;
 use crate::http::codec::Malformation;
 use crate::http::forwarded::ClientIdentity;
-use crate::http::http2::server::{ServerConnection, ServerStream};
-use crate::http::message::{HeadError, RequestHead};
+use crate::http::http2::server::{DownstreamConnection, DownstreamRequest, RejectedRequest};
+use crate::http::message::RequestHead;
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
 
@@ -24,27 +24,27 @@ use crate::proxy::serve_request::{RequestOutcome, serve_request};
 use crate::proxy::tunnel;
 
 /// How long a client may take to acknowledge that a connection without requests ends (RFC 9113 section 6.8).
-const GOODBYE: Duration = Duration::from_secs(5);
+const GOAWAY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why a connection ends, apart from the client's own will.
+/// Why agimo closes a connection.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Closing {
-    /// Open requests go on.
+    /// agimo shuts down; open requests finish.
     Drain,
-    /// There are none.
+    /// There was no request for `keep_alive_timeout`.
     Idle,
 }
 
-/// Serves the connection until it ends. `known` is what is known of the client, and the number of that view.
+/// Serves the connection until it ends. The identity of the client was computed from the view with this number.
 pub(super) async fn serve(
     stream: Stream,
-    known: (ClientIdentity, u64),
+    mut identity: ClientIdentity,
+    mut view_number: u64,
     core: Rc<Core>,
     connection: Rc<ClientConnection>,
 ) {
-    let (mut identity, mut view_number) = known;
     let config = core.view().snapshot.config.client.clone();
-    let handshake = ServerConnection::handshake(stream, head_limits(&config));
+    let handshake = DownstreamConnection::handshake(stream, head_limits(&config));
     let Ok(Ok(mut http2)) = timeout(config.head_timeout, handshake).await else { return };
     let signal = pin!(core.drain.cancelled());
     let mut drain = DrainSignal { signal, registered: false, core: &core };
@@ -67,7 +67,11 @@ pub(super) async fn serve(
                     let now = Instant::now();
                     connection.begin_idle(now);
                     timer.set(
-                        now + if closing.is_none() { config.keep_alive_timeout } else { GOODBYE },
+                        now + if closing.is_none() {
+                            config.keep_alive_timeout
+                        } else {
+                            GOAWAY_TIMEOUT
+                        },
                     );
                 }
                 if is_idle && connection.is_shed(cx) {
@@ -78,12 +82,12 @@ pub(super) async fn serve(
                         return Poll::Ready(None);
                     }
                     closing = Some(Closing::Idle);
-                    timer.set(Instant::now() + GOODBYE);
+                    timer.set(Instant::now() + GOAWAY_TIMEOUT);
                 }
                 if closing == before {
                     return Poll::Pending;
                 }
-                // Polled again, so that the client is told.
+                // The next poll sends GOAWAY.
                 http2.close_gracefully();
             }
         })
@@ -104,23 +108,24 @@ pub(super) async fn serve(
 
 /// Serves one stream.
 async fn serve_stream(
-    mut client: Client<ServerStream>,
-    head: Result<RequestHead, HeadError>,
+    mut client: Client<DownstreamRequest>,
+    head: Result<RequestHead, RejectedRequest>,
     connection: Rc<ClientConnection>,
 ) {
     let outcome = match head {
         Ok(head) => serve_request(&mut client, head).await,
-        Err(rule) => {
+        Err(RejectedRequest { error, is_head, is_grpc }) => {
+            let malformation = Malformation { rule: error, line: None };
             // Boxed, as it is rare.
-            Box::pin(reject(&mut client, Malformation { rule, line: None }, false)).await;
+            Box::pin(reject(&mut client, malformation, is_head, is_grpc)).await;
             RequestOutcome::Responded
         }
     };
     match outcome {
         RequestOutcome::Responded => {
-            let patience = client.core.view().snapshot.config.client.keep_alive_timeout;
+            let flush_timeout = client.core.view().snapshot.config.client.keep_alive_timeout;
             let Client { downstream, timer, .. } = &mut client;
-            timer.set(Instant::now() + patience);
+            timer.set(Instant::now() + flush_timeout);
             // What the client does not take within that time is lost; dropping the stream tells it so.
             poll_fn(|cx| match downstream.poll_flush(cx) {
                 Poll::Ready(_) => Poll::Ready(()),

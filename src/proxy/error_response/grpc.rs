@@ -11,8 +11,8 @@ use super::{ErrorResponse, LocalError, REASON_HEADER};
 // === impl ErrorResponse ===
 
 impl ErrorResponse {
-    /// The response as a gRPC status.
-    pub fn grpc_message(&self) -> ResponseHead {
+    /// The head of the response, with a gRPC status; it has no body.
+    pub fn grpc_head(&self) -> ResponseHead {
         let mut fields = FieldsBuilder::default();
         fields.line(b"content-type", b"application/grpc");
         let status = self.error.grpc_status() as u8;
@@ -32,7 +32,8 @@ impl ErrorResponse {
 // === impl LocalError ===
 
 impl LocalError {
-    /// Callers may repeat what is UNAVAILABLE; where the application may have acted on a call, it is not.
+    /// UNAVAILABLE does not say whether the application has processed the call: gRPC's own clients use it for a connection that
+    /// broke, too.
     fn grpc_status(self) -> GrpcStatus {
         match self {
             Self::ClientDeadline(_) | Self::ResponseTimeout | Self::IdleTimeout => {
@@ -60,7 +61,7 @@ mod tests {
 
     #[test]
     fn a_status_names_its_reason_and_when_to_retry() {
-        let head = ErrorResponse::from(LocalError::HoldFull).grpc_message();
+        let head = ErrorResponse::from(LocalError::HoldFull).grpc_head();
         assert_eq!((head.status, head.body), (StatusCode::OK, BodyLength::None));
         for (name, value) in [
             ("grpc-status", "14"),
@@ -70,7 +71,7 @@ mod tests {
         ] {
             assert_eq!(head.fields.named(name.as_bytes()), Some(value.as_bytes()), "{name}");
         }
-        let unknown = ErrorResponse::from(LocalError::UnknownHost).grpc_message();
+        let unknown = ErrorResponse::from(LocalError::UnknownHost).grpc_head();
         assert_eq!(unknown.fields.named(b"grpc-status"), Some(&b"12"[..]));
         assert_eq!(unknown.fields.named(b"grpc-retry-pushback-ms"), None);
     }

@@ -151,7 +151,7 @@ async fn a_head_without_end_ends_the_connection() {
 }
 
 #[tokio::test]
-async fn a_head_that_grows_when_it_is_decoded_is_rejected() {
+async fn a_head_that_grows_when_decoded_costs_bounded_memory() {
     bounded_by(4.0, async |agimo| {
         let mut stream = connect(agimo, b"").await;
         // One field of almost the whole dynamic table, and references to it: 15,000 x 4,000 bytes.
@@ -167,7 +167,7 @@ async fn a_head_that_grows_when_it_is_decoded_is_rejected() {
 }
 
 #[tokio::test]
-async fn floods_of_settings_pings_and_priorities_cost_no_memory() {
+async fn floods_of_settings_pings_and_priorities_cost_bounded_memory() {
     let kinds = [(SETTINGS, 0, vec![]), (PING, 0, vec![0; 8]), (PRIORITY, 1, vec![0, 0, 0, 0, 9])];
     for (kind, stream_id, payload) in kinds {
         bounded_by(4.0, async |agimo| {
@@ -181,7 +181,7 @@ async fn floods_of_settings_pings_and_priorities_cost_no_memory() {
 }
 
 #[tokio::test]
-async fn a_flood_of_empty_data_costs_no_memory() {
+async fn a_flood_of_empty_data_costs_bounded_memory() {
     bounded_by(4.0, async |agimo| {
         let mut stream = connect(agimo, b"").await;
         flood(&mut stream, [frame(HEADERS, END_HEADERS, 1, POST)]).await;

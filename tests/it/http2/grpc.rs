@@ -24,7 +24,15 @@ async fn an_unknown_host_is_unimplemented() {
 }
 
 #[tokio::test]
-async fn a_call_that_is_held_in_vain_is_unavailable_or_over_its_own_deadline() {
+async fn a_call_whose_head_is_rejected_gets_a_status() {
+    let agimo = with_http2_application("").await;
+    let script = call("a.test", "':path': '/' + 'x'.repeat(9000)");
+    let printed = run_client(agimo.address, &script).await;
+    assert_eq!(printed[0], json!([200, "8", "uri-too-long", ""]));
+}
+
+#[tokio::test]
+async fn a_held_call_ends_with_unavailable_or_deadline_exceeded() {
     let agimo = Agimo::with(
         "[[services]]\nhost = \"a.test\"\ntype = \"process\"\ncommand = [\"sleep\", \"1000\"]\nhold_timeout = \"300ms\"\n",
     )
@@ -38,7 +46,7 @@ async fn a_call_that_is_held_in_vain_is_unavailable_or_over_its_own_deadline() {
 }
 
 #[tokio::test]
-async fn a_call_goes_to_the_application_over_http2_without_being_told() {
+async fn a_call_uses_http2_without_configuration() {
     let service = crate::support::node::http2_application("a.test", "");
     let agimo = Agimo::with(service.replace("protocol = \"h2c\"\n", "")).start().await;
     let script = "

@@ -7,9 +7,8 @@ use crate::support::node::http2_application;
 use crate::support::python::PythonApplication;
 use crate::support::within;
 
-/// On a port that also serves HTTP/1.1, bytes that are no preface are a malformed request of HTTP/1.1 (RFC 9113 section 3.3
-/// applies to connections that are known to be HTTP/2). It is answered with an error, and the connection is closed; h2spec takes the
-/// answer for a broken frame.
+/// h2spec expects GOAWAY for an invalid preface. On a port that also serves HTTP/1.1 such bytes are a malformed request: agimo
+/// answers it with an error of HTTP/1.1 and closes the connection.
 const EXPECTED_FAILURES: &[&str] = &["Sends invalid connection preface"];
 
 /// The number of tests in the three groups of this version.
@@ -42,12 +41,12 @@ async fn assert_conforms(service: String, path: &str) {
 
 #[tokio::test]
 #[ignore = "needs h2spec: cargo xtask test"]
-async fn before_an_application_with_http1() {
+async fn h2spec_passes_before_an_http1_application() {
     assert_conforms(PythonApplication::new("127.0.0.1").service(), "/cwd").await;
 }
 
 #[tokio::test]
 #[ignore = "needs h2spec: cargo xtask test"]
-async fn before_an_application_with_http2() {
+async fn h2spec_passes_before_an_http2_application() {
     assert_conforms(http2_application("127.0.0.1", ""), "/head").await;
 }
