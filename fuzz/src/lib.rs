@@ -6,9 +6,14 @@
 use agimo::config::{parse, report};
 use agimo::external_metrics::selector;
 use agimo::http::fields::FieldKind;
+use agimo::http::forwarded::ClientIdentity;
+use agimo::http::http1::framing::Framing;
 use agimo::http::http1::head::{keeps_alive, parse_request};
+use agimo::http::http1::head_writer::write_request_head;
 use agimo::http::http1::response_head::parse_response;
+use agimo::http::http2::fields::{self, request_head};
 use agimo::http::message::{HeadLimits, RequestHead};
+use agimo::http::outgoing::OutgoingRequest;
 use agimo::prometheus::response;
 use agimo::workload::{WorkloadId, WorkloadKind};
 
@@ -17,6 +22,9 @@ const LIMITS: HeadLimits = HeadLimits { head: 2048, uri: 512, lines: 16 };
 
 /// Twice as large: a serialized head has a space after every colon, and may name the path that an absolute target omits.
 const WIDE_LIMITS: HeadLimits = HeadLimits { head: 4096, uri: 1024, lines: 16 };
+
+/// With the lines that agimo adds.
+const OUTGOING_LIMITS: HeadLimits = HeadLimits { head: 1 << 20, uri: 1024, lines: 64 };
 
 /// A configuration is accepted, or refused with errors that can be rendered. Neither panics.
 pub fn config(data: &[u8]) {
@@ -60,6 +68,82 @@ pub fn head(data: &[u8]) {
             "{prefix} of {length} bytes are accepted as a head"
         );
     }
+}
+
+/// A request head that is translated from one version of HTTP to the other stays the same request, and the other side accepts
+/// it.
+pub fn translation(data: &[u8]) {
+    if let Ok(Some((head, _))) = parse_request(data, &LIMITS) {
+        to_http2(&head);
+    }
+    if let Some(parts) = http2_head(data)
+        && let Ok(head) = request_head(&parts, true, &LIMITS)
+    {
+        to_http1(&head);
+    }
+}
+
+/// A head as the crate h2 would pass it on. The first three lines are method, path and authority, the others fields.
+fn http2_head(data: &[u8]) -> Option<http::request::Parts> {
+    let mut lines = data.split(|byte| *byte == b'\n');
+    let method = http::Method::from_bytes(lines.next()?).ok()?;
+    let path = http::uri::PathAndQuery::try_from(lines.next()?).ok()?;
+    let authority = http::uri::Authority::try_from(lines.next()?).ok()?;
+    let uri = http::Uri::builder().scheme("http").authority(authority).path_and_query(path);
+    let mut request = http::Request::builder().method(method).uri(uri.build().ok()?);
+    for line in lines {
+        let at = line.iter().position(|byte| *byte == b':')?;
+        let (name, value) = (&line[..at], &line[at + 1..]);
+        let is_framing = name.eq_ignore_ascii_case(b"content-length");
+        // The crate rejects these itself (RFC 9113 section 8.2.2), and a length that is no number.
+        let is_rejected = [
+            &b"connection"[..],
+            b"keep-alive",
+            b"proxy-connection",
+            b"transfer-encoding",
+            b"upgrade",
+            b"te",
+        ]
+        .iter()
+        .any(|rejected| name.eq_ignore_ascii_case(rejected));
+        if is_rejected || is_framing {
+            return None;
+        }
+        request = request.header(name, value);
+    }
+    Some(request.body(()).ok()?.into_parts().0)
+}
+
+fn to_http2(head: &RequestHead) {
+    let client = ClientIdentity::new([10, 0, 0, 1].into(), &[]);
+    let outgoing = OutgoingRequest { head, client: &client, stripped_prefix: b"", via: b"agimo-0" };
+    // The crate `http` knows no URI for some targets; such a request is refused.
+    let Ok(request) = fields::request(&outgoing, http::uri::Scheme::HTTP) else { return };
+    let (parts, ()) = request.into_parts();
+    for name in ["connection", "host", "keep-alive", "transfer-encoding", "upgrade"] {
+        assert!(!parts.headers.contains_key(name), "{name} in a head of HTTP/2");
+    }
+    if head.upgrade {
+        return;
+    }
+    assert_eq!(parts.method, head.method);
+    assert_eq!(parts.uri.path_and_query().map(|path| path.as_str().as_bytes()), Some(head.path()));
+    assert_eq!(parts.uri.authority().map(|name| name.as_str().as_bytes()), head.authority());
+}
+
+fn to_http1(head: &RequestHead) {
+    let client = ClientIdentity::new([10, 0, 0, 1].into(), &[]);
+    let outgoing = OutgoingRequest { head, client: &client, stripped_prefix: b"", via: b"agimo-0" };
+    let mut written = Vec::new();
+    write_request_head(&outgoing, Framing::Empty, None, &mut written);
+    let Ok(Some((again, length))) = parse_request(&written, &OUTGOING_LIMITS) else {
+        panic!("refused as HTTP/1.1: {}", String::from_utf8_lossy(&written));
+    };
+    assert_eq!(length, written.len());
+    assert_eq!(again.method, head.method);
+    assert_eq!(again.path(), head.path());
+    assert_eq!(again.authority(), head.authority());
+    assert_eq!((again.body, again.upgrade), (head.body, false));
 }
 
 /// An answer of Prometheus is read, or refused with an error text. A value that is not a number or negative means that no
@@ -166,6 +250,11 @@ mod tests {
     #[test]
     fn label_selector_seeds_hold() {
         replay("selector", super::selector);
+    }
+
+    #[test]
+    fn translation_seeds_hold() {
+        replay("translation", super::translation);
     }
 
     #[test]

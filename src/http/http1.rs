@@ -6,7 +6,7 @@ pub mod client;
 mod decoder;
 pub mod framing;
 pub mod head;
-mod head_writer;
+pub mod head_writer;
 mod malformation;
 pub mod response_head;
 pub mod server;

@@ -2,7 +2,7 @@
 
 mod body;
 pub mod client;
-mod fields;
+pub mod fields;
 pub mod limits;
 pub mod server;
 pub mod tunnel;

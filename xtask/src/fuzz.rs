@@ -5,7 +5,7 @@ use std::fs;
 
 use crate::workspace;
 
-const TARGETS: [&str; 4] = ["config", "head", "prometheus", "selector"];
+const TARGETS: [&str; 5] = ["config", "head", "prometheus", "selector", "translation"];
 const DEFAULT_SECONDS: u32 = 60;
 
 /// The parsed arguments.

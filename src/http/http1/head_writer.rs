@@ -10,7 +10,7 @@ use crate::http::outgoing::OutgoingRequest;
 use super::framing::Framing;
 
 /// Appends the head of a request, with a key of agimo for a WebSocket that has none.
-pub(super) fn write_request_head(
+pub fn write_request_head(
     request: &OutgoingRequest<'_>,
     framing: Framing,
     websocket_key: Option<&[u8]>,

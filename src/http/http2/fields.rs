@@ -22,7 +22,7 @@ struct HeaderMapSink {
 /// The head of a client's request. `has_ended` says that the request has no body.
 ///
 /// A request to switch protocols (RFC 8441) becomes what it would be in HTTP/1.1: a GET with `Upgrade`.
-pub(super) fn request_head(
+pub fn request_head(
     parts: &request::Parts,
     has_ended: bool,
     limits: &HeadLimits,
@@ -71,7 +71,7 @@ pub(super) fn response_head(parts: &response::Parts, has_ended: bool) -> Respons
 
 /// A request for an endpoint, or why there is none. A request to switch protocols becomes an extended CONNECT (RFC 8441
 /// section 4).
-pub(super) fn request(
+pub fn request(
     outgoing: &OutgoingRequest<'_>,
     scheme: Scheme,
 ) -> Result<Request<()>, &'static str> {
