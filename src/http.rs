@@ -2,6 +2,7 @@
 
 pub mod body;
 pub mod codec;
+mod content_length;
 pub mod fields;
 pub mod forwarded;
 pub mod grpc;

@@ -8,5 +8,6 @@ pub mod framing;
 pub mod head;
 pub mod head_writer;
 mod malformation;
+mod preface;
 pub mod response_head;
 pub mod server;

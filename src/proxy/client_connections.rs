@@ -128,6 +128,13 @@ impl ClientConnection {
         self.waits.get().is_some_and(|waits| waits.has_begun)
     }
 
+    /// Wakes the task that looks whether it is to end.
+    pub fn wake(&self) {
+        if let Some(waker) = self.waker.borrow().as_ref() {
+            waker.wake_by_ref();
+        }
+    }
+
     /// Whether it is to end, to make room. The task is woken when that changes.
     pub fn is_shed(&self, cx: &Context<'_>) -> bool {
         if !self.is_shed.get() {

@@ -188,6 +188,10 @@ async fn not_connected<D: Downstream>(
 ) -> ForwardError {
     let endpoint = lease.endpoint().clone();
     in_flight.add_connecting(started);
+    if error == ConnectError::TimedOut && in_flight.has_shorter_client_deadline() {
+        // The client gave it less time than `connect_timeout`, which says nothing about the endpoint.
+        return ForwardError::Retry(Retry::Connect);
+    }
     // A refusal says nothing about how much the endpoint can take.
     if error == ConnectError::TimedOut
         && let Some(permit) = lease.take_permit()

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::backoff::Backoff;
 use crate::demand::Retry;
 use crate::http::codec::Downstream;
 use crate::http::fields::{FieldKind, list_members};
@@ -44,8 +45,9 @@ pub struct SwitchedRequest {
 /// Pause before a request is sent again after a reset. An endpoint that terminates or has ended is withdrawn in that time.
 const RESET_PAUSE: Duration = Duration::from_millis(20);
 
-/// Pause before a request is sent again that an endpoint has refused.
-const NOT_PROCESSED_PAUSE: Duration = Duration::from_millis(5);
+/// Pauses before a request is sent again that an endpoint did not process.
+const NOT_PROCESSED_PAUSE: Backoff =
+    Backoff { first: Duration::from_millis(5), longest: Duration::from_millis(500) };
 
 /// Serves one request.
 pub async fn serve_request<D: Downstream>(
@@ -145,6 +147,7 @@ async fn forward_until_answered<D: Downstream>(
     // Boxed: few requests need it.
     let mut unanswered: Option<Box<Unanswered>> = None;
     let mut reuse = true;
+    let mut not_processed = 0;
     loop {
         let lease = match ready_endpoint(in_flight, unanswered.is_none()) {
             Some(lease) => lease,
@@ -166,7 +169,8 @@ async fn forward_until_answered<D: Downstream>(
         }
         if retry == Retry::NotProcessed {
             // A connection that takes no further request is not used again; a server that is full needs a moment.
-            tokio::time::sleep(NOT_PROCESSED_PAUSE).await;
+            not_processed += 1;
+            tokio::time::sleep(NOT_PROCESSED_PAUSE.delay(not_processed)).await;
             continue;
         }
         if retry == Retry::Connect {

@@ -77,11 +77,15 @@ pub async fn connect<D: Downstream>(
     endpoint: &Endpoint,
     deadline: Instant,
 ) -> Result<ExclusiveConnection, ConnectError> {
-    let stream = before_deadline(client, deadline, connect_stream(endpoint)).await?;
+    let stream = before_deadline(client, deadline, connect_stream(endpoint, None)).await?;
     Ok(ClientConnection::new(stream, false))
 }
 
-async fn connect_stream(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
+/// A connection that fails when nothing is acknowledged for as long as `unacknowledged` says.
+async fn connect_stream(
+    endpoint: &Endpoint,
+    unacknowledged: Option<Duration>,
+) -> Result<Stream, ConnectError> {
     let connected = TcpStream::connect(endpoint.address).await;
     let socket = connected.map_err(|error| ConnectError::from_io(&error))?;
     // Where nothing listens, a connection to an ephemeral port can connect to itself.
@@ -92,6 +96,9 @@ async fn connect_stream(endpoint: &Endpoint) -> Result<Stream, ConnectError> {
     let _ = socket.set_nodelay(true);
     // A tunnel to a host that vanished without closing must end at some point.
     let _ = SockRef::from(&socket).set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE));
+    if unacknowledged.is_some() {
+        let _ = SockRef::from(&socket).set_tcp_user_timeout(unacknowledged);
+    }
     Ok(Stream::new(socket))
 }
 

@@ -99,6 +99,28 @@ async fn bodies_trailers_and_early_hints_pass_from_http2_to_http2() {
 }
 
 #[tokio::test]
+async fn an_http1_client_is_told_that_a_response_of_http2_has_no_body() {
+    let agimo = with_http2_application("").await;
+    let mut client = agimo.connect().await;
+    for _ in 0..2 {
+        client.send("GET /empty HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+        let response = client.response().await;
+        assert_eq!((response.status, response.header("content-length")), (302, Some("0")));
+    }
+}
+
+#[tokio::test]
+async fn informational_responses_to_one_request_are_bounded() {
+    let early = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n".repeat(100);
+    let server = ScriptedServer::responding(move |_| [&early, HI].concat()).await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
+    let script = "
+        const response = await call({});
+        print([response.informational.length, response.body]);";
+    assert_eq!(run_client(agimo.address, script).await, [json!([16, "hi"])]);
+}
+
+#[tokio::test]
 async fn many_requests_of_one_client_share_few_connections_to_the_application() {
     let agimo = with_http2_application("").await;
     let script = "

@@ -39,7 +39,8 @@ const call = (headers, body) => {
 /// An application that speaks HTTP/2 only, without TLS.
 ///
 /// `/` answers "hi", `/head` the head of the request as JSON, `/echo` the request body and its length in the trailer
-/// `x-length`, `/hints` a 103 before "hi", `/sessions` the number of connections that have carried a request, `/reset` resets the stream,
+/// `x-length`, `/hints` a 103 before "hi", `/empty` a redirect without a body, `/big` 300,000 bytes, `/messages` 4,000 frames of ten bytes and
+/// no end, `/sent` how many of these were sent, `/sessions` the number of connections that have carried a request, `/reset` resets the stream,
 /// `/refuse` refuses the first stream, `/goaway` ends the connection after the response, `/never` does not answer. An
 /// extended CONNECT becomes a tunnel that returns what it gets.
 const APPLICATION: &str = r#"
@@ -47,7 +48,7 @@ const http2 = require("http2");
 const options = { settings: { enableConnectProtocol: true, maxConcurrentStreams: Number(process.env.STREAMS || 100) } };
 const server = http2.createServer(options);
 const sessions = new Set();
-let refused = false;
+let refused = false, sent = 0;
 server.on("stream", (stream, head) => {
     stream.on("error", () => {});
     sessions.add(stream.session);
@@ -67,6 +68,14 @@ server.on("stream", (stream, head) => {
             return stream.pipe(stream);
         }
         case "/hints": stream.additionalHeaders({ ":status": 103, link: "</a>; rel=preload" }); return answer("hi");
+        case "/empty": return stream.respond({ ":status": 302, location: "/" }, { endStream: true });
+        case "/big": return answer("x".repeat(300000));
+        case "/messages": {
+            stream.respond({ ":status": 200 });
+            const send = () => ++sent < 4000 && stream.write("0123456789", () => setImmediate(send));
+            return send();
+        }
+        case "/sent": return answer(String(sent));
         case "/sessions": return answer(String(sessions.size));
         case "/reset": return stream.close(http2.constants.NGHTTP2_INTERNAL_ERROR);
         case "/refuse":

@@ -4,7 +4,8 @@ use crate::http::body::{BodyError, BodyFrame};
 use crate::http::fields::{FieldKind, Fields, FieldsBuilder};
 
 use super::chunk_extension::{ChunkExtension, Grammar};
-use super::framing::{Framing, MOST_BODY_BYTES};
+use super::framing::Framing;
+use crate::http::content_length::MOST_BODY_BYTES;
 
 /// Turns the bytes of one body into frames, however the bytes are cut.
 #[derive(Debug)]

@@ -3,6 +3,7 @@
 use http::{StatusCode, Version};
 
 use crate::http::body::{BodyError, BodyFrame, BodyFrames};
+use crate::http::content_length::parse_length;
 use crate::http::fields::{FieldKind, Fields, list_members};
 use crate::http::forwarded::FieldSink;
 use crate::http::message::{BodyLength, HeadError};
@@ -27,9 +28,6 @@ pub struct ResponseFraming {
     /// The response has no body, and its head speaks of one, which some applications send nevertheless.
     pub is_contradictory: bool,
 }
-
-/// The largest length that every recipient can count: many use a signed 64-bit number.
-pub(super) const MOST_BODY_BYTES: u64 = i64::MAX as u64;
 
 // === impl Framing ===
 
@@ -167,30 +165,20 @@ fn content_length(fields: &Fields) -> Result<Option<u64>, HeadError> {
     if values.next().is_some() {
         return Err(HeadError::Malformed("there is more than one Content-Length"));
     }
-    length(value).map(Some)
+    parse_length(value).map(Some)
 }
 
 /// Of a response: equal values count once (RFC 9112 section 6.3).
 fn repeated_content_length(fields: &Fields) -> Result<Option<u64>, HeadError> {
     let mut all = fields.all(FieldKind::ContentLength).flat_map(|line| line.split(|b| *b == b','));
     let Some(first) = all.next() else { return Ok(None) };
-    let first = length(first.trim_ascii())?;
+    let first = parse_length(first.trim_ascii())?;
     for other in all {
-        if length(other.trim_ascii())? != first {
+        if parse_length(other.trim_ascii())? != first {
             return Err(HeadError::Malformed("there are two different Content-Length values"));
         }
     }
     Ok(Some(first))
-}
-
-fn length(value: &[u8]) -> Result<u64, HeadError> {
-    // Digits only: `parse` alone would take a sign.
-    let digits =
-        std::str::from_utf8(value).ok().filter(|text| text.bytes().all(|b| b.is_ascii_digit()));
-    digits
-        .and_then(|digits| digits.parse().ok())
-        .filter(|length| *length <= MOST_BODY_BYTES)
-        .ok_or(HeadError::Malformed("Content-Length is not a number below 2^63"))
 }
 
 fn hex(mut number: usize, digits: &mut [u8; 16]) -> &[u8] {

@@ -62,10 +62,12 @@ fn needs_zero_length(head: &RequestHead) -> bool {
         && !head.fields.has(FieldKind::ContentLength)
 }
 
-/// Appends the head of a response to a client that sent `version`.
+/// Appends the head of a response to a client that sent `version`. `states_empty` says that the client would wait for a body
+/// unless it is told that there is none.
 pub(super) fn write_response_head(
     head: &ResponseHead,
     framing: Framing,
+    states_empty: bool,
     version: Version,
     keep_alive: bool,
     out: &mut Vec<u8>,
@@ -80,6 +82,9 @@ pub(super) fn write_response_head(
             out.line(upgrade.name, upgrade.value);
         }
     });
+    if states_empty {
+        out.line(b"Content-Length", b"0");
+    }
     if framing == Framing::Chunked {
         out.extend_from_slice(b"Transfer-Encoding: chunked\r\n");
     }
@@ -226,7 +231,7 @@ mod tests {
         let (mut head, _, _) = parse_response(text).unwrap().unwrap();
         head.declared_length = Some(3);
         let mut out = Vec::new();
-        write_response_head(&head, Framing::Sized(3), Version::HTTP_11, true, &mut out);
+        write_response_head(&head, Framing::Sized(3), false, Version::HTTP_11, true, &mut out);
         let expected =
             "HTTP/1.1 200 Fine by me\r\nserver: x\r\nX-B: 2\r\nContent-Length: 3\r\n\r\n";
         assert_eq!(String::from_utf8(out).unwrap(), expected);

@@ -5,7 +5,7 @@ use std::io;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use http::{StatusCode, Version};
+use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::http::body::{BodyFrames, BodySink, BodySource, NoFrames, TransferError};
@@ -21,6 +21,7 @@ use super::chunk_extension::Grammar;
 use super::framing::Framing;
 use super::head::{keeps_alive, parse_request};
 use super::head_writer::write_response_head;
+use super::preface::Preface;
 
 /// A client's connection, and the state of its current request.
 #[derive(Debug)]
@@ -35,6 +36,8 @@ pub struct ServerConnection {
     request: BodyReader,
     /// The request asks to switch protocols.
     is_upgrade: bool,
+    /// The request is a HEAD request, whose response has no body.
+    to_head: bool,
     /// Bytes of the request body that waited to be read when the client was last probed.
     unread_before: u64,
     /// Bytes received from the client up to the end of the head.
@@ -62,8 +65,6 @@ pub struct RejectedHead {
     pub to_head: bool,
 }
 
-/// What a client of HTTP/2 with prior knowledge sends first (RFC 9113 section 3.4).
-const HTTP2_PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Bytes that are read at once while a head is expected. What follows the head is kept while the request is held, so it
 /// must not be much.
 const HEAD_READ: usize = 8 * 1024;
@@ -85,6 +86,7 @@ impl ServerConnection {
             framing: Framing::Empty,
             request: BodyReader::new(Framing::Empty, Grammar::Strict),
             is_upgrade: false,
+            to_head: false,
             unread_before: 0,
             received: 0,
             passed_on: Vec::new(),
@@ -107,15 +109,19 @@ impl ServerConnection {
                     return Poll::Ready(Err(NoRequest::Closed));
                 };
                 let had_begun = !partial.is_empty();
-                if !self.has_read_request
-                    && let Some(is_complete) = match_preface(partial, &buffer[..length])
-                {
-                    partial.extend_from_slice(&buffer[..length]);
-                    if is_complete {
-                        self.stream.unread(&std::mem::take(partial));
-                        return Poll::Ready(Err(NoRequest::Http2));
+                if !self.has_read_request {
+                    match Preface::of(partial, &buffer[..length]) {
+                        Preface::Absent => {}
+                        Preface::Incomplete => {
+                            partial.extend_from_slice(&buffer[..length]);
+                            return Poll::Ready(Ok(None));
+                        }
+                        Preface::Complete => {
+                            partial.extend_from_slice(&buffer[..length]);
+                            self.stream.unread(&std::mem::take(partial));
+                            return Poll::Ready(Err(NoRequest::Http2));
+                        }
                     }
-                    return Poll::Ready(Ok(None));
                 }
                 let head = parse_part(&buffer[..length], limits, &mut *partial);
                 Poll::Ready(match head {
@@ -186,6 +192,7 @@ impl ServerConnection {
         self.request = BodyReader::new(self.framing, Grammar::Strict);
         self.received = self.stream.received();
         self.is_upgrade = head.upgrade;
+        self.to_head = head.method == Method::HEAD;
         self.unread_before = 0;
         self.passed_on = Vec::new();
     }
@@ -263,7 +270,7 @@ impl Downstream for ServerConnection {
             return Ok(());
         }
         with_write_buffer(|out| {
-            write_response_head(head, Framing::Empty, self.version, true, out);
+            write_response_head(head, Framing::Empty, false, self.version, true, out);
             self.stream.send(cx, out)
         })
     }
@@ -277,13 +284,18 @@ impl Downstream for ServerConnection {
         let framing = Framing::for_recipient(head.body, self.version == Version::HTTP_11);
         // What follows a refused request to switch protocols may be meant for the other protocol.
         let is_ambiguous = self.is_upgrade && !self.stream.is_quiet();
+        // A response of HTTP/2 may end with its head.
+        let states_empty = framing == Framing::Empty
+            && head.declared_length.is_none()
+            && !self.to_head
+            && !matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
         let keep_alive = self.keep_alive
             && !is_ambiguous
             && framing != Framing::UntilClose
             && self.request.is_complete();
         self.response = BodyWriter::new(framing);
         with_write_buffer(|out| {
-            write_response_head(head, framing, self.version, keep_alive, out);
+            write_response_head(head, framing, states_empty, self.version, keep_alive, out);
             self.response.append(frames, out)?;
             self.keep_alive = keep_alive;
             self.passed_on = Vec::new();
@@ -303,7 +315,7 @@ impl Downstream for ServerConnection {
             && (!self.is_upgrade || self.stream.is_quiet());
         with_write_buffer(|out| {
             let framing = Framing::for_recipient(head.body, true);
-            write_response_head(head, framing, self.version, self.keep_alive, out);
+            write_response_head(head, framing, false, self.version, self.keep_alive, out);
             out.extend_from_slice(body);
             self.stream.send(cx, out)
         })
@@ -349,15 +361,6 @@ impl RejectedHead {
         let malformation = Malformation::find(error, head, is_rejected);
         Self { malformation, to_head: head.trim_ascii_start().starts_with(b"HEAD ") }
     }
-}
-
-/// Whether a connection that begins with these two parts begins with the preface of HTTP/2: completely, or as far as it
-/// has arrived. `None` where it does not.
-fn match_preface(before: &[u8], received: &[u8]) -> Option<bool> {
-    let (known, rest) = HTTP2_PREFACE.split_at_checked(before.len())?;
-    let compared = rest.len().min(received.len());
-    let matches = known == before && rest[..compared] == received[..compared];
-    matches.then_some(compared == rest.len())
 }
 
 /// Parses what has arrived of a head, with `received` as its newest part.

@@ -11,7 +11,7 @@ use crate::http::body::{BodyError, BodyFrame, BodyFrames};
 use crate::http::fields::Fields;
 use crate::net::lent_buffers::READ_BYTES;
 
-use super::fields::{fields, trailers};
+use super::fields::{received_trailers, trailers};
 
 /// Receives one body.
 pub(super) struct BodyReader {
@@ -90,7 +90,7 @@ impl BodyReader {
                 Poll::Ready(Some(Err(_))) => batch.end = Some(Err(BodyError::Disconnected)),
                 Poll::Ready(None) => match stream.poll_trailers(cx) {
                     Poll::Ready(Ok(trailers)) => {
-                        let trailers = trailers.map(|trailers| fields(&trailers).build());
+                        let trailers = trailers.as_ref().map(received_trailers);
                         batch.end = Some(Ok(trailers.unwrap_or_default()));
                     }
                     Poll::Ready(Err(_)) => batch.end = Some(Err(BodyError::Disconnected)),

@@ -5,7 +5,7 @@ use std::future::poll_fn;
 use std::io;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll, Waker, ready};
 
 use bytes::Bytes;
 use h2::client::{Builder, Connection, ResponseFuture, SendRequest};
@@ -87,7 +87,8 @@ impl UpstreamConnection {
             .enable_push(false)
             .initial_connection_window_size(limits::CONNECTION_WINDOW)
             .initial_window_size(limits::STREAM_WINDOW)
-            .max_send_buffer_size(limits::SEND_BUFFER);
+            .max_send_buffer_size(limits::SEND_BUFFER)
+            .data_frame_budget(limits::ENDPOINT_FRAME_BUDGET);
         let (sender, connection) = builder.handshake(stream).await.map_err(io::Error::other)?;
         let state = Rc::new(ConnectionState::default());
         Ok((Self { sender, scheme, state: state.clone() }, drive(connection, state)))
@@ -96,7 +97,11 @@ impl UpstreamConnection {
     /// Whether it takes another request now.
     pub fn has_room(&self) -> bool {
         let most = self.sender.current_max_send_streams().min(limits::MOST_UPSTREAM_STREAMS);
-        !self.is_closed() && self.state.open.get() < most
+        // After a GOAWAY nothing can be sent. A handle without a pending request registers nothing.
+        let mut cx = Context::from_waker(Waker::noop());
+        !self.is_closed()
+            && self.state.open.get() < most
+            && matches!(self.sender.clone().poll_ready(&mut cx), Poll::Ready(Ok(())))
     }
 
     /// Whether it takes no further request.

@@ -5,7 +5,8 @@ use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, request, response};
 
-use crate::http::fields::{FieldKind, Fields, FieldsBuilder, list_members};
+use crate::http::content_length::parse_length;
+use crate::http::fields::{FieldKind, Fields, FieldsBuilder, is_token, list_members};
 use crate::http::forwarded::{FieldSink, is_hop_by_hop};
 use crate::http::message::{BodyLength, HeadError, HeadLimits, RequestHead, ResponseHead};
 use crate::http::outgoing::OutgoingRequest;
@@ -28,25 +29,38 @@ pub fn request_head(
     limits: &HeadLimits,
 ) -> Result<RequestHead, HeadError> {
     let protocol = parts.extensions.get::<Protocol>();
+    if protocol.is_some_and(|protocol| !is_protocol(protocol.as_str())) {
+        return Err(HeadError::Malformed(":protocol is not the name of a protocol"));
+    }
     let method = if protocol.is_some() { Method::GET } else { parts.method.clone() };
     check_method(&method)?;
     if parts.headers.len() > limits.lines {
         return Err(HeadError::TooLarge);
     }
+    if !parts.headers.keys().all(|name| name.as_str().bytes().all(is_token)) {
+        return Err(HeadError::Malformed("a field name is not a token"));
+    }
+    let declared_length = request_length(&parts.headers)?;
     let mut fields = FieldsBuilder::default();
     add_request_lines(&parts.headers, &mut fields);
     if let Some(protocol) = protocol {
         fields.line(b"upgrade", protocol.as_str().as_bytes());
+    } else if let Some(length) = declared_length {
+        fields.line(b"content-length", length.to_string().as_bytes());
     }
     let authority = authority(&parts.uri, &parts.headers)?;
     let path = parts.uri.path_and_query().map_or("", PathAndQuery::as_str).as_bytes();
     if path.len() > limits.uri {
         return Err(HeadError::UriTooLong);
     }
-    if path == b"*" && method != Method::OPTIONS {
-        return Err(HeadError::Malformed("only OPTIONS may ask for *"));
+    match path {
+        b"*" if method != Method::OPTIONS => {
+            return Err(HeadError::Malformed("only OPTIONS may ask for *"));
+        }
+        b"*" | [b'/', ..] => {}
+        _ => return Err(HeadError::Malformed("the request target is not a path")),
     }
-    let body = match declared_length(&parts.headers) {
+    let body = match declared_length {
         _ if has_ended || protocol.is_some() => BodyLength::None,
         Some(length) => BodyLength::Known(length),
         None => BodyLength::Unknown,
@@ -58,9 +72,14 @@ pub fn request_head(
 
 /// The head of an endpoint's response, final or informational.
 pub(super) fn response_head(parts: &response::Parts, has_ended: bool) -> ResponseHead {
-    let declared_length = declared_length(&parts.headers);
+    let status = parts.status;
+    // RFC 9110 sections 6.4.1 and 8.6.
+    let never_has_body = status.is_informational()
+        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let declared_length = declared_length(&parts.headers)
+        .filter(|_| !never_has_body || status == StatusCode::NOT_MODIFIED);
     let body = match declared_length {
-        _ if has_ended || parts.status.is_informational() => BodyLength::None,
+        _ if has_ended || never_has_body => BodyLength::None,
         Some(length) => BodyLength::Known(length),
         None => BodyLength::Unknown,
     };
@@ -136,7 +155,20 @@ pub(super) fn fields(map: &HeaderMap) -> FieldsBuilder {
     fields
 }
 
-/// A trailer section, without lines that have no place in it (RFC 9110 section 6.5.1).
+/// A received trailer section, without lines that frame, route or describe the message: some applications merge trailers with
+/// the head (RFC 9110 section 6.5.1).
+pub(super) fn received_trailers(map: &HeaderMap) -> Fields {
+    let mut fields = FieldsBuilder::default();
+    for (name, value) in map {
+        let name = name.as_str().as_bytes();
+        if FieldKind::of(name) == FieldKind::Other && name.iter().copied().all(is_token) {
+            fields.line(name, value.as_bytes().trim_ascii());
+        }
+    }
+    fields.build()
+}
+
+/// A trailer section to be sent.
 pub(super) fn trailers(fields: &Fields) -> HeaderMap {
     let mut sink = HeaderMapSink::default();
     for line in fields.iter() {
@@ -152,7 +184,9 @@ pub(super) fn trailers(fields: &Fields) -> HeaderMap {
 fn add_request_lines(map: &HeaderMap, fields: &mut FieldsBuilder) {
     let mut has_cookie = false;
     for (name, value) in map {
-        if name == http::header::COOKIE {
+        if name == http::header::CONTENT_LENGTH {
+            // Once, in one form.
+        } else if name == http::header::COOKIE {
             if !std::mem::replace(&mut has_cookie, true) {
                 let cookies: Vec<&[u8]> =
                     map.get_all(name).iter().map(HeaderValue::as_bytes).collect();
@@ -188,7 +222,23 @@ fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<&'a [u8]
     Ok(Some(authority))
 }
 
-/// What `content-length` says. The crate h2 has checked that it is one number.
+/// Whether a request may ask for this protocol. It must not ask for HTTP: requests in a tunnel that speaks HTTP to the
+/// application would be neither routed nor counted.
+fn is_protocol(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(is_token) && !name.eq_ignore_ascii_case("h2c")
+}
+
+/// What `content-length` of a request says. More than one is malformed, as in HTTP/1.1.
+fn request_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
+    let mut values = headers.get_all(http::header::CONTENT_LENGTH).iter();
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(HeadError::Malformed("there is more than one Content-Length"));
+    }
+    parse_length(value.as_bytes()).map(Some)
+}
+
+/// What `content-length` of a response says. The crate h2 has checked that it is one number.
 fn declared_length(headers: &HeaderMap) -> Option<u64> {
     headers.get(http::header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
 }
@@ -210,5 +260,96 @@ impl FieldSink for HeaderMapSink {
         if let (Some(name), Ok(value)) = (self.name.take(), HeaderValue::from_bytes(&self.value)) {
             let _ = self.map.try_append(name, value);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: HeadLimits = HeadLimits { head: 4096, uri: 1024, lines: 16 };
+
+    fn parts(method: &str, path: &str, lines: &[(&str, &str)]) -> request::Parts {
+        let uri = format!("http://a.test{path}");
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in lines {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap().into_parts().0
+    }
+
+    fn extended_connect(protocol: &str) -> Result<RequestHead, HeadError> {
+        let mut parts = parts("CONNECT", "/chat", &[("content-length", "7")]);
+        parts.extensions.insert(Protocol::from(protocol));
+        request_head(&parts, false, &LIMITS)
+    }
+
+    #[test]
+    fn a_protocol_becomes_an_upgrade_unless_it_could_be_something_else() {
+        let head = extended_connect("websocket").unwrap();
+        assert_eq!(
+            (head.method.as_str(), head.upgrade, head.body),
+            ("GET", true, BodyLength::None)
+        );
+        assert_eq!(head.fields.named(b"upgrade"), Some(&b"websocket"[..]));
+        assert_eq!(head.fields.named(b"content-length"), None);
+        for protocol in
+            ["", "h2c", "H2C", "a b", "websocket\r\n\r\nDELETE / HTTP/1.1\r\nHost: a.test"]
+        {
+            assert!(extended_connect(protocol).is_err(), "{protocol:?}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_http1_could_not_carry_is_malformed() {
+        for (method, path, lines) in [
+            ("GET", "?x", &[][..]),
+            ("GET", "/", &[("host", "b.test")]),
+            ("POST", "/", &[("content-length", "5"), ("content-length", "5")]),
+            ("POST", "/", &[("content-length", "")]),
+            ("POST", "/", &[("content-length", "+5")]),
+            ("POST", "/", &[("content-length", "9223372036854775808")]),
+            ("Get", "/", &[]),
+        ] {
+            let error = request_head(&parts(method, path, lines), false, &LIMITS).unwrap_err();
+            assert!(matches!(error, HeadError::Malformed(_)), "{method} {path} {lines:?}: {error}");
+        }
+        let head =
+            request_head(&parts("POST", "/", &[("content-length", "05")]), false, &LIMITS).unwrap();
+        assert_eq!(head.body, BodyLength::Known(5));
+        assert_eq!(head.fields.named(b"content-length"), Some(&b"5"[..]));
+    }
+
+    #[test]
+    fn responses_that_have_no_body_have_none_whatever_follows() {
+        let head = |status: u16| {
+            let response = Response::builder().status(status).header("content-length", "3");
+            response_head(&response.body(()).unwrap().into_parts().0, false)
+        };
+        let known = |status| (head(status).body, head(status).declared_length);
+        assert_eq!(known(200), (BodyLength::Known(3), Some(3)));
+        assert_eq!(known(304), (BodyLength::None, Some(3)));
+        assert_eq!(known(204), (BodyLength::None, None));
+        assert_eq!(known(103), (BodyLength::None, None));
+    }
+
+    #[test]
+    fn trailers_cannot_frame_route_or_name_a_client() {
+        let mut map = HeaderMap::new();
+        for name in [
+            "grpc-status",
+            "content-length",
+            "host",
+            "x-forwarded-for",
+            "forwarded",
+            "via",
+            "te",
+            "cookie",
+        ] {
+            map.insert(HeaderName::from_static(name), HeaderValue::from_static("0"));
+        }
+        let kept = received_trailers(&map);
+        let names: Vec<&[u8]> = kept.iter().map(|line| line.name).collect();
+        assert_eq!(names, [b"grpc-status"]);
     }
 }

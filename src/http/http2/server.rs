@@ -42,6 +42,8 @@ pub struct DownstreamRequest {
     /// More of the body was passed on, which is no longer in memory.
     is_consumed: bool,
     respond: SendResponse<Bytes>,
+    /// Informational responses that were sent.
+    informational: usize,
     has_responded: bool,
     response: BodyWriter,
 }
@@ -60,6 +62,7 @@ impl DownstreamConnection {
             .max_local_error_reset_streams(Some(limits::MOST_ERRORS))
             .max_pending_accept_reset_streams(limits::MOST_EARLY_RESETS)
             .max_send_buffer_size(limits::SEND_BUFFER)
+            .data_frame_budget(limits::CLIENT_FRAME_BUDGET)
             .handshake(stream);
         Ok(Self { inner: handshake.await.map_err(io::Error::other)?, limits })
     }
@@ -81,11 +84,6 @@ impl DownstreamConnection {
             // The peer has been told already.
             Some(Err(_)) | None => None,
         })
-    }
-
-    /// Whether a request or tunnel is open.
-    pub fn has_streams(&self) -> bool {
-        self.inner.has_streams()
     }
 
     /// The client shall open no further streams (GOAWAY); those that are open go on.
@@ -116,6 +114,7 @@ impl DownstreamRequest {
             passed_on: Batch::default(),
             is_consumed: false,
             respond,
+            informational: 0,
             has_responded: false,
             response: BodyWriter::default(),
         }
@@ -199,6 +198,10 @@ impl Downstream for DownstreamRequest {
             self.send_head(head, true)?;
             return self.response.send(cx);
         }
+        if self.informational == limits::MOST_INFORMATIONAL {
+            return Ok(());
+        }
+        self.informational += 1;
         self.respond.send_informational(response(head)).map_err(io::Error::other)
     }
 

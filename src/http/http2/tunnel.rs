@@ -62,7 +62,15 @@ impl ByteStream for TunnelStream {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.send.poll_flush(cx)
+        ready!(self.send.poll_flush(cx))?;
+        // Once the other side has ended, nothing else tells that it is gone.
+        if !self.send.is_complete()
+            && let Some(stream) = self.send.stream()
+            && stream.poll_reset(cx).is_ready()
+        {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

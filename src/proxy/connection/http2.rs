@@ -26,14 +26,8 @@ use crate::proxy::tunnel;
 /// How long a client may take to acknowledge that a connection without requests ends (RFC 9113 section 6.8).
 const GOAWAY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Why agimo closes a connection.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Closing {
-    /// agimo shuts down; open requests finish.
-    Drain,
-    /// There was no request for `keep_alive_timeout`.
-    Idle,
-}
+/// A request on a connection; the task of the connection learns when it ends.
+struct RequestGuard(Rc<ClientConnection>);
 
 /// Serves the connection until it ends. The identity of the client was computed from the view with this number.
 pub(super) async fn serve(
@@ -49,46 +43,45 @@ pub(super) async fn serve(
     let signal = pin!(core.drain.cancelled());
     let mut drain = DrainSignal { signal, registered: false, core: &core };
     let mut timer = Timer::default();
-    let (mut is_idle, mut closing) = (false, None);
+    let (mut is_idle, mut is_closing) = (false, false);
     loop {
         let accepted = poll_fn(|cx| {
             loop {
-                let before = closing;
-                if drain.poll(cx).is_ready() {
-                    closing.get_or_insert(Closing::Drain);
+                if !is_closing && drain.poll(cx).is_ready() {
+                    is_closing = true;
+                    http2.close_gracefully();
+                    // The time to acknowledge that begins now.
+                    is_idle = false;
                 }
                 if let Poll::Ready(accepted) = http2.poll_accept(cx) {
                     return Poll::Ready(accepted);
                 }
-                if http2.has_streams() {
+                // Registers the task, which is also woken when a request ends.
+                let is_shed = connection.is_shed(cx);
+                if Rc::strong_count(&connection) > 1 {
                     is_idle = false;
                     timer.clear();
-                } else if !std::mem::replace(&mut is_idle, true) {
-                    let now = Instant::now();
-                    connection.begin_idle(now);
-                    timer.set(
-                        now + if closing.is_none() {
-                            config.keep_alive_timeout
-                        } else {
-                            GOAWAY_TIMEOUT
-                        },
-                    );
-                }
-                if is_idle && connection.is_shed(cx) {
-                    return Poll::Ready(None);
-                }
-                if timer.poll(cx).is_ready() {
-                    if closing == Some(Closing::Idle) {
-                        return Poll::Ready(None);
-                    }
-                    closing = Some(Closing::Idle);
-                    timer.set(Instant::now() + GOAWAY_TIMEOUT);
-                }
-                if closing == before {
                     return Poll::Pending;
                 }
+                if !std::mem::replace(&mut is_idle, true) {
+                    let now = Instant::now();
+                    connection.begin_idle(now);
+                    let limit = if is_closing { GOAWAY_TIMEOUT } else { config.keep_alive_timeout };
+                    timer.set(now + limit);
+                }
+                if is_shed {
+                    return Poll::Ready(None);
+                }
+                if timer.poll(cx).is_pending() {
+                    return Poll::Pending;
+                }
+                if is_closing {
+                    return Poll::Ready(None);
+                }
                 // The next poll sends GOAWAY.
+                is_closing = true;
                 http2.close_gracefully();
+                timer.set(Instant::now() + GOAWAY_TIMEOUT);
             }
         })
         .await;
@@ -102,7 +95,7 @@ pub(super) async fn serve(
         }
         let timer = Timer::default();
         let client = Client { downstream, timer, identity: identity.clone(), core: core.clone() };
-        core.tasks.spawn_local(serve_stream(client, head, connection.clone()));
+        core.tasks.spawn_local(serve_stream(client, head, RequestGuard(connection.clone())));
     }
 }
 
@@ -110,7 +103,7 @@ pub(super) async fn serve(
 async fn serve_stream(
     mut client: Client<DownstreamRequest>,
     head: Result<RequestHead, RejectedRequest>,
-    connection: Rc<ClientConnection>,
+    guard: RequestGuard,
 ) {
     let outcome = match head {
         Ok(head) => serve_request(&mut client, head).await,
@@ -126,7 +119,7 @@ async fn serve_stream(
             let flush_timeout = client.core.view().snapshot.config.client.keep_alive_timeout;
             let Client { downstream, timer, .. } = &mut client;
             timer.set(Instant::now() + flush_timeout);
-            // What the client does not take within that time is lost; dropping the stream tells it so.
+            // A client that leaves no room for the rest within that time loses it; dropping the stream tells it so.
             poll_fn(|cx| match downstream.poll_flush(cx) {
                 Poll::Ready(_) => Poll::Ready(()),
                 Poll::Pending => timer.poll(cx),
@@ -136,7 +129,13 @@ async fn serve_stream(
         RequestOutcome::Broken => {}
         RequestOutcome::Switched(switched) => {
             let Client { downstream, .. } = client;
-            tunnel::serve(downstream, switched, connection).await;
+            tunnel::serve(downstream, switched, guard.0.clone()).await;
         }
+    }
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        self.0.wake();
     }
 }

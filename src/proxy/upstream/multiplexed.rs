@@ -17,6 +17,10 @@ use crate::proxy::endpoints::Endpoint;
 
 use super::{ConnectError, before_deadline, connect_stream};
 
+/// A connection whose endpoint acknowledges nothing for so long has failed (tcp(7), TCP_USER_TIMEOUT): it takes requests of many
+/// clients, and without this the kernel would try for a quarter of an hour.
+const UNACKNOWLEDGED: Duration = Duration::from_secs(20);
+
 /// The connections to one endpoint.
 #[derive(Default)]
 pub struct MultiplexedConnections {
@@ -106,7 +110,7 @@ pub async fn open_stream<D: Downstream>(
 }
 
 async fn connect(endpoint: &Endpoint, core: &Core) -> Result<UpstreamConnection, ConnectError> {
-    let stream = connect_stream(endpoint).await?;
+    let stream = connect_stream(endpoint, Some(UNACKNOWLEDGED)).await?;
     let begun = UpstreamConnection::handshake(stream, Scheme::HTTP).await;
     let (connection, drive) = begun.map_err(|_| ConnectError::Refused)?;
     core.upstream_tasks.spawn_local(drive);

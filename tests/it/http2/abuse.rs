@@ -9,7 +9,7 @@ use tokio::time::timeout;
 
 use crate::support::agimo::Agimo;
 use crate::support::application::ScriptedServer;
-use crate::support::within;
+use crate::support::{eventually, within};
 
 const HI: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
@@ -24,7 +24,10 @@ const RST_STREAM: u8 = 3;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const CONTINUATION: u8 = 9;
+/// SETTINGS_INITIAL_WINDOW_SIZE 0: the client takes no data.
+const NO_WINDOW: [u8; 6] = [0, 4, 0, 0, 0, 0];
 const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
@@ -35,6 +38,23 @@ const POST: &[u8] = b"\x83\x84\x86\x41\x06a.test";
 
 /// How long agimo may leave a frame unread before the flood is over: it reads no further while its answers wait.
 const PATIENCE: Duration = Duration::from_millis(500);
+
+const HELD: &str = "agimo_held_requests{host=\"a.test\"}";
+
+/// A service that never gets ready.
+async fn asleep() -> Agimo {
+    Agimo::with(
+        "[[services]]\nhost = \"a.test\"\ntype = \"process\"\ncommand = [\"sleep\", \"1000\"]\n",
+    )
+    .start()
+    .await
+}
+
+/// `GET` of this path.
+fn get(path: &str) -> Vec<u8> {
+    let length = u8::try_from(path.len()).unwrap();
+    [b"\x82\x86\x41\x06a.test\x04", &[length][..], path.as_bytes()].concat()
+}
 
 fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
@@ -203,8 +223,7 @@ async fn responses_that_the_client_does_not_read_wait_in_the_application() {
     .await;
     let agimo = Agimo::with(server.service("a.test", "")).start().await;
     let before = memory(&agimo).await;
-    // INITIAL_WINDOW_SIZE 0
-    let mut stream = connect(&agimo, &[0, 4, 0, 0, 0, 0]).await;
+    let mut stream = connect(&agimo, &NO_WINDOW).await;
     let heads =
         (0..100).map(|number| frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, GET));
     flood(&mut stream, heads).await;
@@ -217,16 +236,12 @@ async fn responses_that_the_client_does_not_read_wait_in_the_application() {
 
 #[tokio::test]
 async fn streams_that_stay_open_are_bounded_in_number_and_memory() {
-    let agimo = Agimo::with(
-        "[[services]]\nhost = \"a.test\"\ntype = \"process\"\ncommand = [\"sleep\", \"1000\"]\n",
-    )
-    .start()
-    .await;
+    let agimo = asleep().await;
     let before = memory(&agimo).await;
     let mut stream = connect(&agimo, b"").await;
     flood(&mut stream, (0..300).map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, POST)))
         .await;
-    agimo.until_metric("agimo_held_requests{host=\"a.test\"}", 100.0).await;
+    agimo.until_metric(HELD, 100.0).await;
     let mut received = Vec::new();
     // RST_STREAM with REFUSED_STREAM
     while !received.windows(4).any(|code| code == [0, 0, 0, 7]) {
@@ -234,24 +249,84 @@ async fn streams_that_stay_open_are_bounded_in_number_and_memory() {
     }
     let grown = (memory(&agimo).await - before) / f64::from(1 << 20);
     assert!(grown <= 2.0, "{grown:.1} MiB");
-    assert_eq!(agimo.metric("agimo_held_requests{host=\"a.test\"}").await, Some(100.0));
+    assert_eq!(agimo.metric(HELD).await, Some(100.0));
 }
 
-/// Bodies that are sent to a sleeping application wait in the window of the connection.
+/// Bodies that are sent to a sleeping application wait in the window of the connection: 12.5 MiB.
 #[tokio::test]
 async fn bodies_of_held_requests_are_bounded() {
-    let agimo = Agimo::with(
-        "[[services]]\nhost = \"a.test\"\ntype = \"process\"\ncommand = [\"sleep\", \"1000\"]\n",
-    )
-    .start()
-    .await;
+    let agimo = asleep().await;
     let before = memory(&agimo).await;
     let mut stream = connect(&agimo, b"").await;
     flood(&mut stream, (0..100).map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, POST)))
         .await;
-    let data = (0..64).map(|at| frame(DATA, 0, 2 * (at % 4) + 1, &[0; 16 * 1024]));
+    let data = (0..800).map(|at| frame(DATA, 0, 2 * (at % 100) + 1, &[0; 16 * 1024]));
     flood(&mut stream, data).await;
-    agimo.until_metric("agimo_held_requests{host=\"a.test\"}", 100.0).await;
-    let grown = (memory(&agimo).await - before) / f64::from(1 << 20);
-    assert!(grown <= 4.0, "{grown:.1} MiB");
+    agimo.until_metric(HELD, 100.0).await;
+    let grown = (settled_memory(&agimo).await - before) / f64::from(1 << 20);
+    assert!(grown <= 24.0, "{grown:.1} MiB");
+}
+
+/// A frame of one byte costs far more than the byte that flow control counts.
+#[tokio::test]
+async fn a_flood_of_small_data_costs_bounded_memory() {
+    let agimo = asleep().await;
+    let before = memory(&agimo).await;
+    let mut stream = connect(&agimo, b"").await;
+    flood(&mut stream, [frame(HEADERS, END_HEADERS, 1, POST)]).await;
+    flood(&mut stream, (0..200_000).map(|_| frame(DATA, 0, 1, b"x"))).await;
+    let grown = (settled_memory(&agimo).await - before) / f64::from(1 << 20);
+    assert!(grown <= 16.0, "{grown:.1} MiB");
+    assert!(matches!(goaway(&mut stream).await, Some(11) | None));
+}
+
+/// The application streams small messages to a client that does not read, on a connection that others share.
+#[tokio::test]
+async fn small_messages_that_wait_for_a_client_do_not_break_the_connection_to_the_application() {
+    let agimo = super::with_http2_application("").await;
+    let mut stream = connect(&agimo, &NO_WINDOW).await;
+    let heads = [get("/messages"), get("/never")];
+    for (at, head) in (0..).zip(&heads) {
+        flood(&mut stream, [frame(HEADERS, END_STREAM | END_HEADERS, 2 * at + 1, head)]).await;
+    }
+    let active = "agimo_active_requests{host=\"a.test\"}";
+    agimo.until_metric(active, 2.0).await;
+    eventually("the messages to be sent", || async {
+        (agimo.get("a.test", "/sent").await.text() == "4000").then_some(())
+    })
+    .await;
+    assert_eq!(agimo.metric(active).await, Some(2.0));
+    assert_eq!(
+        agimo.metric("agimo_responses_total{host=\"a.test\",code=\"5xx\"}").await.unwrap_or(0.0),
+        0.0
+    );
+}
+
+#[tokio::test]
+async fn responses_that_are_not_read_hold_up_no_other() {
+    let agimo = super::with_http2_application("").await;
+    let mut stream = connect(&agimo, &NO_WINDOW).await;
+    let head = get("/big");
+    let heads =
+        (0..20).map(|number| frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &head));
+    flood(&mut stream, heads).await;
+    agimo.until_metric("agimo_active_requests{host=\"a.test\"}", 20.0).await;
+    settled_memory(&agimo).await;
+    let last = 39;
+    let room = (1_u32 << 20).to_be_bytes();
+    flood(&mut stream, [frame(WINDOW_UPDATE, 0, 0, &room), frame(WINDOW_UPDATE, 0, last, &room)])
+        .await;
+    let mut received = Vec::new();
+    while received.len() < 300_000 {
+        within("the response with room", stream.read_buf(&mut received)).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn a_drain_waits_only_briefly_for_a_client_that_does_not_answer() {
+    let mut agimo = super::with_http2_application("").await;
+    let _idle = connect(&agimo, b"").await;
+    agimo.signal(rustix::process::Signal::TERM);
+    let status = agimo.wait_for_exit().await;
+    assert!(status.success());
 }

@@ -7,6 +7,7 @@ use tokio_tungstenite::tungstenite::client::IntoClientRequest;
 
 use super::with_http2_application;
 use crate::support::agimo::Agimo;
+use crate::support::application::ScriptedServer;
 use crate::support::node::{run_client, web_socket_application};
 use crate::support::within;
 
@@ -37,6 +38,31 @@ async fn a_websocket_over_http2_becomes_an_upgrade_to_a_sleeping_application() {
     let expected =
         [json!(true), json!([200, "chat", null]), json!("81026869"), json!("8800"), json!(0)];
     assert_eq!(printed, expected);
+    agimo.until_metric("agimo_active_requests{host=\"a.test\"}", 0.0).await;
+}
+
+#[tokio::test]
+async fn a_client_that_is_gone_after_it_has_ended_its_side_ends_the_tunnel() {
+    let server = ScriptedServer::serve(|mut client, _| async move {
+        client.read_until("\r\n\r\n").await;
+        client
+            .send("HTTP/1.1 101 Switching Protocols\r\nUpgrade: own\r\nConnection: Upgrade\r\n\r\n")
+            .await;
+        // It never closes its side.
+        std::future::pending::<()>().await;
+    })
+    .await;
+    let agimo =
+        Agimo::with(server.service("a.test", "half_closed_timeout = \"off\"")).start().await;
+    let script = "
+        await until(session, 'remoteSettings');
+        const stream = open({ ':method': 'CONNECT', ':protocol': 'own', ':scheme': 'http' }, { endStream: false });
+        stream.on('error', () => {});
+        print((await until(stream, 'response'))[':status']);
+        stream.end();
+        await until(stream, 'finish');
+        session.destroy();";
+    assert_eq!(run_client(agimo.address, script).await, [json!(200)]);
     agimo.until_metric("agimo_active_requests{host=\"a.test\"}", 0.0).await;
 }
 
