@@ -26,7 +26,7 @@ pub(crate) struct AgimoSetup {
 
 /// HAProxy: one thread, keep-alive on both sides, unrestricted reuse of idle connections, the same headers as agimo.
 /// Unlike agimo, HAProxy does not route by host here, so that it runs as fast as possible.
-pub(crate) fn haproxy(port: u16, origin: SocketAddr) -> String {
+pub(crate) fn haproxy(port: u16, http2: u16, origin: SocketAddr) -> String {
     format!(
         "global
     nbthread 1
@@ -41,6 +41,7 @@ defaults
     timeout http-keep-alive 10m
 frontend clients
     bind 127.0.0.1:{port}
+    bind 127.0.0.1:{http2} proto h2
     http-request set-header X-Forwarded-Proto http
     http-request set-header X-Forwarded-Host %[req.hdr(host)]
     default_backend application
@@ -53,7 +54,7 @@ backend application
 
 /// nginx: one worker, keep-alive on both sides, the same headers as agimo. Upgrades have a separate location, so that
 /// other requests need no `map` for the Connection header.
-pub(crate) fn nginx(port: u16, origin: SocketAddr, directory: &str) -> String {
+pub(crate) fn nginx(port: u16, http2: u16, origin: SocketAddr, directory: &str) -> String {
     format!(
         "daemon off;
 worker_processes 1;
@@ -79,6 +80,7 @@ http {{
     }}
     server {{
         listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{http2} backlog=4096 http2;
         location / {{
             proxy_pass http://application;
             proxy_set_header Host $http_host;

@@ -21,6 +21,7 @@ mod configuration;
 mod environment;
 mod events;
 mod http;
+mod http2;
 mod launch;
 mod load;
 mod machine;
@@ -67,6 +68,7 @@ struct Options {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Section {
     Warm,
+    Http2,
     Memory,
     Cold,
     Cluster,
@@ -124,6 +126,10 @@ fn measure(options: &Options) -> io::Result<()> {
         };
         warm::measure(&environment, &plan, &mut report)?;
         two_parts::measure(&environment, &plan, &mut report)?;
+    }
+    if selected(Section::Http2) {
+        let rounds = if options.quick { 1 } else { 7 };
+        http2::measure(&environment, rounds, &mut report)?;
     }
     if selected(Section::Memory) {
         memory::measure(&environment, &mut report)?;

@@ -21,6 +21,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(30);
 pub(crate) struct Server {
     pub(crate) name: String,
     pub(crate) address: SocketAddr,
+    /// Where it speaks HTTP/2; not the origin.
+    pub(crate) http2: SocketAddr,
     pub(crate) stats: ProcessStats,
     /// Its output.
     pub(crate) log: PathBuf,
@@ -50,19 +52,23 @@ impl Server {
     /// HAProxy with one thread.
     pub(crate) fn haproxy(environment: &Environment, origin: &Self) -> io::Result<Self> {
         let directory = environment.new_directory("haproxy")?;
-        let port = environment.free_port()?;
+        let (port, http2) = (environment.free_port()?, environment.free_port()?);
         let file = directory.join("haproxy.cfg");
-        fs::write(&file, configuration::haproxy(port, origin.address))?;
+        fs::write(&file, configuration::haproxy(port, http2, origin.address))?;
         let command = strings(&["haproxy", "-db", "-f", &path_text(&file)?]);
-        Self::start(environment, "HAProxy", environment.proxy_core(), &command, port, &directory)
+        let core = environment.proxy_core();
+        let mut server = Self::start(environment, "HAProxy", core, &command, port, &directory)?;
+        server.http2.set_port(http2);
+        Ok(server)
     }
 
     /// nginx with one worker.
     pub(crate) fn nginx(environment: &Environment, origin: &Self) -> io::Result<Self> {
         let directory = environment.new_directory("nginx")?;
-        let port = environment.free_port()?;
+        let (port, http2) = (environment.free_port()?, environment.free_port()?);
         let file = directory.join("nginx.conf");
-        fs::write(&file, configuration::nginx(port, origin.address, &path_text(&directory)?))?;
+        let text = configuration::nginx(port, http2, origin.address, &path_text(&directory)?);
+        fs::write(&file, text)?;
         let command = strings(&[
             "nginx",
             "-c",
@@ -87,6 +93,7 @@ impl Server {
             stats.process_count() == 2
         })?;
         server.stats = stats;
+        server.http2.set_port(http2);
         Ok(server)
     }
 
@@ -121,9 +128,12 @@ impl Server {
             fetch(admin, "localhost", "/readyz", Duration::from_secs(1))
                 .is_ok_and(|(status, _)| status == 200)
         })?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         Ok(Self {
             name: name.to_owned(),
-            address: SocketAddr::from((Ipv4Addr::LOCALHOST, port)),
+            address,
+            // Told apart by its preface.
+            http2: address,
             stats: ProcessStats::of_process(process.pid()),
             log,
             admin: Some(admin),
@@ -145,7 +155,8 @@ impl Server {
         let mut process = RunningProgram::start(name, core, command, &log)?;
         process.wait_until("listening", START_TIMEOUT, || TcpStream::connect(address).is_ok())?;
         let stats = ProcessStats::of_process(process.pid());
-        Ok(Self { name: name.to_owned(), address, stats, log, admin: None, process })
+        let http2 = address;
+        Ok(Self { name: name.to_owned(), address, http2, stats, log, admin: None, process })
     }
 
     /// The lifecycle events of agimo from now on.
