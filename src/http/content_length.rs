@@ -15,3 +15,14 @@ pub(super) fn parse_length(value: &[u8]) -> Result<u64, HeadError> {
         .filter(|length| *length <= MOST_BODY_BYTES)
         .ok_or(HeadError::Malformed("Content-Length is not a number below 2^63"))
 }
+
+/// The one value among these lines of a request; more than one is malformed.
+pub(super) fn single_length<'a>(
+    mut values: impl Iterator<Item = &'a [u8]>,
+) -> Result<Option<u64>, HeadError> {
+    let Some(value) = values.next() else { return Ok(None) };
+    if values.next().is_some() {
+        return Err(HeadError::Malformed("there is more than one Content-Length"));
+    }
+    parse_length(value).map(Some)
+}

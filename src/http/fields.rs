@@ -242,6 +242,12 @@ impl FieldKind {
             .map_or(Self::Other, |at| kinds[at])
     }
 
+    /// Whether a line of this kind is kept in a trailer section. Some applications merge trailers with the head, so those that
+    /// frame, route or describe the message are not (RFC 9110 section 6.5.1).
+    pub(in crate::http) fn may_be_trailer(self) -> bool {
+        self == Self::Other
+    }
+
     /// The kind of a name that begins with `x`.
     fn of_x(name: &[u8]) -> Self {
         let is_disguised = |byte: &u8| !byte.is_ascii_alphanumeric() && *byte != b'-';

@@ -1,6 +1,7 @@
 //! Which field lines a proxy passes on, and the lines by which it tells the next hop about the client.
 
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use ipnet::IpNet;
 
@@ -12,7 +13,7 @@ mod elements;
 #[derive(Clone, Debug)]
 pub struct ClientIdentity {
     ip: IpAddr,
-    address: Box<str>,
+    address: Arc<str>,
     /// The peer is a trusted proxy: what it says about earlier hops is passed on.
     trusted: bool,
 }

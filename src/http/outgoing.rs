@@ -2,7 +2,7 @@
 
 use http::{StatusCode, Version};
 
-use super::fields::{FieldKind, FieldLine};
+use super::fields::{FieldKind, FieldLine, list_members};
 use super::forwarded::{ClientIdentity, FieldSink, is_hop_by_hop};
 use super::message::{RequestHead, ResponseHead};
 
@@ -16,6 +16,11 @@ pub struct OutgoingRequest<'a> {
     pub stripped_prefix: &'a [u8],
     /// This agimo in `Via` (RFC 9110 section 7.6.3).
     pub via: &'a [u8],
+}
+
+/// Whether this `TE` line says that the sender accepts trailers (RFC 9110 section 10.1.4).
+pub(super) fn asks_for_trailers(te: &FieldLine<'_>) -> bool {
+    list_members(te.value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"))
 }
 
 // === impl OutgoingRequest ===

@@ -52,3 +52,9 @@ pub(super) fn is_authority(authority: &[u8]) -> bool {
     };
     host_is_right && port_is_right
 }
+
+/// Whether this is HTTP itself, as a protocol to switch to. It is not passed on: HTTP/2 requires to ignore it (RFC 9113 section
+/// 3.1), and requests in a tunnel that speaks HTTP to the application would be neither routed nor counted.
+pub(super) fn is_http_in_tunnel(protocol: &[u8]) -> bool {
+    protocol.eq_ignore_ascii_case(b"h2c")
+}

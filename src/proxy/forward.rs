@@ -52,20 +52,8 @@ pub async fn forward<D: Downstream>(
     let upstream = connection(client, request, &mut lease, in_flight, reuse).await?;
     let (route, core) = (in_flight.route().clone(), client.core.clone());
     let mut exchange = Exchange::new(client, request, &route.route, upstream);
-    Ok(match run(&core, &mut exchange, &mut lease, in_flight).await? {
-        ExchangeOutcome::Switched => {
-            Forwarded::Switched(UpstreamStream::Exclusive(exchange.into_stream()), lease)
-        }
-        ExchangeOutcome::Broken(end) => Forwarded::Broken(end),
-        ExchangeOutcome::Complete { is_reusable } => {
-            if is_reusable {
-                let (keep_alive, now) = (route.route.config.keep_alive, Instant::now());
-                lease.endpoint().note_duration(in_flight.duration_since_sent(now));
-                core.keep_idle(lease.endpoint(), exchange.into_stream(), keep_alive, now);
-            }
-            Forwarded::Responded
-        }
-    })
+    let outcome = run(&core, &mut exchange, &mut lease, in_flight).await?;
+    Ok(conclude(&core, exchange, outcome, lease, in_flight))
 }
 
 /// The same on a stream of a connection that serves others at the same time.
@@ -78,14 +66,31 @@ async fn forward_multiplexed<D: Downstream>(
 ) -> Result<Forwarded, ForwardError> {
     let (route, core) = (in_flight.route().clone(), client.core.clone());
     let mut exchange = Exchange::new(client, request, &route.route, upstream);
-    Ok(match run(&core, &mut exchange, &mut lease, in_flight).await? {
-        ExchangeOutcome::Switched => Forwarded::Switched(
-            UpstreamStream::Multiplexed(Box::new(exchange.into_stream())),
-            lease,
-        ),
+    let outcome = run(&core, &mut exchange, &mut lease, in_flight).await?;
+    Ok(conclude(&core, exchange, outcome, lease, in_flight))
+}
+
+/// What has become of the request. Keeps the connection where it can serve another one.
+fn conclude<D: Downstream, U: Upstream<Stream: Into<UpstreamStream>>>(
+    core: &Core,
+    exchange: Exchange<'_, D, U>,
+    outcome: ExchangeOutcome,
+    lease: EndpointLease,
+    in_flight: &InFlightRequest,
+) -> Forwarded {
+    match outcome {
+        ExchangeOutcome::Switched => Forwarded::Switched(exchange.into_stream().into(), lease),
         ExchangeOutcome::Broken(end) => Forwarded::Broken(end),
-        ExchangeOutcome::Complete { .. } => Forwarded::Responded,
-    })
+        ExchangeOutcome::Complete { is_reusable } => {
+            if is_reusable && let UpstreamStream::Exclusive(stream) = exchange.into_stream().into()
+            {
+                let (keep_alive, now) = (in_flight.route().config().keep_alive, Instant::now());
+                lease.endpoint().note_duration(in_flight.duration_since_sent(now));
+                core.keep_idle(lease.endpoint(), stream, keep_alive, now);
+            }
+            Forwarded::Responded
+        }
+    }
 }
 
 /// Runs an exchange to its end, or until it switches protocols.

@@ -35,7 +35,8 @@ struct Particulars {
     /// What is wrong with the response of the application, for people.
     detail: Option<String>,
     preference: Preference,
-    /// How long the client itself waits, from the arrival of the request (`grpc-timeout`).
+    /// How long the client itself waits, from the arrival of the request (`grpc-timeout`), where that is less than
+    /// `hold_timeout`.
     client_deadline: Option<Duration>,
     /// The value of a `Set-Cookie` line that agimo adds to the response.
     new_cookie: Option<Box<str>>,
@@ -86,23 +87,26 @@ impl InFlightRequest {
         self.particulars.as_ref().map_or(Preference::Any, |particulars| particulars.preference)
     }
 
-    /// The client waits no longer than this from its arrival.
+    /// The client waits no longer than this from its arrival. It matters only where that is less than `hold_timeout`.
     pub fn set_client_deadline(&mut self, timeout: Duration) {
-        self.particulars.get_or_insert_default().client_deadline = Some(timeout);
+        if timeout < self.route.config().hold_timeout {
+            self.particulars.get_or_insert_default().client_deadline = Some(timeout);
+        }
     }
 
     /// Whether the client waits for less than `hold_timeout`.
     pub fn has_shorter_client_deadline(&self) -> bool {
-        let timeout = self.particulars.as_ref().and_then(|known| known.client_deadline);
-        timeout.is_some_and(|timeout| timeout < self.route.config().hold_timeout)
+        self.client_deadline().is_some()
     }
 
     /// Until then the request must have been sent to an endpoint: `hold_timeout` after its arrival, or earlier where the
     /// client waits for less.
     pub fn deadline(&self) -> Instant {
-        let timeout = self.particulars.as_ref().and_then(|known| known.client_deadline);
-        let hold_timeout = self.route.config().hold_timeout;
-        self.arrived + timeout.map_or(hold_timeout, |timeout| timeout.min(hold_timeout))
+        self.arrived + self.client_deadline().unwrap_or(self.route.config().hold_timeout)
+    }
+
+    fn client_deadline(&self) -> Option<Duration> {
+        self.particulars.as_ref()?.client_deadline
     }
 
     pub fn add_held(&mut self, started: Instant) {

@@ -67,16 +67,10 @@ pub fn serve<D: Downstream>(
             TunnelLimits { idle: config.idle_timeout, half_closed: config.half_closed_timeout };
         let received_before = client.written();
         let sent = match &mut switched.upstream {
-            UpstreamStream::Exclusive(upstream) => {
-                let before = upstream.written();
-                join(&mut client, upstream, limits).await;
-                upstream.written() - before
-            }
+            UpstreamStream::Exclusive(upstream) => relay(&mut client, upstream, limits).await,
+            // Boxed: it is larger than the other, of which there are most.
             UpstreamStream::Multiplexed(upstream) => {
-                let before = upstream.written();
-                // Boxed: it is larger than the other, of which there are most.
-                Box::pin(join(&mut client, &mut **upstream, limits)).await;
-                upstream.written() - before
+                Box::pin(relay(&mut client, &mut **upstream, limits)).await
             }
         };
         if let Some(LoggedTunnel { request, since }) = switched.logged.as_deref() {
@@ -84,6 +78,17 @@ pub fn serve<D: Downstream>(
             request.log_tunnel_end(since.elapsed(), sent, received);
         }
     }
+}
+
+/// Joins the two sides. Returns the bytes that were sent upstream.
+async fn relay<A: ByteStream, B: ByteStream>(
+    client: &mut A,
+    upstream: &mut B,
+    limits: TunnelLimits,
+) -> u64 {
+    let before = upstream.written();
+    join(client, upstream, limits).await;
+    upstream.written() - before
 }
 
 /// Copies both ways and passes on the end of each side, until both have ended, one has failed, or nothing has moved for

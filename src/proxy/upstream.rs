@@ -124,3 +124,17 @@ async fn before_deadline<D: Downstream, T>(
     timer.clear();
     connected
 }
+
+// === impl UpstreamStream ===
+
+impl From<Stream> for UpstreamStream {
+    fn from(stream: Stream) -> Self {
+        Self::Exclusive(stream)
+    }
+}
+
+impl From<TunnelStream> for UpstreamStream {
+    fn from(stream: TunnelStream) -> Self {
+        Self::Multiplexed(Box::new(stream))
+    }
+}

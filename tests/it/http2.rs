@@ -23,6 +23,13 @@ async fn with_http2_application(more: &str) -> Agimo {
     Agimo::with(http2_application("a.test", more)).start().await
 }
 
+/// A service, `a.test`, that never gets ready; `more` are further keys.
+async fn never_ready(more: &str) -> Agimo {
+    let service =
+        "[[services]]\nhost = \"a.test\"\ntype = \"process\"\ncommand = [\"sleep\", \"1000\"]";
+    Agimo::with(format!("{service}\n{more}\n")).start().await
+}
+
 #[tokio::test]
 async fn a_sleeping_http1_application_is_woken_by_an_http2_request() {
     let application = PythonApplication::new("a.test");
@@ -185,11 +192,7 @@ async fn a_response_that_breaks_off_resets_the_stream() {
 
 #[tokio::test]
 async fn a_client_that_resets_its_stream_is_no_longer_held() {
-    let agimo = Agimo::with(
-        "[[services]]\nhost = \"a.test\"\ntype = \"process\"\ncommand = [\"sleep\", \"1000\"]\n",
-    )
-    .start()
-    .await;
+    let agimo = never_ready("").await;
     let held = "agimo_held_requests{host=\"a.test\"}";
     let mut client = spawn_client(
         agimo.address,

@@ -2,7 +2,6 @@
 //! offline; only missing crates and a missing cargo-deny are fetched.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use crate::workspace;
 
@@ -23,24 +22,17 @@ pub(crate) fn check() -> Result<(), String> {
     subprocess::run(&mut command)
 }
 
-/// The path of the tool, which is in a cache outside the clone, so that other clones use it too.
+/// The path of the tool.
 fn install_if_missing() -> Result<PathBuf, String> {
-    let folder = workspace::tools_folder()?.join(format!("cargo-deny-{VERSION}"));
-    let tool = folder.join("bin/cargo-deny");
-    if tool.is_file() {
-        return Ok(tool);
-    }
-    println!("building cargo-deny {VERSION} into {} (once; 1 to 2 minutes)", folder.display());
-    let started = Instant::now();
-    let package = format!("cargo-deny@{VERSION}");
-    let mut command =
-        workspace::cargo(&["install", "--quiet", "--locked", "--debug", &package, "--root"]);
-    // Its release profile uses link-time optimisation, which takes long. A debug build takes a minute on two cores, and
-    // its check a second.
-    command.arg(&folder).env("CARGO_PROFILE_DEV_DEBUG", "0");
-    // Without this variable cargo install builds in a temporary folder.
-    command.env_remove("CARGO_TARGET_DIR");
-    subprocess::run(&mut command)?;
-    println!("built in {:.0} s", started.elapsed().as_secs_f64());
-    Ok(tool)
+    workspace::install_tool(&format!("cargo-deny-{VERSION}"), "bin/cargo-deny", |folder| {
+        let package = format!("cargo-deny@{VERSION}");
+        let mut command =
+            workspace::cargo(&["install", "--quiet", "--locked", "--debug", &package, "--root"]);
+        // Its release profile uses link-time optimisation, which takes long. A debug build takes a minute on two cores,
+        // and its check a second.
+        command.arg(folder).env("CARGO_PROFILE_DEV_DEBUG", "0");
+        // Without this variable cargo install builds in a temporary folder.
+        command.env_remove("CARGO_TARGET_DIR");
+        command
+    })
 }

@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Instant;
 
 /// The folders of system programs and servers on Debian; not in the `PATH` of ordinary users.
 const SYSTEM_FOLDERS: [&str; 3] = ["/usr/local/sbin", "/usr/sbin", "/sbin"];
@@ -32,7 +33,7 @@ pub(crate) fn target_folder() -> PathBuf {
 }
 
 /// The folder of installed tools (XDG Base Directory Specification).
-pub(crate) fn tools_folder() -> Result<PathBuf, String> {
+fn tools_folder() -> Result<PathBuf, String> {
     let base = match env::var_os("XDG_CACHE_HOME").map(PathBuf::from) {
         Some(folder) if folder.is_absolute() => folder,
         _ => match env::var_os("HOME") {
@@ -41,6 +42,24 @@ pub(crate) fn tools_folder() -> Result<PathBuf, String> {
         },
     };
     Ok(base.join("agimo/tools"))
+}
+
+/// The path of a program of a tool that the tests need. It is in a cache outside the clone, so that other clones use it
+/// too; where `program` is missing there, the command builds it.
+pub(crate) fn install_tool(
+    name_and_version: &str,
+    program: &str,
+    build: impl FnOnce(&Path) -> Command,
+) -> Result<PathBuf, String> {
+    let folder = tools_folder()?.join(name_and_version);
+    let program = folder.join(program);
+    if !program.is_file() {
+        println!("building {name_and_version} into {} (once; up to 2 minutes)", folder.display());
+        let started = Instant::now();
+        subprocess::run(&mut build(&folder))?;
+        println!("built in {:.0} s", started.elapsed().as_secs_f64());
+    }
+    Ok(program)
 }
 
 /// `cargo` with these arguments; it runs in the root. Without incremental compilation: a run of every test would fill

@@ -178,8 +178,7 @@ fn take<'a>(input: &mut &'a [u8], most: u64) -> &'a [u8] {
     taken
 }
 
-/// Keeps the lines that a recipient may merge into the head. Framing and routing fields are not allowed in a trailer
-/// section (RFC 9110 section 6.5.1).
+/// The lines of a trailer section that are kept.
 fn checked_trailers(section: &[u8]) -> Result<Fields, BodyError> {
     let mut lines = [httparse::EMPTY_HEADER; 64];
     let parsed = match httparse::parse_headers(section, &mut lines) {
@@ -188,7 +187,7 @@ fn checked_trailers(section: &[u8]) -> Result<Fields, BodyError> {
     };
     let mut kept = FieldsBuilder::default();
     for line in parsed {
-        if FieldKind::of(line.name.as_bytes()) == FieldKind::Other {
+        if FieldKind::of(line.name.as_bytes()).may_be_trailer() {
             kept.line(line.name.as_bytes(), line.value);
         }
     }

@@ -3,7 +3,7 @@
 use http::{StatusCode, Version};
 
 use crate::http::body::{BodyError, BodyFrame, BodyFrames};
-use crate::http::content_length::parse_length;
+use crate::http::content_length::{parse_length, single_length};
 use crate::http::fields::{FieldKind, Fields, list_members};
 use crate::http::forwarded::FieldSink;
 use crate::http::message::{BodyLength, HeadError};
@@ -45,7 +45,8 @@ impl Framing {
             }
             return chunked(fields);
         }
-        Ok(content_length(fields)?.map_or(Self::Empty, Self::sized))
+        let length = single_length(fields.all(FieldKind::ContentLength))?;
+        Ok(length.map_or(Self::Empty, Self::sized))
     }
 
     /// The body of a response; `to_head` says that it answers a HEAD request.
@@ -157,15 +158,6 @@ fn chunked(fields: &Fields) -> Result<Framing, HeadError> {
         (Some(only), None) if only.eq_ignore_ascii_case(b"chunked") => Ok(Framing::Chunked),
         _ => Err(HeadError::NotImplemented),
     }
-}
-
-fn content_length(fields: &Fields) -> Result<Option<u64>, HeadError> {
-    let mut values = fields.all(FieldKind::ContentLength);
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(HeadError::Malformed("there is more than one Content-Length"));
-    }
-    parse_length(value).map(Some)
 }
 
 /// Of a response: equal values count once (RFC 9112 section 6.3).

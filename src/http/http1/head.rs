@@ -4,7 +4,7 @@ use http::{Method, Version};
 
 use crate::http::fields::{FieldKind, Fields, Span, list_members};
 use crate::http::message::{HeadError, HeadLimits, RequestHead};
-use crate::http::request_rules::{check_method, is_authority};
+use crate::http::request_rules::{check_method, is_authority, is_http_in_tunnel};
 
 use super::framing::Framing;
 
@@ -151,17 +151,11 @@ fn check_request(
 }
 
 /// Whether a request asks to switch protocols (RFC 9110 section 7.8).
-///
-/// `h2c` is not passed on: HTTP/2 requires to ignore it (RFC 9113 section 3.1), and requests in a tunnel that speaks
-/// HTTP to the application would be neither routed nor counted.
 fn asks_for_upgrade(version: Version, fields: &Fields) -> bool {
     version == Version::HTTP_11
         && fields.has(FieldKind::Upgrade)
         && fields.connection().upgrade
-        && !fields
-            .all(FieldKind::Upgrade)
-            .flat_map(list_members)
-            .any(|name| name.eq_ignore_ascii_case(b"h2c"))
+        && !fields.all(FieldKind::Upgrade).flat_map(list_members).any(is_http_in_tunnel)
 }
 
 pub(super) fn parse_error(error: httparse::Error) -> HeadError {

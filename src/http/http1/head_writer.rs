@@ -2,10 +2,10 @@
 
 use http::{Method, StatusCode, Version};
 
-use crate::http::fields::{FieldKind, list_members};
+use crate::http::fields::FieldKind;
 use crate::http::forwarded::FieldSink;
 use crate::http::message::{BodyLength, RequestHead, ResponseHead};
-use crate::http::outgoing::OutgoingRequest;
+use crate::http::outgoing::{OutgoingRequest, asks_for_trailers};
 
 use super::framing::Framing;
 
@@ -30,10 +30,7 @@ pub fn write_request_head(
     request.write_fields(out, |out, field| match field.kind {
         // RFC 9112 section 3.2.2: the authority of the target replaces Host.
         FieldKind::Host => out.line(field.name, authority.unwrap_or(field.value)),
-        FieldKind::Te => {
-            trailers |=
-                list_members(field.value).any(|coding| coding.eq_ignore_ascii_case(b"trailers"));
-        }
+        FieldKind::Te => trailers |= asks_for_trailers(field),
         FieldKind::Upgrade if !head.upgrade => {}
         _ => out.line(field.name, field.value),
     });

@@ -163,9 +163,12 @@ impl<'b> BodyFrames<'b> for Frames<'b> {
 // === impl BodyWriter ===
 
 impl BodyWriter {
-    /// Sends to a stream whose head has been sent; `has_body` says whether that was not all of the message.
-    pub(super) fn new(stream: SendStream<Bytes>, has_body: bool) -> Self {
-        Self { stream: Some(stream), complete: !has_body, ..Self::default() }
+    /// The head has been sent on this stream; `has_body` says whether that was not all of the message. What has been accepted
+    /// by now follows it.
+    pub(super) fn begin(&mut self, stream: SendStream<Bytes>, has_body: bool) {
+        self.stream = Some(stream);
+        self.complete = !has_body;
+        self.end = self.end.take().filter(|_| has_body);
     }
 
     pub(super) fn stream(&mut self) -> Option<&mut SendStream<Bytes>> {
@@ -196,12 +199,6 @@ impl BodyWriter {
             }
         }
         Ok(())
-    }
-
-    /// Takes over what was accepted before the head was sent.
-    pub(super) fn resume(&mut self, begun: Self) {
-        self.unsent = begun.unsent;
-        self.end = begun.end.filter(|_| !self.complete);
     }
 
     /// Accepts a part of the body.

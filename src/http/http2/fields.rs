@@ -5,12 +5,12 @@ use http::header::{HeaderName, HeaderValue};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, Response, StatusCode, Uri, Version, request, response};
 
-use crate::http::content_length::parse_length;
-use crate::http::fields::{FieldKind, Fields, FieldsBuilder, is_token, list_members};
-use crate::http::forwarded::{FieldSink, is_hop_by_hop};
+use crate::http::content_length::single_length;
+use crate::http::fields::{FieldKind, Fields, FieldsBuilder, is_token};
+use crate::http::forwarded::FieldSink;
 use crate::http::message::{BodyLength, HeadError, HeadLimits, RequestHead, ResponseHead};
-use crate::http::outgoing::OutgoingRequest;
-use crate::http::request_rules::{check_method, is_authority};
+use crate::http::outgoing::{OutgoingRequest, asks_for_trailers};
+use crate::http::request_rules::{check_method, is_authority, is_http_in_tunnel};
 
 /// Collects field lines in a header map, whose names are in lower case (RFC 9113 section 8.2).
 #[derive(Default)]
@@ -40,7 +40,8 @@ pub fn request_head(
     if !parts.headers.keys().all(|name| name.as_str().bytes().all(is_token)) {
         return Err(HeadError::Malformed("a field name is not a token"));
     }
-    let declared_length = request_length(&parts.headers)?;
+    let lengths = parts.headers.get_all(http::header::CONTENT_LENGTH).iter();
+    let declared_length = single_length(lengths.map(HeaderValue::as_bytes))?;
     let mut fields = FieldsBuilder::default();
     add_request_lines(&parts.headers, &mut fields);
     if let Some(protocol) = protocol {
@@ -60,11 +61,7 @@ pub fn request_head(
         b"*" | [b'/', ..] => {}
         _ => return Err(HeadError::Malformed("the request target is not a path")),
     }
-    let body = match declared_length {
-        _ if has_ended || protocol.is_some() => BodyLength::None,
-        Some(length) => BodyLength::Known(length),
-        None => BodyLength::Unknown,
-    };
+    let body = body_length(has_ended || protocol.is_some(), declared_length);
     let mut head = RequestHead::new(method, Version::HTTP_2, authority, path, body, fields);
     head.upgrade = protocol.is_some();
     Ok(head)
@@ -74,18 +71,21 @@ pub fn request_head(
 pub(super) fn response_head(parts: &response::Parts, has_ended: bool) -> ResponseHead {
     let status = parts.status;
     // RFC 9110 sections 6.4.1 and 8.6.
-    let never_has_body = status.is_informational()
-        || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-    let declared_length = declared_length(&parts.headers)
-        .filter(|_| !never_has_body || status == StatusCode::NOT_MODIFIED);
-    let body = match declared_length {
-        _ if has_ended || never_has_body => BodyLength::None,
-        Some(length) => BodyLength::Known(length),
-        None => BodyLength::Unknown,
-    };
-    let mut head = ResponseHead::new(parts.status, body, fields(&parts.headers));
+    let has_no_length = status.is_informational() || status == StatusCode::NO_CONTENT;
+    let has_no_body = has_ended || has_no_length || status == StatusCode::NOT_MODIFIED;
+    let declared_length = declared_length(&parts.headers).filter(|_| !has_no_length);
+    let body = body_length(has_no_body, declared_length);
+    let mut head = ResponseHead::new(status, body, fields(&parts.headers));
     head.declared_length = declared_length;
     head
+}
+
+fn body_length(has_no_body: bool, declared: Option<u64>) -> BodyLength {
+    match declared {
+        _ if has_no_body => BodyLength::None,
+        Some(length) => BodyLength::Known(length),
+        None => BodyLength::Unknown,
+    }
 }
 
 /// A request for an endpoint, or why there is none. A request to switch protocols becomes an extended CONNECT (RFC 8441
@@ -97,11 +97,7 @@ pub fn request(
     let head = outgoing.head;
     let mut sink = HeaderMapSink::default();
     outgoing.write_fields(&mut sink, |sink, field| match field.kind {
-        FieldKind::Te
-            if list_members(field.value).any(|coding| coding.eq_ignore_ascii_case(b"trailers")) =>
-        {
-            sink.line(b"te", b"trailers");
-        }
+        FieldKind::Te if asks_for_trailers(field) => sink.line(b"te", b"trailers"),
         // RFC 9113 section 8.2.3: a field for each cookie compresses better.
         FieldKind::Cookie => {
             for cookie in field.value.split(|byte| *byte == b';').map(<[u8]>::trim_ascii) {
@@ -146,8 +142,8 @@ pub(super) fn response(head: &ResponseHead) -> Response<()> {
     response
 }
 
-/// The lines of a head or a trailer section, in their order as far as the map keeps it.
-pub(super) fn fields(map: &HeaderMap) -> FieldsBuilder {
+/// The lines of a head, in their order as far as the map keeps it.
+fn fields(map: &HeaderMap) -> FieldsBuilder {
     let mut fields = FieldsBuilder::default();
     for (name, value) in map {
         fields.line(name.as_str().as_bytes(), value.as_bytes().trim_ascii());
@@ -155,27 +151,23 @@ pub(super) fn fields(map: &HeaderMap) -> FieldsBuilder {
     fields
 }
 
-/// A received trailer section, without lines that frame, route or describe the message: some applications merge trailers with
-/// the head (RFC 9110 section 6.5.1).
+/// A received trailer section.
 pub(super) fn received_trailers(map: &HeaderMap) -> Fields {
     let mut fields = FieldsBuilder::default();
     for (name, value) in map {
         let name = name.as_str().as_bytes();
-        if FieldKind::of(name) == FieldKind::Other && name.iter().copied().all(is_token) {
+        if FieldKind::of(name).may_be_trailer() && name.iter().copied().all(is_token) {
             fields.line(name, value.as_bytes().trim_ascii());
         }
     }
     fields.build()
 }
 
-/// A trailer section to be sent.
+/// A trailer section to be sent. What has no place in it was left out when it was received.
 pub(super) fn trailers(fields: &Fields) -> HeaderMap {
     let mut sink = HeaderMapSink::default();
     for line in fields.iter() {
-        let frames_or_routes = matches!(line.kind, FieldKind::ContentLength | FieldKind::Host);
-        if !frames_or_routes && !is_hop_by_hop(&line, fields, fields.connection()) {
-            sink.line(line.name, line.value);
-        }
+        sink.line(line.name, line.value);
     }
     sink.map
 }
@@ -222,20 +214,9 @@ fn authority<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Result<Option<&'a [u8]
     Ok(Some(authority))
 }
 
-/// Whether a request may ask for this protocol. It must not ask for HTTP: requests in a tunnel that speaks HTTP to the
-/// application would be neither routed nor counted.
+/// Whether a request may ask for this protocol.
 fn is_protocol(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(is_token) && !name.eq_ignore_ascii_case("h2c")
-}
-
-/// What `content-length` of a request says. More than one is malformed, as in HTTP/1.1.
-fn request_length(headers: &HeaderMap) -> Result<Option<u64>, HeadError> {
-    let mut values = headers.get_all(http::header::CONTENT_LENGTH).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(HeadError::Malformed("there is more than one Content-Length"));
-    }
-    parse_length(value.as_bytes()).map(Some)
+    !name.is_empty() && name.bytes().all(is_token) && !is_http_in_tunnel(name.as_bytes())
 }
 
 /// What `content-length` of a response says. The crate h2 has checked that it is one number.

@@ -44,7 +44,6 @@ pub struct DownstreamRequest {
     respond: SendResponse<Bytes>,
     /// Informational responses that were sent.
     informational: usize,
-    has_responded: bool,
     response: BodyWriter,
 }
 
@@ -115,15 +114,13 @@ impl DownstreamRequest {
             is_consumed: false,
             respond,
             informational: 0,
-            has_responded: false,
             response: BodyWriter::default(),
         }
     }
 
     fn send_head(&mut self, head: &ResponseHead, has_body: bool) -> io::Result<()> {
         let stream = self.respond.send_response(response(head), !has_body);
-        self.has_responded = true;
-        self.response = BodyWriter::new(stream.map_err(io::Error::other)?, has_body);
+        self.response.begin(stream.map_err(io::Error::other)?, has_body);
         Ok(())
     }
 }
@@ -173,13 +170,12 @@ impl Downstream for DownstreamRequest {
     fn early_frames<R>(&mut self, receive: impl for<'a> FnOnce(&mut dyn BodyFrames<'a>) -> R) -> R {
         // Nothing is awaited here; whoever waits for the rest polls again.
         let mut cx = Context::from_waker(std::task::Waker::noop());
-        self.passed_on = match self.request.is_complete() {
-            true => Batch::default(),
-            false => match self.request.poll_batch(&mut cx) {
-                Poll::Ready(batch) => batch,
-                Poll::Pending => Batch::default(),
-            },
-        };
+        self.passed_on = Batch::default();
+        if !self.request.is_complete()
+            && let Poll::Ready(batch) = self.request.poll_batch(&mut cx)
+        {
+            self.passed_on = batch;
+        }
         self.request.pass_on(&self.passed_on, receive)
     }
 
@@ -213,10 +209,9 @@ impl Downstream for DownstreamRequest {
     ) -> Result<(), TransferError> {
         self.passed_on = Batch::default();
         let has_body = head.body != BodyLength::None;
+        // Before the head, which is not sent where these are malformed.
         self.response.append(frames)?;
-        let begun = std::mem::take(&mut self.response);
         self.send_head(head, has_body).map_err(TransferError::Sink)?;
-        self.response.resume(begun);
         self.response.send(cx).map_err(TransferError::Sink)
     }
 
@@ -239,7 +234,6 @@ impl Downstream for DownstreamRequest {
     fn poll_closed(&mut self, cx: &mut Context<'_>) -> Poll<()> {
         match self.response.stream() {
             Some(stream) => stream.poll_reset(cx).map(|_| ()),
-            None if self.has_responded => Poll::Pending,
             None => self.respond.poll_reset(cx).map(|_| ()),
         }
     }

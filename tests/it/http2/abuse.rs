@@ -7,11 +7,10 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::{HI, never_ready, with_http2_application};
 use crate::support::agimo::Agimo;
 use crate::support::application::ScriptedServer;
 use crate::support::{eventually, within};
-
-const HI: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";
 
 /// Bytes of the settings of agimo.
 const SETTINGS_LENGTH: u8 = 24;
@@ -40,15 +39,6 @@ const POST: &[u8] = b"\x83\x84\x86\x41\x06a.test";
 const PATIENCE: Duration = Duration::from_millis(500);
 
 const HELD: &str = "agimo_held_requests{host=\"a.test\"}";
-
-/// A service that never gets ready.
-async fn asleep() -> Agimo {
-    Agimo::with(
-        "[[services]]\nhost = \"a.test\"\ntype = \"process\"\ncommand = [\"sleep\", \"1000\"]\n",
-    )
-    .start()
-    .await
-}
 
 /// `GET` of this path.
 fn get(path: &str) -> Vec<u8> {
@@ -236,7 +226,7 @@ async fn responses_that_the_client_does_not_read_wait_in_the_application() {
 
 #[tokio::test]
 async fn streams_that_stay_open_are_bounded_in_number_and_memory() {
-    let agimo = asleep().await;
+    let agimo = never_ready("").await;
     let before = memory(&agimo).await;
     let mut stream = connect(&agimo, b"").await;
     flood(&mut stream, (0..300).map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, POST)))
@@ -255,7 +245,7 @@ async fn streams_that_stay_open_are_bounded_in_number_and_memory() {
 /// Bodies that are sent to a sleeping application wait in the window of the connection: 12.5 MiB.
 #[tokio::test]
 async fn bodies_of_held_requests_are_bounded() {
-    let agimo = asleep().await;
+    let agimo = never_ready("").await;
     let before = memory(&agimo).await;
     let mut stream = connect(&agimo, b"").await;
     flood(&mut stream, (0..100).map(|number| frame(HEADERS, END_HEADERS, 2 * number + 1, POST)))
@@ -270,7 +260,7 @@ async fn bodies_of_held_requests_are_bounded() {
 /// A frame of one byte costs far more than the byte that flow control counts.
 #[tokio::test]
 async fn a_flood_of_small_data_costs_bounded_memory() {
-    let agimo = asleep().await;
+    let agimo = never_ready("").await;
     let before = memory(&agimo).await;
     let mut stream = connect(&agimo, b"").await;
     flood(&mut stream, [frame(HEADERS, END_HEADERS, 1, POST)]).await;
@@ -283,7 +273,7 @@ async fn a_flood_of_small_data_costs_bounded_memory() {
 /// The application streams small messages to a client that does not read, on a connection that others share.
 #[tokio::test]
 async fn small_messages_that_wait_for_a_client_do_not_break_the_connection_to_the_application() {
-    let agimo = super::with_http2_application("").await;
+    let agimo = with_http2_application("").await;
     let mut stream = connect(&agimo, &NO_WINDOW).await;
     let heads = [get("/messages"), get("/never")];
     for (at, head) in (0..).zip(&heads) {
@@ -304,7 +294,7 @@ async fn small_messages_that_wait_for_a_client_do_not_break_the_connection_to_th
 
 #[tokio::test]
 async fn responses_that_are_not_read_hold_up_no_other() {
-    let agimo = super::with_http2_application("").await;
+    let agimo = with_http2_application("").await;
     let mut stream = connect(&agimo, &NO_WINDOW).await;
     let head = get("/big");
     let heads =
@@ -324,7 +314,7 @@ async fn responses_that_are_not_read_hold_up_no_other() {
 
 #[tokio::test]
 async fn a_drain_waits_only_briefly_for_a_client_that_does_not_answer() {
-    let mut agimo = super::with_http2_application("").await;
+    let mut agimo = with_http2_application("").await;
     let _idle = connect(&agimo, b"").await;
     agimo.signal(rustix::process::Signal::TERM);
     let status = agimo.wait_for_exit().await;

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::with_http2_application;
+use super::{never_ready, with_http2_application};
 use crate::support::agimo::Agimo;
 use crate::support::node::run_client;
 
@@ -33,11 +33,7 @@ async fn a_call_whose_head_is_rejected_gets_a_status() {
 
 #[tokio::test]
 async fn a_held_call_ends_with_unavailable_or_deadline_exceeded() {
-    let agimo = Agimo::with(
-        "[[services]]\nhost = \"a.test\"\ntype = \"process\"\ncommand = [\"sleep\", \"1000\"]\nhold_timeout = \"300ms\"\n",
-    )
-    .start()
-    .await;
+    let agimo = never_ready("hold_timeout = \"300ms\"").await;
     let printed = run_client(agimo.address, &call("a.test", "")).await;
     let expected = [json!([200, "14", "hold-timeout", ""]), json!(["application/grpc", "5000"])];
     assert_eq!(printed, expected);
