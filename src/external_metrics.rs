@@ -16,10 +16,10 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tracing::warn;
 
-use crate::control_port::tls::files::CertificateFiles;
 use crate::control_port::tls::{CertificateSource, ClientCertificate, Tls};
 use crate::control_port::{ControlPort, Protocol};
 use crate::coordination::Coordination;
+use crate::net::tls::certificate_files::CertificateFiles;
 use crate::scaling_signal::Signals;
 use crate::scaling_signal::metric::Metric;
 use crate::shutdown::Shutdown;

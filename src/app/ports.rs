@@ -11,11 +11,11 @@ use tokio::task::JoinSet;
 use tracing::info;
 
 use crate::catalog::Snapshot;
-use crate::control_port::tls::files::CertificateFiles;
 use crate::control_port::tls::{CertificateSource, Tls};
 use crate::coordination::Coordination;
 use crate::external_metrics::{ExternalMetricsPort, PortCertificate, Registered};
 use crate::keda::{FindTarget, KedaPort};
+use crate::net::tls::certificate_files::CertificateFiles;
 use crate::peers::{Exchange, Tokens};
 use crate::scaling_signal::Signals;
 use crate::shutdown::Shutdown;

@@ -2,8 +2,7 @@
 
 use std::sync::Arc;
 
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::CertificateDer;
 use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
@@ -11,9 +10,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use self::files::CertificateFiles;
-
-pub mod files;
+use crate::net::tls::certificate_files::CertificateFiles;
 
 /// The certificate of a port, and who its clients must be; clones share both.
 #[derive(Clone)]
@@ -34,31 +31,6 @@ pub enum CertificateSource {
 /// The verified certificate of a client, as an extension of its requests.
 #[derive(Clone, Debug)]
 pub struct ClientCertificate(pub CertificateDer<'static>);
-
-/// A part of a certificate in PEM that cannot be used, and why.
-#[derive(Debug)]
-pub enum InvalidPem {
-    Certificate(String),
-    Key(String),
-}
-
-/// Reads a certificate chain and its key in PEM.
-///
-/// # Errors
-/// When one of them cannot be read, there is no certificate, or they do not belong together.
-pub fn certified_key(certificate: &[u8], key: &[u8]) -> Result<CertifiedKey, InvalidPem> {
-    let of_certificate = |error: &dyn std::fmt::Display| InvalidPem::Certificate(error.to_string());
-    let chain = CertificateDer::pem_slice_iter(certificate)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| of_certificate(&error))?;
-    if chain.is_empty() {
-        return Err(of_certificate(&"there is no certificate"));
-    }
-    let key =
-        PrivateKeyDer::from_pem_slice(key).map_err(|error| InvalidPem::Key(error.to_string()))?;
-    CertifiedKey::from_der(chain, key, &rustls::crypto::ring::default_provider())
-        .map_err(|error| of_certificate(&error))
-}
 
 // === impl Tls ===
 

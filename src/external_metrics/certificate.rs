@@ -10,7 +10,7 @@ use rustls::pki_types::pem::PemObject;
 use rustls::sign::CertifiedKey;
 use x509_parser::prelude::{FromDer, GeneralName, X509Certificate};
 
-use crate::control_port::tls::{self, InvalidPem};
+use crate::net::tls::{self, InvalidPem};
 
 /// A certificate that is its own issuer, and its key, both in PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,15 +5,15 @@ use std::task::{Context, Poll, ready};
 
 use tokio::net::TcpStream;
 
-use super::tcp::TcpTransport;
+use super::transport::Transport;
+use super::transport::tcp::TcpTransport;
 
 mod async_io;
 
-/// A connection without buffers of its own while nothing waits. Its transport is TCP; TLS is a second transport with
-/// the same methods.
+/// A connection without buffers of its own while nothing waits, over TCP or TLS.
 #[derive(Debug)]
 pub struct Stream {
-    transport: TcpTransport,
+    transport: Transport,
     /// Read and given back, to be read first next time.
     early: Vec<u8>,
     /// Accepted for writing; the transport had no room.
@@ -50,14 +50,11 @@ pub trait ByteStream {
 
 impl Stream {
     pub fn new(socket: TcpStream) -> Self {
-        Self {
-            transport: TcpTransport::new(socket),
-            early: Vec::new(),
-            unsent: Vec::new(),
-            sent: 0,
-            received: 0,
-            written: 0,
-        }
+        Self::over(Transport::Tcp(TcpTransport::new(socket)))
+    }
+
+    pub(super) fn over(transport: Transport) -> Self {
+        Self { transport, early: Vec::new(), unsent: Vec::new(), sent: 0, received: 0, written: 0 }
     }
 
     /// A message from the peer begins. If only a part of it arrives, it is acknowledged at once: the peer may wait for
@@ -99,7 +96,7 @@ impl Stream {
 
     /// Whether something that was sent waits for room.
     pub fn is_blocked(&self) -> bool {
-        !self.unsent.is_empty()
+        !self.unsent.is_empty() || !self.transport.is_flushed()
     }
 
     /// Ready when the peer has closed or reset the connection, even behind bytes that have not been read. It reads
@@ -119,8 +116,16 @@ impl Stream {
     }
 
     /// Has the connection end so that the peer cannot take it for an orderly end.
-    pub fn reset(&self) {
+    pub fn reset(&mut self) {
         self.transport.reset();
+    }
+
+    pub(super) fn transport(&self) -> &Transport {
+        &self.transport
+    }
+
+    pub(super) fn transport_mut(&mut self) -> &mut Transport {
+        &mut self.transport
     }
 }
 
@@ -178,7 +183,7 @@ impl ByteStream for Stream {
             self.unsent = Vec::new();
             self.sent = 0;
         }
-        Poll::Ready(Ok(()))
+        self.transport.poll_flush(cx)
     }
 
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,5 +1,5 @@
-//! TLS to a pod whose certificate nobody verifies, as for the probes of the kubelet: only the answer counts, and nothing that
-//! is secret is sent.
+//! TLS to a server whose certificate nobody verifies: for the probes of pods, as the kubelet does, and for applications whose
+//! service asks for it.
 
 use std::sync::{Arc, OnceLock};
 
@@ -14,15 +14,19 @@ struct Unverified {
     provider: Arc<CryptoProvider>,
 }
 
+/// Accepts any certificate.
+pub fn verifier(provider: Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
+    Arc::new(Unverified { provider })
+}
+
 /// Connects to whatever answers.
-pub(super) fn connector() -> Option<TlsConnector> {
+pub fn connector() -> Option<TlsConnector> {
     static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
     let make = || {
         let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let verifier = Arc::new(Unverified { provider: provider.clone() });
-        let builder = ClientConfig::builder_with_provider(provider);
+        let builder = ClientConfig::builder_with_provider(provider.clone());
         let builder = builder.with_safe_default_protocol_versions().ok()?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(verifier);
+        let builder = builder.dangerous().with_custom_certificate_verifier(verifier(provider));
         Some(Arc::new(builder.with_no_client_auth()))
     };
     CONFIG.get_or_init(make).clone().map(TlsConnector::from)

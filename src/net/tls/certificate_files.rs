@@ -45,7 +45,7 @@ impl CertificateFiles {
     }
 
     /// The newest certificate that could be read.
-    pub(super) fn newest(&self) -> Arc<CertifiedKey> {
+    pub fn newest(&self) -> Arc<CertifiedKey> {
         let Shared { certificate, key, loaded } = &*self.shared;
         let mut loaded = loaded.lock().unwrap_or_else(PoisonError::into_inner);
         let version = version(certificate, key);

@@ -11,7 +11,7 @@ use tokio::net::TcpStream;
 
 /// A connected TCP socket.
 #[derive(Debug)]
-pub(super) struct TcpTransport {
+pub(in crate::net) struct TcpTransport {
     socket: TcpStream,
     /// `poll_closed` has cleared a readiness that a read still needs.
     readiness_cleared: bool,
@@ -32,7 +32,7 @@ enum Acknowledgement {
 // === impl TcpTransport ===
 
 impl TcpTransport {
-    pub(super) fn new(socket: TcpStream) -> Self {
+    pub(in crate::net) fn new(socket: TcpStream) -> Self {
         Self { socket, readiness_cleared: false, acknowledgement: Acknowledgement::Delayed }
     }
 
@@ -77,6 +77,11 @@ impl TcpTransport {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, bytes)
+    }
+
+    /// Writes what there is room for, without being told when there is more.
+    pub(super) fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        self.socket.try_write(bytes)
     }
 
     /// Writes several parts in one system call.

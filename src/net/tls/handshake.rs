@@ -1,0 +1,60 @@
+//! The handshakes by which a stream over TCP becomes one over TLS.
+
+use std::io;
+use std::sync::Arc;
+
+use rustls::pki_types::{CertificateDer, ServerName};
+use rustls::{ClientConfig, CommonState, ServerConfig};
+use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
+
+use crate::net::stream::Stream;
+use crate::net::transport::Transport;
+use crate::net::transport::tls::TlsTransport;
+
+/// A stream over TLS, and what the peers have told each other.
+pub struct TlsConnection {
+    pub stream: Stream,
+    /// Both speak HTTP/2 (RFC 7301).
+    pub is_http2: bool,
+    /// The verified certificate of a client, where it has presented one.
+    pub client_certificate: Option<CertificateDer<'static>>,
+}
+
+/// The protocol names of ALPN (RFC 9113 section 3.1, RFC 7301 section 6).
+pub const HTTP2: &[u8] = b"h2";
+pub const HTTP1: &[u8] = b"http/1.1";
+
+/// Serves a client.
+///
+/// # Errors
+/// When the client disconnects, or the two cannot agree.
+pub async fn accept(stream: Stream, config: Arc<ServerConfig>) -> io::Result<TlsConnection> {
+    let session = TlsAcceptor::from(config).accept(stream).await?;
+    let leaf = session.get_ref().1.peer_certificates().and_then(|chain| chain.first());
+    let client_certificate = leaf.map(|leaf| leaf.clone().into_owned());
+    Ok(TlsConnection { client_certificate, ..TlsConnection::new(TlsStream::Server(session)) })
+}
+
+/// Connects to a server, whose certificate must be for `name`.
+///
+/// # Errors
+/// [`io::ErrorKind::InvalidData`] when the two cannot agree or the certificate is not valid; otherwise the connection failed.
+pub async fn connect(
+    stream: Stream,
+    config: Arc<ClientConfig>,
+    name: ServerName<'static>,
+) -> io::Result<TlsConnection> {
+    let session = TlsConnector::from(config).connect(name, stream).await?;
+    Ok(TlsConnection::new(TlsStream::Client(session)))
+}
+
+// === impl TlsConnection ===
+
+impl TlsConnection {
+    fn new(session: TlsStream<Stream>) -> Self {
+        let state: &CommonState = session.get_ref().1;
+        let is_http2 = state.alpn_protocol() == Some(HTTP2);
+        let transport = Transport::Tls(Box::new(TlsTransport::new(session)));
+        Self { stream: Stream::over(transport), is_http2, client_certificate: None }
+    }
+}
