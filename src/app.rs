@@ -19,6 +19,7 @@ use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::{BackendContext, Backends};
 use crate::catalog::sources::Sources;
 use crate::catalog::{self, Catalog, Snapshot};
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::config_file;
 use crate::coordination::{self, Coordination};
@@ -26,7 +27,7 @@ use crate::external_metrics::Registered;
 use crate::kubernetes::Cluster;
 use crate::process::ports::Ports;
 use crate::process::{self, exec};
-use crate::proxy::accept::{self, Proxy};
+use crate::proxy::accept::{self, CoreListeners, Proxy};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{self, Exposition, Labels, MetricKind};
 
@@ -52,9 +53,11 @@ pub struct AppSettings {
     pub events: EventBus,
 }
 
-/// Bound sockets: one for each core, and one for the admin port.
+/// Bound sockets: one or two for each core, and one for the admin port.
 pub struct Listeners {
     pub proxy: Vec<TcpListener>,
+    /// Empty where clients are not served over TLS.
+    pub tls: Vec<TcpListener>,
     pub admin: TcpListener,
 }
 
@@ -64,18 +67,28 @@ const GRACE_AFTER_SECOND_SIGNAL: Duration = Duration::from_millis(500);
 // === impl Listeners ===
 
 impl Listeners {
-    /// Binds both ports; 0 lets the kernel choose.
-    pub fn bind(proxy: SocketAddr, admin: SocketAddr, cores: usize) -> anyhow::Result<Self> {
+    /// Binds the ports; 0 lets the kernel choose.
+    pub fn bind(
+        proxy: SocketAddr,
+        tls: Option<SocketAddr>,
+        admin: SocketAddr,
+        cores: usize,
+    ) -> anyhow::Result<Self> {
         exec::raise_open_files();
         let taken = |what: &str, flag: &str, address: SocketAddr| {
             format!("cannot listen on {address} for {what}; choose another port with {flag}")
         };
         let proxy =
             accept::listen(proxy, cores).with_context(|| taken("the proxy", "--port", proxy))?;
+        let tls = match tls {
+            Some(address) => accept::listen(address, cores)
+                .with_context(|| taken("clients over TLS", "--tls-port", address))?,
+            None => Vec::new(),
+        };
         let admin = TcpListener::bind(admin)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .with_context(|| taken("the admin port", "--admin-port", admin))?;
-        Ok(Self { proxy, admin })
+        Ok(Self { proxy, tls, admin })
     }
 }
 
@@ -122,7 +135,13 @@ pub async fn serve(
     let shutdown = Shutdown::default();
     let address = listeners.proxy.first().context("there is no listener")?.local_addr()?;
     let admin_address = listeners.admin.local_addr()?;
+    let tls_address = listeners.tls.first().map(TcpListener::local_addr).transpose()?;
     let cores = listeners.proxy.len();
+    let certificates = Certificates::default();
+    certificates.apply(&settings.config).map_err(|problems| {
+        let lines = problems.into_iter().map(|problem| problem.message);
+        anyhow!("{}", lines.collect::<Vec<_>>().join("\n"))
+    })?;
     let (coordination, registered) = (Coordination::default(), Registered::default());
     let cluster = match settings.cluster {
         Some(cluster) => {
@@ -133,7 +152,10 @@ pub async fn serve(
         }
         None => ReadinessBackend::Neither,
     };
-    let own = [address, admin_address].into_iter().chain(settings.control_ports.addresses());
+    let own = [address, admin_address]
+        .into_iter()
+        .chain(tls_address)
+        .chain(settings.control_ports.addresses());
     let ports = Ports::new(own.map(|address| address.port()));
     let backends = Backends {
         processes: Box::new(move |context| process_backend(context, &ports)),
@@ -159,6 +181,10 @@ pub async fn serve(
     let mut tasks = JoinSet::new();
     let workloads = tokio::spawn(catalog.run(new_configs));
     let mut collectors = collectors(snapshots.clone(), status.clone(), coordination.clone());
+    {
+        let certificates = certificates.clone();
+        collectors.push(Box::new(move |page| certificates.collect(page)));
+    }
     if settings.control_ports.external_metrics.is_some() {
         let registered = registered.clone();
         collectors.push(Box::new(move |page| registered.collect(page)));
@@ -182,12 +208,19 @@ pub async fn serve(
         files: new_files,
         cluster: elector.clone(),
         catalog: configs,
+        certificates: certificates.clone(),
         events,
         is_joined,
     };
     tasks.spawn(async move {
         configuration.run().await;
         "the configuration"
+    });
+    let tls = certificates.subscribe();
+    let aborted = shutdown.clone();
+    tasks.spawn(async move {
+        certificates.run(aborted).await;
+        "the check of the certificates"
     });
     tasks.spawn(async move {
         cluster.task().await;
@@ -217,9 +250,10 @@ pub async fn serve(
         });
     }
 
-    let proxy = Proxy::new(snapshots, cores, settings.access_log, shutdown.clone());
-    let threads = start_cores(&proxy, listeners.proxy)?;
-    info!(%address, metrics = %admin_address, cores, version = env!("CARGO_PKG_VERSION"), "serving");
+    let proxy = Proxy::new(snapshots, cores, settings.access_log, tls, shutdown.clone());
+    let threads = start_cores(&proxy, listeners.proxy, listeners.tls)?;
+    let tls = tls_address.map(tracing::field::display);
+    info!(%address, tls, metrics = %admin_address, cores, version = env!("CARGO_PKG_VERSION"), "serving");
     let running = Running { shutdown, end_requests, tasks, threads, workloads, elector };
     let outcome = running.until_ended(settings.drain_timeout).await;
     log_stop.cancel();
@@ -231,11 +265,14 @@ pub async fn serve(
 /// Starts a thread for each core, and waits for each in a task of its own.
 fn start_cores(
     proxy: &Proxy,
-    listeners: Vec<TcpListener>,
+    cleartext: Vec<TcpListener>,
+    tls: Vec<TcpListener>,
 ) -> anyhow::Result<JoinSet<anyhow::Result<()>>> {
     let mut threads = JoinSet::new();
-    for (index, listener) in listeners.into_iter().enumerate() {
-        let thread = proxy.clone().start(index, listener)?;
+    let mut tls = tls.into_iter();
+    for (index, cleartext) in cleartext.into_iter().enumerate() {
+        let listeners = CoreListeners { cleartext, tls: tls.next() };
+        let thread = proxy.clone().start(index, listeners)?;
         threads.spawn_blocking(move || match thread.join() {
             Ok(ended) => Ok(ended?),
             Err(_) => Err(anyhow!("a core's thread panicked")),

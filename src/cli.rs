@@ -107,6 +107,9 @@ pub struct ServeOptions {
     /// ConfigMap that stores the replicas that sleeping workloads had; without it a restart of agimo forgets them
     #[arg(long, env = "AGIMO_REPLICA_STORE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub replica_store: Option<(String, String)>,
+    /// Port of the proxy for clients over TLS, with the certificates of [[tls]]; without it they are not served
+    #[arg(long, env = "AGIMO_TLS_PORT", value_name = "PORT")]
+    pub tls_port: Option<u16>,
     /// Port of the proxy
     #[arg(long, default_value_t = 8080)]
     pub port: u16,

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,15 +15,18 @@ use crate::workload::{WorkloadId, WorkloadKind};
 use self::annotations::AnnotationsConfig;
 use self::protocol::EndpointProtocol;
 use self::scaling::{AutoscalingConfig, Mode, Scaler};
+use self::tls::{ClientTls, EndpointTls};
 
 pub mod annotations;
 pub mod effective;
+pub mod file_path;
 pub mod keys;
 pub mod parse;
 pub mod protocol;
 pub mod report;
 pub mod scaling;
 pub mod schema;
+pub mod tls;
 
 /// A configuration in which every value has been checked and every default filled in.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,6 +39,10 @@ pub struct Config {
     pub max_idle_upstream: usize,
     /// Limits that apply before the route of a request is known.
     pub client: ClientLimits,
+    /// How clients are served over TLS.
+    pub tls: ClientTls,
+    /// Addresses of which each connection begins with a header of the PROXY protocol (`proxy_protocol`).
+    pub proxy_protocol: Vec<IpNet>,
     /// Absent where annotations of workloads are not read.
     pub annotations: Option<AnnotationsConfig>,
     /// In the order of the file, then those of annotated workloads.
@@ -92,6 +100,10 @@ pub struct ServiceConfig {
     pub body_timeout: Option<Duration>,
     /// What is spoken to endpoints (`protocol`).
     pub protocol: EndpointProtocol,
+    /// How it is encrypted, where the protocol says so.
+    pub tls: EndpointTls,
+    /// The port to which requests in cleartext are redirected (`redirect_to_https`).
+    pub redirect_to_https: Option<u16>,
     /// Which connections to endpoints are kept for further requests (`keep_alive`).
     pub keep_alive: KeepAlive,
     /// Which of the ready endpoints a request goes to (`affinity`).
@@ -212,6 +224,20 @@ pub enum ReadinessCheck {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Masked(pub String);
 
+// === impl Config ===
+
+impl Config {
+    /// Whether what this address says of earlier hops is trusted.
+    pub fn trusts(&self, address: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|network| network.contains(&address))
+    }
+
+    /// How many connections an address may have open; absent where that is not limited.
+    pub fn most_connections_of(&self, address: IpAddr) -> Option<u32> {
+        self.client.max_connections_per_address.filter(|_| !self.trusts(address))
+    }
+}
+
 /// The host, and the path prefix unless that is `/`.
 fn service_name(host: &str, path_prefix: &str) -> String {
     if path_prefix == "/" { host.to_owned() } else { format!("{host}{path_prefix}") }
@@ -245,6 +271,20 @@ impl ServiceConfig {
                 ]
             }
             _ => Vec::new(),
+        }
+    }
+
+    /// What the certificate of the application must be for.
+    pub fn server_name(&self) -> String {
+        match (&self.tls.server_name, &self.workload) {
+            (Some(name), _) => name.clone(),
+            (
+                None,
+                WorkloadConfig::Kubernetes(KubernetesConfig { service_name, namespace, .. }),
+            ) => {
+                format!("{service_name}.{namespace}.svc")
+            }
+            (None, WorkloadConfig::Process(_)) => "localhost".to_owned(),
         }
     }
 

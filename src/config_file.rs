@@ -12,6 +12,8 @@ use tokio::sync::mpsc;
 use tokio::time::MissedTickBehavior;
 use tracing::{error, info, warn};
 
+use crate::certificates;
+use crate::config::report::Problem;
 use crate::config::{Config, parse, report};
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Exposition, Labels, MetricKind};
@@ -28,6 +30,8 @@ pub struct ReloadStatus {
 pub struct WatchedFile {
     path: PathBuf,
     loaded: FileVersion,
+    /// agimo listens for clients over TLS.
+    serves_tls: bool,
 }
 
 /// Device, inode, size and modification time: one of them changes when the file is written or replaced, or when a
@@ -56,11 +60,20 @@ const MAX_REPORTED: usize = 100;
 /// change notifications do not.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
-/// Reads and parses a configuration file; `color` is for `LoadError::Invalid::report`.
-pub fn load(file: &Path, color: bool) -> Result<Config, LoadError> {
+/// Reads and parses a configuration file; `color` is for `LoadError::Invalid::report`. `check` finds what else is wrong with
+/// a configuration that can be parsed.
+pub fn load(
+    file: &Path,
+    color: bool,
+    check: impl FnOnce(&Config) -> Vec<Problem>,
+) -> Result<Config, LoadError> {
     let text = std::fs::read_to_string(file)
         .map_err(|error| LoadError::Unreadable { file: file.to_owned(), error })?;
-    parse::parse(&text).map_err(|mut problems| {
+    let parsed = parse::parse(&text).and_then(|config| {
+        let problems = check(&config);
+        if problems.is_empty() { Ok(config) } else { Err(problems) }
+    });
+    parsed.map_err(|mut problems| {
         let name = file.display().to_string();
         let count = problems.len();
         problems.truncate(MAX_REPORTED);
@@ -80,7 +93,7 @@ pub async fn reload_on_change(
     status: Arc<ReloadStatus>,
     shutdown: Shutdown,
 ) {
-    let WatchedFile { path, mut loaded } = watched;
+    let WatchedFile { path, mut loaded, serves_tls } = watched;
     let mut last_seen = loaded;
     let mut interval = tokio::time::interval(CHECK_INTERVAL);
     interval.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -103,7 +116,9 @@ pub async fn reload_on_change(
         loaded = current;
         // A large file takes time to parse, and wakes on this thread must not wait for it.
         let file = path.clone();
-        let Ok(result) = tokio::task::spawn_blocking(move || load(&file, false)).await else {
+        let check = move |config: &Config| certificates::check_with_port(config, serves_tls);
+        let Ok(result) = tokio::task::spawn_blocking(move || load(&file, false, check)).await
+        else {
             continue;
         };
         match result {
@@ -127,9 +142,9 @@ pub async fn reload_on_change(
 
 impl WatchedFile {
     /// Call this before reading the file, so that a change during or after the read is noticed.
-    pub fn new(path: PathBuf) -> Self {
+    pub fn new(path: PathBuf, serves_tls: bool) -> Self {
         let loaded = file_version(&path);
-        Self { path, loaded }
+        Self { path, loaded, serves_tls }
     }
 }
 

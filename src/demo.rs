@@ -86,12 +86,12 @@ fn config(options: &DemoOptions) -> anyhow::Result<Config> {
 fn listen(port: u16) -> anyhow::Result<Listeners> {
     let at = |port: u16| SocketAddr::from((HOST, port));
     for (port, admin_port) in [(port, ADMIN_PORT), (port, 0), (0, ADMIN_PORT)] {
-        match Listeners::bind(at(port), at(admin_port), 1) {
+        match Listeners::bind(at(port), None, at(admin_port), 1) {
             Err(error) if is_in_use(&error) => {}
             bound => return bound,
         }
     }
-    Listeners::bind(at(0), at(0), 1)
+    Listeners::bind(at(0), None, at(0), 1)
 }
 
 fn is_in_use(error: &anyhow::Error) -> bool {

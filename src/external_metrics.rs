@@ -19,7 +19,7 @@ use tracing::warn;
 use crate::control_port::tls::{CertificateSource, ClientCertificate, Tls};
 use crate::control_port::{ControlPort, Protocol};
 use crate::coordination::Coordination;
-use crate::net::tls::certificate_files::CertificateFiles;
+use crate::net::tls::CertificateFiles;
 use crate::scaling_signal::Signals;
 use crate::scaling_signal::metric::Metric;
 use crate::shutdown::Shutdown;
@@ -56,7 +56,7 @@ pub struct ExternalMetricsPort {
 #[derive(Clone)]
 pub enum PortCertificate {
     /// Somebody else renews it, such as cert-manager.
-    Files(CertificateFiles),
+    Files(Arc<CertificateFiles>),
     /// agimo makes it and keeps it in the Secret with this namespace and name.
     Secret((String, String)),
 }

@@ -7,6 +7,7 @@ pub mod backend;
 pub mod backoff;
 pub mod catalog;
 pub mod cause;
+pub mod certificates;
 pub mod cli;
 pub mod config;
 pub mod control_port;

@@ -10,7 +10,9 @@ use agimo::activation::events::EventBus;
 use agimo::app::cluster::ClusterSettings;
 use agimo::app::ports::{ControlPorts, ExternalMetricsSettings, KedaSettings, PeerSettings};
 use agimo::app::{self, AppSettings, Listeners};
+use agimo::certificates;
 use agimo::cli::{Cli, Command, ServeOptions, SimulateOptions, SimulationFormat};
+use agimo::config::report::Problem;
 use agimo::config::{Config, ServiceConfig, WorkloadConfig, keys, schema};
 use agimo::config_file::{self, LoadError, WatchedFile};
 use agimo::process::advice::advice;
@@ -69,13 +71,15 @@ fn main() -> ExitCode {
 }
 
 fn serve(options: ServeOptions) -> anyhow::Result<()> {
-    let file = WatchedFile::new(options.conf.clone());
-    let config = load(&options.conf)?;
+    let serves_tls = options.tls_port.is_some();
+    let file = WatchedFile::new(options.conf.clone(), serves_tls);
+    let config = load(&options.conf, |config| certificates::check_with_port(config, serves_tls))?;
     telemetry::start_log(options.log.format, options.log.level);
     let cores = options.threads.unwrap_or_else(app::usable_cores);
     let proxy = SocketAddr::new(options.bind, options.port);
     let admin = SocketAddr::new(options.admin_bind.unwrap_or(options.bind), options.admin_port);
-    let listeners = Listeners::bind(proxy, admin, cores)?;
+    let tls = options.tls_port.map(|port| SocketAddr::new(options.bind, port));
+    let listeners = Listeners::bind(proxy, tls, admin, cores)?;
     let peers = match &options.peer_tokens {
         Some(tokens) => {
             Some(PeerSettings::bind(tokens, SocketAddr::new(options.bind, options.peer_port))?)
@@ -120,7 +124,7 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
 
 fn check(options: &ServeOptions, with_cluster: bool) -> anyhow::Result<()> {
     let file = &options.conf;
-    let config = load(file)?;
+    let config = load(file, certificates::check)?;
     let search_path = std::env::var("PATH").unwrap_or_default();
     for service in &config.services {
         if let WorkloadConfig::Process(process) = &service.workload {
@@ -134,7 +138,7 @@ fn check(options: &ServeOptions, with_cluster: bool) -> anyhow::Result<()> {
 }
 
 fn simulate(file: &Path, options: &SimulateOptions) -> anyhow::Result<()> {
-    let config = load(file)?;
+    let config = load(file, |_| Vec::new())?;
     let is_meant = |service: &&ServiceConfig| {
         options.host.as_ref().is_none_or(|host| service.host == host.to_lowercase())
     };
@@ -165,8 +169,8 @@ fn simulate(file: &Path, options: &SimulateOptions) -> anyhow::Result<()> {
 }
 
 /// Loads the configuration, and prints its problems with their lines of the file.
-fn load(file: &Path) -> anyhow::Result<Config> {
-    config_file::load(file, std::io::stderr().is_terminal()).map_err(|error| match error {
+fn load(file: &Path, check: impl FnOnce(&Config) -> Vec<Problem>) -> anyhow::Result<Config> {
+    config_file::load(file, std::io::stderr().is_terminal(), check).map_err(|error| match error {
         LoadError::Invalid { count, lines, report } => {
             eprintln!("{report}");
             let problems = if count == 1 { "problem" } else { "problems" };

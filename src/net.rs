@@ -1,8 +1,9 @@
-//! Connections below HTTP: quotas per address, streams over TCP and TLS, the buffers that a core lends, timers, DNS.
+//! Connections below HTTP: quotas per address, streams over TCP and TLS, the PROXY protocol, the buffers that a core lends, timers, DNS.
 
 pub mod address_quota;
 pub mod dns;
 pub mod lent_buffers;
+pub mod proxy_protocol;
 pub mod stream;
 pub mod timer;
 pub mod tls;

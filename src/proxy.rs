@@ -19,6 +19,8 @@ pub mod idle_connections;
 pub mod in_flight;
 pub mod max_forwards;
 pub mod new_connection;
+pub mod opening;
+pub mod redirect;
 pub mod request_error;
 pub mod serve_request;
 pub mod tunnel;

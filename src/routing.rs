@@ -84,10 +84,9 @@ fn matches(prefix: &[u8], path: &[u8]) -> bool {
     }
 }
 
-/// The host of an authority in lower case, without port and trailing dot; an IPv6 address keeps its
-/// brackets (RFC 3986 section 3.2.2).
-fn normalise<'a>(authority: &[u8], buffer: &'a mut [u8; LONGEST_HOST]) -> Option<&'a str> {
-    let host = match authority.first()? {
+/// The host of an authority, without its port; an IPv6 address keeps its brackets (RFC 3986 section 3.2.2).
+pub fn host_of(authority: &[u8]) -> Option<&[u8]> {
+    Some(match authority.first()? {
         b'[' => {
             let end = authority.iter().position(|byte| *byte == b']')? + 1;
             is_port(&authority[end..]).then_some(&authority[..end])?
@@ -96,7 +95,12 @@ fn normalise<'a>(authority: &[u8], buffer: &'a mut [u8; LONGEST_HOST]) -> Option
             let end = authority.iter().position(|byte| *byte == b':').unwrap_or(authority.len());
             is_port(&authority[end..]).then_some(&authority[..end])?
         }
-    };
+    })
+}
+
+/// The host of an authority in lower case, without port and trailing dot.
+fn normalise<'a>(authority: &[u8], buffer: &'a mut [u8; LONGEST_HOST]) -> Option<&'a str> {
+    let host = host_of(authority)?;
     let host = host.strip_suffix(b".").unwrap_or(host);
     let lower = buffer.get_mut(..host.len())?;
     lower.copy_from_slice(host);

@@ -15,6 +15,8 @@ pub(crate) mod client;
 pub(crate) mod node;
 #[path = "support/python.rs"]
 pub(crate) mod python;
+#[path = "support/tls.rs"]
+pub(crate) mod tls;
 
 /// Longest wait for any condition. Generous, because the machine may be busy.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);

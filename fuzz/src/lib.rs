@@ -115,7 +115,7 @@ fn http2_head(data: &[u8]) -> Option<http::request::Parts> {
 }
 
 fn to_http2(head: &RequestHead) {
-    let client = ClientIdentity::new([10, 0, 0, 1].into(), &[]);
+    let client = ClientIdentity::new([10, 0, 0, 1].into(), None);
     let outgoing = OutgoingRequest { head, client: &client, stripped_prefix: b"", via: b"agimo-0" };
     // The crate `http` knows no URI for some targets; such a request is refused.
     let Ok(request) = fields::request(&outgoing, http::uri::Scheme::HTTP) else { return };
@@ -132,7 +132,7 @@ fn to_http2(head: &RequestHead) {
 }
 
 fn to_http1(head: &RequestHead) {
-    let client = ClientIdentity::new([10, 0, 0, 1].into(), &[]);
+    let client = ClientIdentity::new([10, 0, 0, 1].into(), None);
     let outgoing = OutgoingRequest { head, client: &client, stripped_prefix: b"", via: b"agimo-0" };
     let mut written = Vec::new();
     write_request_head(&outgoing, Framing::Empty, None, &mut written);

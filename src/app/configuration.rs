@@ -11,6 +11,7 @@ use tracing::error;
 
 use crate::activation::events::{EventBus, EventKind};
 use crate::catalog::sources::{Joined, Sources};
+use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::kubernetes::Cluster;
 use crate::workload::WorkloadId;
@@ -22,6 +23,8 @@ pub struct Configuration {
     pub files: mpsc::Receiver<Config>,
     pub cluster: Option<Cluster>,
     pub catalog: mpsc::Sender<Config>,
+    /// Published before the services that need them.
+    pub certificates: Certificates,
     pub events: EventBus,
     /// Set when the annotated workloads have been read once.
     pub is_joined: Arc<AtomicBool>,
@@ -79,6 +82,9 @@ impl Configuration {
             }
             let Some(Joined { config, problems: found }) = self.sources.join() else { continue };
             problems.replace(found, Instant::now());
+            if !apply_certificates(&self.certificates, &config).await {
+                continue;
+            }
             if self.catalog.send(config).await.is_err() {
                 return;
             }
@@ -100,6 +106,22 @@ impl Configuration {
             }
         }
     }
+}
+
+/// Publishes the certificates of a configuration; false where they cannot be read.
+async fn apply_certificates(certificates: &Certificates, config: &Config) -> bool {
+    if certificates.are_applied(config) {
+        return true;
+    }
+    let (certificates, config) = (certificates.clone(), config.clone());
+    // A file may be on a slow volume.
+    let applied = tokio::task::spawn_blocking(move || certificates.apply(&config)).await;
+    if let Ok(Err(problems)) = &applied {
+        for problem in problems {
+            error!("the configuration was not applied: {}", problem.message);
+        }
+    }
+    matches!(applied, Ok(Ok(())))
 }
 
 // === impl Problems ===

@@ -15,7 +15,7 @@ use crate::control_port::tls::{CertificateSource, Tls};
 use crate::coordination::Coordination;
 use crate::external_metrics::{ExternalMetricsPort, PortCertificate, Registered};
 use crate::keda::{FindTarget, KedaPort};
-use crate::net::tls::certificate_files::CertificateFiles;
+use crate::net::tls;
 use crate::peers::{Exchange, Tokens};
 use crate::scaling_signal::Signals;
 use crate::shutdown::Shutdown;
@@ -156,7 +156,7 @@ impl KedaSettings {
     /// # Errors
     /// When the certificate cannot be used or the port is taken.
     pub fn bind(address: SocketAddr, tls: Option<&Path>) -> anyhow::Result<Self> {
-        let files = tls.map(CertificateFiles::new).transpose();
+        let files = tls.map(tls::of_folder).transpose();
         let files = files.map_err(|error| anyhow!("--keda-tls: {error}"))?;
         let tls = files.map(|files| Tls::new(CertificateSource::Files(files)));
         Ok(Self { listener: listen(address, "KEDA", "--keda-port")?, tls })
@@ -176,7 +176,7 @@ impl ExternalMetricsSettings {
         tls: Option<&Path>,
         secret: Option<(String, String)>,
     ) -> anyhow::Result<Self> {
-        let files = tls.map(CertificateFiles::new).transpose();
+        let files = tls.map(tls::of_folder).transpose();
         let files = files.map_err(|error| anyhow!("--external-metrics-tls: {error}"))?;
         let certificate = match (files, secret) {
             (Some(files), _) => PortCertificate::Files(files),

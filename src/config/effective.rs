@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::annotations::AnnotationsConfig;
 use super::scaling::AutoscalingConfig;
+use super::tls::{CertificatePaths, ClientCertificates, ClientTls, EndpointTls, EndpointTrust};
 use super::{
     ClientLimits, Config, KeepAlive, KubernetesConfig, MASK, ProcessConfig, ReadinessCheck,
     ServiceConfig, ServicePort, WorkloadConfig,
@@ -23,6 +24,8 @@ impl Config {
             trusted_proxies,
             max_idle_upstream,
             client,
+            tls,
+            proxy_protocol,
             annotations,
             services,
         } = self;
@@ -48,9 +51,11 @@ impl Config {
             "max_connections": max_connections.map_or(off(), |most| json!(most)),
             "max_connections_per_address": max_connections_per_address.map_or(off(), |most| json!(most)),
             "max_idle_upstream": max_idle_upstream,
+            "proxy_protocol": proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>(),
             "annotations": annotations.is_some(),
             "services": services.iter().map(service).collect::<Vec<_>>(),
         });
+        self::client_tls(tls, &mut shown);
         if let Some(AnnotationsConfig { managed_by, allowed_hosts, defaults: _ }) = annotations {
             if let Some(managed_by) = managed_by {
                 shown["managed_by"] = json!(managed_by);
@@ -61,6 +66,38 @@ impl Config {
         }
         shown
     }
+}
+
+/// Adds the keys of TLS to clients.
+fn client_tls(tls: &ClientTls, shown: &mut Value) {
+    let ClientTls { certificates, client_certificates, ticket_key } = tls;
+    if let Some(ClientCertificates { ca, is_required }) = client_certificates {
+        shown["client_ca"] = json!(ca.path);
+        shown["client_certificate"] = json!(if *is_required { "required" } else { "optional" });
+    }
+    if let Some(ticket_key) = ticket_key {
+        shown["ticket_key"] = json!(ticket_key.path);
+    }
+    if !certificates.is_empty() {
+        let table = |paths: &CertificatePaths| json!({ "certificate": paths.certificate.path, "key": paths.key.path });
+        shown["tls"] = certificates.iter().map(table).collect();
+    }
+}
+
+/// The keys of TLS to the application that are set.
+fn endpoint_tls(tls: &EndpointTls) -> Map<String, Value> {
+    let EndpointTls { server_name, trust: EndpointTrust { ca, certificate, insecure } } = tls;
+    let files = [
+        ("tls_ca", ca.as_ref()),
+        ("tls_certificate", certificate.as_ref().map(|pair| &pair.certificate)),
+        ("tls_key", certificate.as_ref().map(|pair| &pair.key)),
+    ];
+    let files = files.into_iter().filter_map(|(key, file)| Some((key, json!(file?.path))));
+    let name = server_name.iter().map(|name| ("tls_server_name", json!(name)));
+    name.chain([("tls_insecure", json!(insecure))])
+        .chain(files)
+        .map(|(key, value)| (key.to_owned(), value))
+        .collect()
 }
 
 fn service(service: &ServiceConfig) -> Value {
@@ -80,9 +117,11 @@ fn service(service: &ServiceConfig) -> Value {
     put("body_timeout", service.body_timeout.map_or(off(), duration));
     put("keep_alive", keep_alive(service.keep_alive));
     put("protocol", json!(service.protocol.as_str()));
+    put("redirect_to_https", service.redirect_to_https.map_or(off(), |port| json!(port)));
     put("affinity", json!(service.affinity.as_str()));
     put("max_held_per_address", service.max_held_per_address.map_or(off(), |most| json!(most)));
     put("max_body", service.max_body.map_or(off(), |bytes| json!(bytes)));
+    shown.extend(endpoint_tls(&service.tls));
     shown.extend(match &service.workload {
         WorkloadConfig::Kubernetes(config) => kubernetes(config),
         WorkloadConfig::Process(config) => process(config),
@@ -213,8 +252,8 @@ mod tests {
     /// The output of `effective` as a configuration file. Its JSON strings, numbers and arrays are valid TOML.
     fn as_toml(shown: &Value) -> String {
         let lines = |table: &Value| -> String {
-            let keys =
-                table.as_object().into_iter().flatten().filter(|(key, _)| *key != "services");
+            let keys = table.as_object().into_iter().flatten();
+            let keys = keys.filter(|(key, _)| !["services", "tls"].contains(&key.as_str()));
             let line = |(key, value): (&String, &Value)| match value.as_object() {
                 Some(inner) => {
                     let inner: Vec<_> =
@@ -225,11 +264,11 @@ mod tests {
             };
             keys.map(line).collect()
         };
-        let services = shown["services"].as_array().into_iter().flatten();
-        lines(shown)
-            + &services
-                .map(|service| format!("[[services]]\n{}", lines(service)))
-                .collect::<String>()
+        let tables = |name: &str| -> String {
+            let tables = shown.get(name).and_then(Value::as_array).into_iter().flatten();
+            tables.map(|table| format!("[[{name}]]\n{}", lines(table))).collect()
+        };
+        lines(shown) + &tables("services") + &tables("tls")
     }
 
     #[test]
@@ -253,7 +292,7 @@ mod tests {
     proptest! {
         #[test]
         fn the_output_parses_to_the_same_configuration(
-            top in "((hold_)?timeout = '[1-9][0-9]{0,2}(ms|s|m)'\n)?(max_body = '[1-9]MB'\n)?(idle_timeout = '1h 5s'\n)?(keep_alive = ('off'|'9s'|[1-9])\n)?(max_connections = ([1-9]00|'off')\n)?",
+            top in "((hold_)?timeout = '[1-9][0-9]{0,2}(ms|s|m)'\n)?(max_body = '[1-9]MB'\n)?(idle_timeout = '1h 5s'\n)?(keep_alive = ('off'|'9s'|[1-9])\n)?(max_connections = ([1-9]00|'off')\n)?(tls_ca = '[a-z]'\n)?(redirect_to_https = [1-9]00\n)?",
             networks in prop::collection::vec(any::<[u8; 4]>().prop_map(|[a, b, c, d]| format!("{a}.{b}.{c}.{d}/{}", a % 33)), 0..3),
             labels in prop::collection::vec("[a-z][a-z0-9]{0,5}", 1..4),
             prefix in "/[a-z/]{0,6}",
@@ -263,7 +302,8 @@ mod tests {
             let text = format!(
                 "trusted_proxies = {networks:?}\n{top}[[services]]\nhost = '{}.Test'\ntype = 'process'\n\
                  path_prefix = '{prefix}'\ncommand = {command:?}\n{own}\
-                 [[services]]\nhost = '*.k8s'\ntype = 'sts'\nnamespace = 'n'\nname = 'a.b'\nservice_name = 's'\nservice_port = 'web'\nvia = 'service'\naffinity = 'cookie'",
+                 [[services]]\nhost = '*.k8s'\ntype = 'sts'\nnamespace = 'n'\nname = 'a.b'\nservice_name = 's'\nservice_port = 'web'\nvia = 'service'\naffinity = 'cookie'\n\
+                 tls_server_name = 'x'\ntls_certificate = 'c'\ntls_key = 'k'\n[[tls]]\ncertificate = 'a'\nkey = 'b'",
                 labels.join("."),
             );
             let config = parse(&text).unwrap();

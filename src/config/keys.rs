@@ -31,6 +31,8 @@ pub struct Key {
 pub enum Place {
     /// At the top of the file only.
     Top,
+    /// In `[[tls]]` tables.
+    Tls,
     /// In every service, and at the top of the file as the default for all services.
     TopAndServices,
     /// In services of `type = "deployment"` and `"statefulset"`, and at the top of the file as their default.
@@ -88,6 +90,9 @@ pub enum ValueKind {
     /// A string without control characters.
     Text,
     Directory,
+    File,
+    /// A host name or an address.
+    ServerName,
     /// A table of arrays of hosts, by namespace.
     HostsByNamespace,
     /// An array of schedules.
@@ -115,6 +120,8 @@ pub enum KeyDefault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum TableScope {
     Top,
+    /// A `[[tls]]` table.
+    Tls,
     /// A `[[services]]` table. `None` while its `type` is missing or unknown: the keys of every type are then allowed.
     Service(Option<ServiceType>),
 }
@@ -145,6 +152,9 @@ pub fn find(name: &str, scope: TableScope) -> Option<&'static Key> {
 pub fn fix_for_unknown_key(name: &str, scope: TableScope) -> String {
     if let Some(misplaced) = TABLE.iter().find(|key| key.has_name(name)) {
         return match misplaced.place {
+            Place::Tls => {
+                format!("`{name}` belongs to a certificate: write it below a [[tls]] line")
+            }
             Place::Top | Place::TopAndServices => {
                 format!("`{name}` applies to the whole file: write it above the first [[services]]")
             }
@@ -158,12 +168,13 @@ pub fn fix_for_unknown_key(name: &str, scope: TableScope) -> String {
         };
     }
     let allowed_here = || TABLE.iter().filter(|key| key.place.allows(scope)).map(|key| key.name);
-    let services = (scope == TableScope::Top).then_some("services");
+    let tables = if scope == TableScope::Top { &["services", "tls"][..] } else { &[] };
     // The first of equally close names wins, so the names that are allowed here come first.
     let names_here = TABLE.iter().filter(|key| key.place.allows(scope)).flat_map(Key::names);
-    let candidates = names_here.chain(services).chain(TABLE.iter().flat_map(Key::names));
+    let candidates =
+        names_here.chain(tables.iter().copied()).chain(TABLE.iter().flat_map(Key::names));
     match suggest::nearest(name, candidates) {
-        Some("services") => "did you mean [[services]]?".to_owned(),
+        Some(table @ ("services" | "tls")) => format!("did you mean [[{table}]]?"),
         Some(nearest) => match find(nearest, scope) {
             Some(key) => format!("did you mean `{}`?", key.name),
             None => format!("did you mean `{nearest}`? {}", fix_for_unknown_key(nearest, scope)),
@@ -224,6 +235,8 @@ impl Place {
     pub fn allows(self, scope: TableScope) -> bool {
         match (self, scope) {
             (Self::Top, scope) => scope == TableScope::Top,
+            (Self::Tls, scope) => scope == TableScope::Tls,
+            (_, TableScope::Tls) => false,
             (
                 Self::TopAndServices | Self::TopAndKubernetes | Self::TopAndProcesses,
                 TableScope::Top,
@@ -279,6 +292,8 @@ impl ValueKind {
             }
             Self::Text => "a string".to_owned(),
             Self::Directory => "the path of a directory".to_owned(),
+            Self::File => "the path of a file".to_owned(),
+            Self::ServerName => "a host name or an address".to_owned(),
             Self::HostsByNamespace => "a table of arrays of hosts, by namespace".to_owned(),
             Self::Schedules => {
                 "an array of schedules such as \"Mon-Fri 08:00-18:00 Europe/Berlin\"".to_owned()
@@ -293,9 +308,19 @@ impl ValueKind {
 // === impl TableScope ===
 
 impl TableScope {
+    /// What a table of this scope is about.
+    pub fn subject(self) -> &'static str {
+        match self {
+            Self::Top => "file",
+            Self::Tls => "certificate",
+            Self::Service(_) => "service",
+        }
+    }
+
     fn description(self) -> &'static str {
         match self {
             Self::Top => "at the top of the file",
+            Self::Tls => "of a certificate",
             Self::Service(_) => "of this service",
         }
     }

@@ -21,6 +21,7 @@ mod service;
 mod syntax;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod value;
 
 /// The keys that apply to an annotated workload besides its annotations.
@@ -55,6 +56,7 @@ fn config(text: &str, document: &DeTable<'_>, problems: &mut Vec<Problem>) -> Op
     let top = Section::read(text, document, 0..0, TableScope::Top, problems);
     let layers = Layers { own: &top, outer: None, defaults: &defaults };
     let client = client_limits(&layers, problems);
+    let tls = tls::client_tls(text, document, &layers, problems);
     let annotations = annotations(&layers, &top, &defaults)?;
     let is_optional = annotations.is_some();
     let services = services(text, document, &top, &defaults, is_optional, problems);
@@ -64,6 +66,8 @@ fn config(text: &str, document: &DeTable<'_>, problems: &mut Vec<Problem>) -> Op
         trusted_proxies: layers.networks("trusted_proxies")?,
         max_idle_upstream: layers.number("max_idle_upstream")?,
         client: client?,
+        tls: tls?,
+        proxy_protocol: layers.networks("proxy_protocol")?,
         services: services?,
     })
 }

@@ -19,6 +19,14 @@ pub fn json_schema() -> Value {
             "items": { "$ref": "#/$defs/service" },
         }),
     );
+    properties.insert(
+        "tls".to_owned(),
+        json!({
+            "description": "The certificates with which agimo serves clients over TLS.",
+            "type": "array",
+            "items": { "$ref": "#/$defs/tls" },
+        }),
+    );
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Configuration of agimo",
@@ -27,7 +35,16 @@ pub fn json_schema() -> Value {
         "required": ["services"],
         "additionalProperties": false,
         "allOf": one_name_each(TableScope::Top),
-        "$defs": { "service": service() },
+        "$defs": { "service": service(), "tls": certificate() },
+    })
+}
+
+fn certificate() -> Value {
+    json!({
+        "type": "object",
+        "properties": properties(|key| key.place == Place::Tls),
+        "required": required(Place::Tls),
+        "additionalProperties": false,
     })
 }
 
@@ -137,7 +154,9 @@ fn value_rules(kind: ValueKind) -> Map<String, Value> {
         }),
         ValueKind::DnsLabel => text("^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$"),
         ValueKind::DnsName => text("^[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?$"),
-        ValueKind::Text | ValueKind::Directory => json!({ "type": "string", "minLength": 1 }),
+        ValueKind::Text | ValueKind::Directory | ValueKind::File | ValueKind::ServerName => {
+            json!({ "type": "string", "minLength": 1 })
+        }
         ValueKind::Command => {
             json!({ "type": "array", "items": { "type": "string" }, "minItems": 1 })
         }
@@ -208,6 +227,8 @@ mod tests {
         for key in TABLE {
             let service = &schema["$defs"]["service"]["properties"][key.name];
             let top = &schema["properties"][key.name];
+            let certificate = &schema["$defs"]["tls"]["properties"][key.name];
+            assert_eq!(certificate.is_object(), key.place == Place::Tls, "{}", key.name);
             assert_eq!(top.is_object(), key.place.allows(TableScope::Top), "{}", key.name);
             assert_eq!(
                 service.is_object(),
@@ -215,7 +236,8 @@ mod tests {
                 "{}",
                 key.name
             );
-            let shown = if top.is_object() { top } else { service };
+            let tables = [top, service, certificate];
+            let shown = tables.into_iter().find(|table| table.is_object()).unwrap();
             assert!(
                 shown["description"].as_str().unwrap().contains(key.description),
                 "{}",

@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
-use crate::net::tls::certificate_files::CertificateFiles;
+use crate::net::tls::CertificateFiles;
 
 /// The certificate of a port, and who its clients must be; clones share both.
 #[derive(Clone)]
@@ -23,7 +23,7 @@ pub struct Tls {
 /// Where the certificate of a port comes from.
 #[derive(Clone)]
 pub enum CertificateSource {
-    Files(CertificateFiles),
+    Files(Arc<CertificateFiles>),
     /// Nobody is served while there is none.
     Published(watch::Receiver<Option<Arc<CertifiedKey>>>),
 }

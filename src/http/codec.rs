@@ -5,6 +5,7 @@ use std::io;
 use std::task::{Context, Poll};
 
 use crate::net::stream::ByteStream;
+use crate::net::tls::failure;
 
 use super::body::{BodyFrames, BodySink, BodySource, TransferError};
 use super::message::{HeadError, ResponseHead};
@@ -107,6 +108,9 @@ pub enum ResponseError {
     /// Whatever its method, the request may be sent again.
     #[error("the endpoint has not acted on the request")]
     NotProcessed,
+    /// The endpoint has ended the TLS session; the text says why.
+    #[error("{0}")]
+    Tls(&'static str),
     #[error("the response is not valid HTTP: {0}")]
     Malformed(Malformation),
 }
@@ -117,6 +121,15 @@ pub struct Malformation {
     pub rule: HeadError,
     /// The line of the head, counted from 1, as far as one line is wrong by itself.
     pub line: Option<usize>,
+}
+
+// === impl ResponseError ===
+
+impl ResponseError {
+    /// A connection that failed.
+    pub fn from_io(error: &io::Error) -> Self {
+        failure::describe(error).map_or(Self::Disconnected, Self::Tls)
+    }
 }
 
 // === impl Malformation ===

@@ -3,8 +3,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use ipnet::IpNet;
-
 use super::fields::{ConnectionOptions, FieldKind, FieldLine, Fields, is_token, list_members};
 
 mod elements;
@@ -16,6 +14,15 @@ pub struct ClientIdentity {
     address: Arc<str>,
     /// The peer is a trusted proxy: what it says about earlier hops is passed on.
     trusted: bool,
+    /// Absent for a client in cleartext.
+    tls: Option<Arc<TlsClient>>,
+}
+
+/// A client that is connected over TLS.
+#[derive(Debug)]
+pub struct TlsClient {
+    /// What `X-Forwarded-Client-Cert` says of its certificate; absent where it has presented none.
+    pub certificate: Option<String>,
 }
 
 /// Where a codec writes field lines, each in turn.
@@ -35,13 +42,45 @@ pub trait FieldSink {
     }
 }
 
+/// The field that tells the next hop about the certificate of the client.
+const CLIENT_CERTIFICATE: &[u8] = b"X-Forwarded-Client-Cert";
+
 // === impl ClientIdentity ===
 
 impl ClientIdentity {
-    pub fn new(address: IpAddr, trusted_proxies: &[IpNet]) -> Self {
+    /// A client that is no trusted proxy.
+    pub fn new(address: IpAddr, tls: Option<TlsClient>) -> Self {
         let address = address.to_canonical();
-        let trusted = trusted_proxies.iter().any(|network| network.contains(&address));
-        Self { ip: address, address: address.to_string().into(), trusted }
+        let tls = tls.map(Arc::new);
+        Self { ip: address, address: address.to_string().into(), trusted: false, tls }
+    }
+
+    /// Whether the peer is a trusted proxy.
+    pub fn set_trusted(&mut self, trusted: bool) {
+        self.trusted = trusted;
+    }
+
+    /// Whether the client has sent this request over TLS, to agimo or to the trusted proxy before it.
+    pub fn is_https(&self, fields: &Fields) -> bool {
+        if self.trusted && fields.iter().any(|line| is_forwarding(line.kind)) {
+            return self.earlier_proto(fields).eq_ignore_ascii_case(b"https");
+        }
+        self.tls.is_some()
+    }
+
+    /// The scheme of the connection to agimo.
+    fn scheme(&self) -> &'static [u8] {
+        if self.tls.is_some() { b"https" } else { b"http" }
+    }
+
+    /// The scheme of the request as the first trusted proxy received it.
+    fn earlier_proto(&self, fields: &Fields) -> Vec<u8> {
+        if let Some(first) = members(fields, FieldKind::XForwardedProto).into_iter().next() {
+            return first;
+        }
+        let mut earlier = fields.all(FieldKind::Forwarded).filter_map(elements::parse).flatten();
+        let known = earlier.find_map(|element| element.proto);
+        known.unwrap_or_else(|| self.scheme().to_vec())
     }
 
     pub fn ip(&self) -> IpAddr {
@@ -74,12 +113,15 @@ impl ClientIdentity {
     /// Writes `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` for a request with these fields; this hop is the last
     /// of each.
     pub fn write_fields(&self, fields: &Fields, host: &[u8], sink: &mut impl FieldSink) {
+        if let Some(certificate) = self.tls.as_ref().and_then(|tls| tls.certificate.as_ref()) {
+            sink.line(CLIENT_CERTIFICATE, certificate.as_bytes());
+        }
         if self.trusted && fields.iter().any(|line| is_forwarding(line.kind)) {
             return self.extend_fields(fields, host, sink);
         }
         let address = self.address.as_bytes();
         sink.line(b"X-Forwarded-For", address);
-        sink.line(b"X-Forwarded-Proto", b"http");
+        sink.line(b"X-Forwarded-Proto", self.scheme());
         sink.line(b"X-Forwarded-Host", host);
         // RFC 7239 section 6: IPv6 addresses are in brackets and quoted; hosts with a port are quoted.
         let (open, close) = if self.address.contains(':') { ("\"[", "]\"") } else { ("", "") };
@@ -94,7 +136,8 @@ impl ClientIdentity {
             quote.as_bytes(),
             host,
             quote.as_bytes(),
-            b";proto=http",
+            b";proto=",
+            self.scheme(),
         ] {
             sink.value(part);
         }
@@ -118,8 +161,7 @@ impl ClientIdentity {
             nodes = known.map(|node| elements::plain_node(node).to_vec()).collect();
         }
         if protos.is_empty() {
-            let known = earlier().find_map(|element| element.proto.clone());
-            protos.push(known.unwrap_or_else(|| b"http".to_vec()));
+            protos.push(self.earlier_proto(fields));
         }
         if hosts.is_empty() {
             let known = earlier().find_map(|element| element.host.clone());
@@ -206,7 +248,8 @@ mod tests {
         for (name, value) in lines {
             fields.line(name.as_bytes(), value.as_bytes());
         }
-        let proxy = ClientIdentity::new([10, 0, 0, 1].into(), &["10.0.0.0/8".parse().unwrap()]);
+        let mut proxy = ClientIdentity::new([10, 0, 0, 1].into(), None);
+        proxy.set_trusted(true);
         let mut out = Vec::new();
         proxy.write_fields(&fields.build(), b"a", &mut out);
         let text = String::from_utf8(out).unwrap();

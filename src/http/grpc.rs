@@ -12,6 +12,7 @@ use super::message::RequestHead;
 pub enum GrpcStatus {
     DeadlineExceeded = 4,
     ResourceExhausted = 8,
+    FailedPrecondition = 9,
     Unimplemented = 12,
     Internal = 13,
     Unavailable = 14,

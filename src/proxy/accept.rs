@@ -16,11 +16,15 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use crate::catalog::Snapshot;
+use crate::certificates::TlsSettings;
+use crate::http::forwarded::ClientIdentity;
+use crate::net::stream::Stream;
 use crate::shutdown::Shutdown;
 
 use super::connection;
 use super::connection_quota::{ConnectionQuota, NoPermit};
 use super::core::Core;
+use super::opening::{self, Opening};
 use super::upstream::KEEPALIVE;
 
 /// What each core needs.
@@ -32,9 +36,30 @@ pub struct Proxy {
     pub cores: usize,
     /// Endpoints to which all cores are to close their idle connections.
     pub close_idle: broadcast::Sender<SocketAddr>,
+    /// How connections are encrypted.
+    pub tls: watch::Receiver<Arc<TlsSettings>>,
     connections: Arc<ConnectionQuota>,
     /// Connections of clients where the configuration names no limit.
     most_connections: usize,
+}
+
+/// Where one core accepts connections.
+pub struct CoreListeners {
+    pub cleartext: TcpListener,
+    pub tls: Option<TcpListener>,
+}
+
+/// The same, registered with the runtime of the core.
+struct Acceptor {
+    cleartext: tokio::net::TcpListener,
+    tls: Option<tokio::net::TcpListener>,
+}
+
+/// A connection that has been accepted.
+struct Accepted {
+    socket: TcpStream,
+    peer: SocketAddr,
+    is_tls: bool,
 }
 
 /// Connections that may wait to be accepted; the kernel caps it at net.core.somaxconn.
@@ -73,6 +98,32 @@ fn listen_one(address: SocketAddr) -> io::Result<TcpListener> {
 /// Endpoints that a slow core may fall behind; those that it misses keep their connections for a while.
 const CLOSE_IDLE_CAPACITY: usize = 64;
 
+// === impl Acceptor ===
+
+impl Acceptor {
+    fn new(listeners: CoreListeners) -> io::Result<Self> {
+        let CoreListeners { cleartext, tls } = listeners;
+        Ok(Self {
+            cleartext: tokio::net::TcpListener::from_std(cleartext)?,
+            tls: tls.map(tokio::net::TcpListener::from_std).transpose()?,
+        })
+    }
+
+    async fn accept(&self) -> io::Result<Accepted> {
+        let over_tls = async {
+            match &self.tls {
+                Some(listener) => listener.accept().await,
+                None => std::future::pending().await,
+            }
+        };
+        let ((socket, peer), is_tls) = tokio::select! {
+            accepted = self.cleartext.accept() => (accepted?, false),
+            accepted = over_tls => (accepted?, true),
+        };
+        Ok(Accepted { socket, peer, is_tls })
+    }
+}
+
 // === impl Proxy ===
 
 impl Proxy {
@@ -81,6 +132,7 @@ impl Proxy {
         snapshots: watch::Receiver<Arc<Snapshot>>,
         cores: usize,
         access_log: bool,
+        tls: watch::Receiver<Arc<TlsSettings>>,
         shutdown: Shutdown,
     ) -> Self {
         let close_idle = broadcast::Sender::new(CLOSE_IDLE_CAPACITY);
@@ -88,18 +140,28 @@ impl Proxy {
         let files = rustix::process::getrlimit(rustix::process::Resource::Nofile).current;
         let most_connections = files.map_or(usize::MAX, |files| (files / 2) as usize);
         let connections = Arc::default();
-        Self { snapshots, shutdown, access_log, cores, close_idle, connections, most_connections }
+        Self {
+            snapshots,
+            shutdown,
+            access_log,
+            cores,
+            close_idle,
+            tls,
+            connections,
+            most_connections,
+        }
     }
 
     /// Serves a connection, unless there are too many; one that is idle makes room for it.
-    fn serve(&self, stream: TcpStream, peer: SocketAddr, core: &Rc<Core>, tasks: &TaskTracker) {
+    fn serve(&self, accepted: Accepted, core: &Rc<Core>, tasks: &TaskTracker) {
+        let Accepted { socket, peer, is_tls } = accepted;
         let view = core.view();
         let config = &view.snapshot.config;
         let most = config.client.max_connections.unwrap_or(self.most_connections);
         let ip = peer.ip().to_canonical();
-        let is_trusted = || config.trusted_proxies.iter().any(|net| net.contains(&ip));
-        let of_address = config.client.max_connections_per_address;
-        let of_address = of_address.filter(|_| !is_trusted()).map(|most| (ip, most));
+        let has_proxy_header = config.proxy_protocol.iter().any(|network| network.contains(&ip));
+        let of_address = if has_proxy_header { None } else { config.most_connections_of(ip) };
+        let of_address = of_address.map(|most| (ip, most));
         let permit = self.connections.acquire(most, of_address).or_else(|refused| match refused {
             NoPermit::Total if core.connections.shed_idle() => {
                 self.connections.acquire(usize::MAX, of_address)
@@ -108,7 +170,16 @@ impl Proxy {
         });
         match permit {
             Ok(permit) => {
-                tasks.spawn_local(connection::serve(stream, peer, core.clone(), permit));
+                let (core, connection) = (core.clone(), core.connections.add(Some(permit)));
+                if is_tls || has_proxy_header {
+                    let quota = self.connections.clone();
+                    let opening = Opening { has_proxy_header, is_tls, quota };
+                    tasks.spawn_local(opening::serve(socket, peer, opening, core, connection));
+                } else {
+                    let identity = ClientIdentity::new(ip, None);
+                    let stream = Stream::new(socket);
+                    tasks.spawn_local(connection::serve(stream, identity, core, connection));
+                }
             }
             Err(refused) => {
                 let key = match refused {
@@ -126,18 +197,18 @@ impl Proxy {
     pub fn start(
         self,
         index: usize,
-        listener: TcpListener,
+        listeners: CoreListeners,
     ) -> io::Result<JoinHandle<io::Result<()>>> {
         std::thread::Builder::new().name(format!("core-{index}")).spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
                 .build_local(LocalOptions::default())?;
-            runtime.block_on(self.run(index, listener))
+            runtime.block_on(self.run(index, listeners))
         })
     }
 
-    async fn run(mut self, index: usize, listener: TcpListener) -> io::Result<()> {
-        let listener = tokio::net::TcpListener::from_std(listener)?;
+    async fn run(mut self, index: usize, listeners: CoreListeners) -> io::Result<()> {
+        let acceptor = Acceptor::new(listeners)?;
         self.snapshots.mark_unchanged();
         let core = Rc::new(Core::new(index, &self));
         let mut close_idle = self.close_idle.subscribe();
@@ -146,8 +217,8 @@ impl Proxy {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                accepted = listener.accept() => match accepted {
-                    Ok((stream, peer)) => self.serve(stream, peer, &core, &connections),
+                accepted = acceptor.accept() => match accepted {
+                    Ok(accepted) => self.serve(accepted, &core, &connections),
                     Err(error) => {
                         if let Some(suppressed) = core.errors.admit(None, "accept", Instant::now()) {
                             warn!(%error, suppressed, "cannot accept a connection");
@@ -164,24 +235,17 @@ impl Proxy {
                 () = self.shutdown.draining() => break,
             }
         }
-        self.drain(&core, listener, &connections).await;
+        self.drain(&core, acceptor, &connections).await;
         Ok(())
     }
 
     /// Serves the connections that were made before the drain, and waits until all have ended.
-    async fn drain(
-        &self,
-        core: &Rc<Core>,
-        listener: tokio::net::TcpListener,
-        connections: &TaskTracker,
-    ) {
+    async fn drain(&self, core: &Rc<Core>, acceptor: Acceptor, connections: &TaskTracker) {
         // Closing the listener resets the connections in its queue, so they are accepted first.
-        while let Ok(Ok((stream, peer))) =
-            tokio::time::timeout(Duration::ZERO, listener.accept()).await
-        {
-            self.serve(stream, peer, core, connections);
+        while let Ok(Ok(accepted)) = tokio::time::timeout(Duration::ZERO, acceptor.accept()).await {
+            self.serve(accepted, core, connections);
         }
-        drop(listener);
+        drop(acceptor);
         core.begin_drain();
         connections.close();
         core.tasks.close();

@@ -17,7 +17,7 @@ use crate::telemetry::printable::printable;
 use super::access_log::{LoggedRequest, Outcome, ResponseEnd};
 use super::core::Core;
 use super::error_log;
-use super::error_response::{ErrorResponse, LocalError};
+use super::error_response::ErrorResponse;
 use super::in_flight::InFlightRequest;
 use super::tunnel::LoggedTunnel;
 
@@ -56,9 +56,8 @@ impl<D: Downstream> Client<D> {
         let _ = poll_fn(|cx| Poll::Ready(downstream.send_own_response(cx, head, body))).await;
     }
 
-    /// Responds to a request that belongs to no route.
-    pub async fn reject(&mut self, request: &RequestHead, error: LocalError) {
-        let response = ErrorResponse::from(error);
+    /// Responds to a request that no route counts.
+    pub async fn reject(&mut self, request: &RequestHead, response: ErrorResponse) {
         let logged = || LoggedRequest::new(self.identity.address(), request, "");
         self.log_rejected(&response, logged, String::new);
         self.send_error(request, &response).await;
@@ -83,7 +82,9 @@ impl<D: Downstream> Client<D> {
         if self.core.access_log {
             logged().log_response(&Outcome { status, reason: Some(reason), ..Outcome::default() });
         }
-        if let Some(suppressed) = self.core.errors.admit(None, reason, Instant::now()) {
+        if response.location.is_none()
+            && let Some(suppressed) = self.core.errors.admit(None, reason, Instant::now())
+        {
             error_log::log(&logged(), status, reason, &detail(), suppressed);
         }
     }

@@ -12,6 +12,8 @@ use super::connection_quota::ConnectionPermit;
 #[derive(Default)]
 pub struct ClientConnections {
     all: RefCell<Vec<Weak<ClientConnection>>>,
+    /// Connections on which HTTP has not begun.
+    opening: Cell<usize>,
     /// Bytes of incomplete heads.
     partial: Cell<usize>,
     most_partial: Cell<usize>,
@@ -35,9 +37,24 @@ pub struct ClientConnection {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Waits {
     since: Instant,
-    /// A part of a head has arrived.
-    has_begun: bool,
+    until: Awaited,
 }
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Awaited {
+    /// HTTP begins: the handshake of TLS is complete.
+    Opening,
+    /// The next request.
+    Request,
+    /// The rest of a head.
+    Head,
+}
+
+/// Counts a connection on which HTTP has not begun, until this is dropped.
+pub struct OpeningConnection<'a>(&'a ClientConnections);
+
+/// So many connections of a core may be opening. A handshake holds buffers, and whoever begins many can take all memory.
+const MOST_OPENING: usize = 1024;
 
 /// Connections that have ended are forgotten when so many more have begun.
 const FORGET_EACH: usize = 64;
@@ -63,7 +80,21 @@ impl ClientConnections {
 
     /// Closes the connection that has been idle for longest; false where none is idle.
     pub fn shed_idle(&self) -> bool {
-        self.shed(|waits| !waits.has_begun)
+        self.shed(|awaited| awaited == Awaited::Request)
+    }
+
+    /// HTTP begins later on this connection. Where too many are opening, the oldest of them is closed.
+    pub fn begin_opening(
+        &self,
+        connection: &ClientConnection,
+        now: Instant,
+    ) -> OpeningConnection<'_> {
+        connection.waits.set(Some(Waits { since: now, until: Awaited::Opening }));
+        self.opening.set(self.opening.get() + 1);
+        if self.opening.get() > MOST_OPENING {
+            self.shed(|awaited| awaited == Awaited::Opening);
+        }
+        OpeningConnection(self)
     }
 
     /// Counts the bytes of the head that is not complete yet, and closes connections with older ones while there are too
@@ -72,14 +103,16 @@ impl ClientConnections {
         let bytes = connection.partial.borrow().len();
         let before = connection.counted.replace(bytes);
         self.partial.set(self.partial.get() - before + bytes);
-        while self.partial.get() > self.most_partial.get() && self.shed(|waits| waits.has_begun) {}
+        while self.partial.get() > self.most_partial.get()
+            && self.shed(|awaited| awaited == Awaited::Head)
+        {}
     }
 
-    fn shed(&self, is_candidate: impl Fn(Waits) -> bool) -> bool {
+    fn shed(&self, is_candidate: impl Fn(Awaited) -> bool) -> bool {
         let all = self.all.borrow();
         let candidates = all.iter().filter_map(Weak::upgrade).filter(|known| !known.is_shed.get());
         let waiting = candidates.filter_map(|known| {
-            let waits = known.waits.get().filter(|waits| is_candidate(*waits))?;
+            let waits = known.waits.get().filter(|waits| is_candidate(waits.until))?;
             Some((waits.since, known))
         });
         let Some((_, oldest)) = waiting.min_by_key(|(since, _)| *since) else { return false };
@@ -93,17 +126,25 @@ impl ClientConnections {
     }
 }
 
+// === impl OpeningConnection ===
+
+impl Drop for OpeningConnection<'_> {
+    fn drop(&mut self) {
+        self.0.opening.set(self.0.opening.get() - 1);
+    }
+}
+
 // === impl ClientConnection ===
 
 impl ClientConnection {
     /// The connection is idle from now on.
     pub fn begin_idle(&self, now: Instant) {
-        self.waits.set(Some(Waits { since: now, has_begun: false }));
+        self.waits.set(Some(Waits { since: now, until: Awaited::Request }));
     }
 
     /// A part of a head has arrived.
     pub fn begin_head(&self, now: Instant) {
-        self.waits.set(Some(Waits { since: now, has_begun: true }));
+        self.waits.set(Some(Waits { since: now, until: Awaited::Head }));
     }
 
     /// The connection serves a request.
@@ -125,7 +166,7 @@ impl ClientConnection {
 
     /// Whether a part of a head has arrived.
     pub fn has_begun(&self) -> bool {
-        self.waits.get().is_some_and(|waits| waits.has_begun)
+        self.waits.get().is_some_and(|waits| waits.until == Awaited::Head)
     }
 
     /// Wakes the task that looks whether it is to end.
@@ -189,6 +230,22 @@ mod tests {
         made[2].begin_request();
         connections.count_partial(&made[2]);
         assert_eq!(connections.partial.get(), 40);
+    }
+
+    #[test]
+    fn too_many_handshakes_end_the_oldest() {
+        let connections = ClientConnections::default();
+        let (now, cx) = (Instant::now(), Context::from_waker(Waker::noop()));
+        let made: Vec<_> = (0..MOST_OPENING as u64 + 2).map(|_| connections.add(None)).collect();
+        made[0].begin_idle(now - Duration::from_secs(1));
+        let begin = |(age, one): (usize, &Rc<ClientConnection>)| {
+            connections.begin_opening(one, now + Duration::from_millis(age as u64))
+        };
+        let places: Vec<_> = made.iter().enumerate().skip(1).map(begin).collect();
+        let shed: Vec<_> = (0..4).map(|at| made[at].is_shed(&cx)).collect();
+        assert_eq!(shed, [false, true, false, false], "an idle connection stays");
+        drop(places);
+        assert_eq!(connections.opening.get(), 0);
     }
 
     #[test]

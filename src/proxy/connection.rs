@@ -2,12 +2,10 @@
 //! takes over where the client begins with its preface.
 
 use std::future::{Future, poll_fn};
-use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use crate::config::ClientLimits;
@@ -21,7 +19,6 @@ use crate::net::timer::Timer;
 
 use super::client::Client;
 use super::client_connections::ClientConnection;
-use super::connection_quota::ConnectionPermit;
 use super::core::Core;
 use super::error_response::{ErrorResponse, LocalError};
 use super::serve_request::{RequestOutcome, serve_request};
@@ -36,17 +33,16 @@ struct DrainSignal<'a, F> {
     core: &'a Core,
 }
 
-/// Serves a connection until it ends.
+/// Serves a connection that begins with HTTP/1 or the preface of HTTP/2, until it ends.
 pub fn serve(
-    socket: TcpStream,
-    peer: SocketAddr,
+    stream: Stream,
+    mut identity: ClientIdentity,
     core: Rc<Core>,
-    permit: ConnectionPermit,
+    connection: Rc<ClientConnection>,
 ) -> impl Future<Output = ()> {
     // Outside of the future, which then has no room for what is not needed any more.
-    let connection = core.connections.add(Some(permit));
-    let downstream = ServerConnection::new(Stream::new(socket));
-    let (identity, mut view_number) = identity(&core, peer.ip());
+    let downstream = ServerConnection::new(stream);
+    let mut view_number = update_trust(&mut identity, &core);
     let mut client = Client { downstream, timer: Timer::default(), identity, core };
     async move {
         let core = client.core.clone();
@@ -57,8 +53,7 @@ pub fn serve(
                 Ok(head) => {
                     // The proxies that are trusted may have changed while the connection was idle.
                     if core.view().number != view_number {
-                        (client.identity, view_number) =
-                            self::identity(&core, client.identity.ip());
+                        view_number = update_trust(&mut client.identity, &core);
                     }
                     // Boxed: an idle connection, of which there are most, keeps no room for a request.
                     Box::pin(serve_request(&mut client, head)).await
@@ -96,10 +91,23 @@ pub fn serve(
     }
 }
 
-/// What endpoints are told about a client, and the number of the view that says whether it is trusted.
-fn identity(core: &Core, address: IpAddr) -> (ClientIdentity, u64) {
+/// Serves a connection on which the client has chosen HTTP/2, until it ends.
+pub async fn serve_http2(
+    stream: Stream,
+    mut identity: ClientIdentity,
+    core: Rc<Core>,
+    connection: Rc<ClientConnection>,
+) {
+    let view_number = update_trust(&mut identity, &core);
+    // Boxed, so that a connection with HTTP/1 has no room for it.
+    Box::pin(http2::serve(stream, identity, view_number, core, connection)).await;
+}
+
+/// Decides whether the peer is a trusted proxy. Returns the number of the view that says so.
+fn update_trust(identity: &mut ClientIdentity, core: &Core) -> u64 {
     let view = core.view();
-    (ClientIdentity::new(address, &view.snapshot.config.trusted_proxies), view.number)
+    identity.set_trusted(view.snapshot.config.trusts(identity.ip()));
+    view.number
 }
 
 /// The limits on request heads of this configuration.

@@ -21,6 +21,13 @@ pub struct ConnectionPermit {
     address: Option<IpAddr>,
 }
 
+/// One open connection of an address that a header has named; it is counted until this is dropped.
+#[derive(Debug)]
+pub struct AddressPermit {
+    quota: Arc<ConnectionQuota>,
+    address: IpAddr,
+}
+
 /// Why there is no permit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoPermit {
@@ -51,6 +58,20 @@ impl ConnectionQuota {
             permit.address = Some(address);
         }
         Ok(permit)
+    }
+}
+
+impl ConnectionQuota {
+    /// A permit for another connection of an address, unless it has `most`.
+    pub fn acquire_address(self: &Arc<Self>, address: IpAddr, most: u32) -> Option<AddressPermit> {
+        let is_admitted = self.by_address.acquire(address, most);
+        is_admitted.then(|| AddressPermit { quota: self.clone(), address })
+    }
+}
+
+impl Drop for AddressPermit {
+    fn drop(&mut self) {
+        self.quota.by_address.release(self.address);
     }
 }
 

@@ -8,13 +8,16 @@ use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 
-use tokio::sync::{Notify, broadcast};
+use tokio::sync::{Notify, broadcast, watch};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::backend::EndpointSource;
 use crate::catalog::{Route, Snapshot, Workload};
+use crate::certificates::TlsSettings;
+use crate::config::protocol::EndpointProtocol;
+use crate::config::tls::EndpointTls;
 use crate::config::{KeepAlive, ServiceConfig};
 use crate::demand::CoreCounters;
 use crate::http::message::RequestHead;
@@ -44,6 +47,7 @@ pub struct Core {
     close_idle: broadcast::Sender<SocketAddr>,
     idle_budget: Rc<IdleBudget>,
     cores: usize,
+    tls: watch::Receiver<Arc<TlsSettings>>,
     view: RefCell<Rc<View>>,
     updated: Notify,
     /// The routes that requests of this core have used, indexed by slot.
@@ -66,8 +70,9 @@ pub struct CoreRoute {
     endpoints: Rc<Endpoints>,
 }
 
-/// A workload that is in use, and one of its sources.
-type EndpointsKey = (*const Workload, EndpointSource);
+/// A workload that is in use, one of its sources, and what the service says of connections to it: one that another service
+/// would not make is not used for it.
+type EndpointsKey = (*const Workload, EndpointSource, EndpointProtocol, EndpointTls);
 
 // === impl Core ===
 
@@ -86,6 +91,7 @@ impl Core {
             close_idle: proxy.close_idle.clone(),
             idle_budget: Rc::default(),
             cores: proxy.cores,
+            tls: proxy.tls.clone(),
             view: RefCell::new(Rc::new(View { snapshot, number: 0 })),
             updated: Notify::new(),
             routes: RefCell::default(),
@@ -112,7 +118,8 @@ impl Core {
 
     /// Adds a route, or a new version of it, at its first request on this core.
     fn begin_route(&self, route: &Arc<Route>) -> Rc<CoreRoute> {
-        let key = (Arc::as_ptr(&route.workload), route.source.clone());
+        let ServiceConfig { protocol, tls, .. } = &route.config;
+        let key = (Arc::as_ptr(&route.workload), route.source.clone(), *protocol, tls.clone());
         let mut shared = self.endpoints.borrow_mut();
         // Every owner of the endpoints owns the workload too, so its address is not reused as long as they live.
         let endpoints = shared.get(&key).and_then(Weak::upgrade).unwrap_or_default();
@@ -130,6 +137,11 @@ impl Core {
     /// The newest configuration. It holds every route, so it is not kept while a request waits.
     pub fn view(&self) -> Rc<View> {
         self.view.borrow().clone()
+    }
+
+    /// How connections are encrypted.
+    pub fn tls(&self) -> Arc<TlsSettings> {
+        self.tls.borrow().clone()
     }
 
     /// The view after the one with this number, which has a successor or is about to; the same view while draining.

@@ -13,7 +13,7 @@ use crate::activation::ramp::RampPermit;
 use crate::activation::{Activation, Rejection};
 use crate::backend::EndpointSource;
 use crate::backoff::Backoff;
-use crate::config::protocol::EndpointProtocol;
+use crate::config::protocol::{EndpointProtocol, SpokenProtocol};
 use crate::http::message::RequestHead;
 
 use super::affinity::{EndpointToken, Preference};
@@ -271,16 +271,13 @@ impl Endpoint {
         }
     }
 
-    /// Whether a request goes over a connection that serves others at the same time; `configured` is `protocol` of the
-    /// service.
-    pub fn uses_multiplexing(&self, configured: EndpointProtocol, request: &RequestHead) -> bool {
-        let protocol =
-            if configured == EndpointProtocol::Auto { self.protocol } else { configured };
-        match protocol {
-            EndpointProtocol::H2c => true,
-            EndpointProtocol::Http1 => configured == EndpointProtocol::Auto && request.is_grpc(),
-            EndpointProtocol::Auto => request.is_grpc(),
-        }
+    /// What is spoken to it for a request; `configured` is `protocol` of the service.
+    pub fn spoken_protocol(
+        &self,
+        configured: EndpointProtocol,
+        request: &RequestHead,
+    ) -> SpokenProtocol {
+        configured.spoken(self.protocol, request.is_grpc())
     }
 
     /// How long requests usually take, as far as this core knows.

@@ -20,6 +20,8 @@ pub struct ErrorResponse {
     pub retry_after: Option<u64>,
     /// One line from the backend of the workload, for people.
     pub detail: Option<String>,
+    /// Where the client is to go instead.
+    pub location: Option<String>,
 }
 
 /// Why agimo responds itself: a closed set, which `x-agimo-reason` names.
@@ -29,8 +31,10 @@ pub enum LocalError {
     /// `grpc-timeout` passed before an endpoint became ready, with the cause if it is known.
     ClientDeadline(Option<Cause>),
     ConnectionBroken,
+    EndpointTls,
     Head(HeadError),
     HoldFull,
+    HttpsRequired,
     /// No endpoint became ready, with the cause if it is known.
     HoldTimeout(Option<Cause>),
     IdleTimeout,
@@ -59,7 +63,16 @@ pub const DETAIL_HEADER: &str = "x-agimo-detail";
 impl ErrorResponse {
     /// The request may succeed after this many seconds.
     fn later(error: LocalError, seconds: u64) -> Self {
-        Self { error, retry_after: Some(seconds.max(1)), detail: None }
+        Self { retry_after: Some(seconds.max(1)), ..Self::plain(error) }
+    }
+
+    fn plain(error: LocalError) -> Self {
+        Self { error, retry_after: None, detail: None, location: None }
+    }
+
+    /// The request is to be sent to this URL over HTTPS.
+    pub fn redirect(location: String) -> Self {
+        Self { location: Some(location), ..Self::plain(LocalError::HttpsRequired) }
     }
 
     /// A request was held for `hold_timeout`; `reason` says why its workload was not ready, and `obstacle` what an attempt
@@ -103,6 +116,9 @@ impl ErrorResponse {
         if let Some(seconds) = self.retry_after {
             fields.line(b"retry-after", seconds.to_string().as_bytes());
         }
+        if let Some(location) = &self.location {
+            fields.line(b"location", location.as_bytes());
+        }
         let now = httpdate::fmt_http_date(SystemTime::now());
         fields.line(b"date", now.as_bytes());
         let mut head = ResponseHead::new(status, BodyLength::Known(length as u64), fields);
@@ -130,7 +146,7 @@ impl From<LocalError> for ErrorResponse {
             LocalError::HoldFull | LocalError::ServiceRemoved => Self::later(error, 1),
             // This lasts until agimo is started in another way, and yet it is no fault of the client.
             LocalError::NoBackend => Self::later(error, 60),
-            _ => Self { error, retry_after: None, detail: None },
+            _ => Self::plain(error),
         }
     }
 }
@@ -175,8 +191,17 @@ impl LocalError {
                 "connection-broken",
                 "the application closed the connection before it answered",
             ),
+            Self::EndpointTls => (
+                S::BAD_GATEWAY,
+                "endpoint-tls",
+                "no TLS connection to the application could be made",
+            ),
             Self::HoldFull => {
                 (S::SERVICE_UNAVAILABLE, "hold-full", "too many requests wait for this application")
+            }
+            // Unlike 301, this keeps the method and the body (RFC 9110 section 15.4.9).
+            Self::HttpsRequired => {
+                (S::PERMANENT_REDIRECT, "https-required", "this service is used over HTTPS")
             }
             Self::HoldTimeout(None) => (
                 S::GATEWAY_TIMEOUT,

@@ -267,6 +267,10 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
                 Err(ResponseError::NotProcessed) => {
                     return Poll::Ready(Err(ForwardError::Retry(Retry::NotProcessed)));
                 }
+                Err(ResponseError::Tls(problem)) => {
+                    in_flight.note_detail(problem.to_owned());
+                    return Poll::Ready(Err(LocalError::EndpointTls.into()));
+                }
                 Err(ResponseError::Malformed(malformation)) => {
                     in_flight.note_detail(malformation.to_string());
                     return Poll::Ready(Err(LocalError::ResponseMalformed.into()));

@@ -4,20 +4,24 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use crate::config::protocol::SpokenProtocol;
 use crate::demand::Retry;
 use crate::http::codec::{Downstream, Upstream};
 use crate::http::message::RequestHead;
 
 use super::access_log::ResponseEnd;
 use super::client::Client;
-use super::core::Core;
-use super::endpoints::EndpointLease;
+use super::core::{Core, CoreRoute};
+use super::endpoints::{Endpoint, EndpointLease};
+use super::error_response::LocalError;
 use super::exchange::{Exchange, ExchangeOutcome, ResponseStart};
 use super::in_flight::{InFlightRequest, Obstacle};
 use super::new_connection::observe_start;
 use super::request_error::{ForwardError, RequestError};
 use super::upstream::multiplexed::{self, StreamRequirements};
-use super::upstream::{self, ConnectError, ExclusiveConnection, MultiplexedStream, UpstreamStream};
+use super::upstream::{
+    self, ConnectError, ExclusiveConnection, MultiplexedStream, Target, UpstreamStream,
+};
 
 /// The endpoint has answered.
 pub enum Forwarded {
@@ -41,15 +45,17 @@ pub async fn forward<D: Downstream>(
     reuse: bool,
 ) -> Result<Forwarded, ForwardError> {
     let configured = in_flight.route().config().protocol;
-    if lease.endpoint().uses_multiplexing(configured, request) {
+    let spoken = lease.endpoint().spoken_protocol(configured, request);
+    if spoken.is_http2 {
         // Boxed, so that all other requests have no room for it.
-        let opened = Box::pin(open_stream(client, request, &mut lease, in_flight, reuse)).await?;
+        let opened =
+            Box::pin(open_stream(client, request, &mut lease, in_flight, spoken, reuse)).await?;
         if let Some(upstream) = opened {
             return Box::pin(forward_multiplexed(client, request, lease, in_flight, upstream))
                 .await;
         }
     }
-    let upstream = connection(client, request, &mut lease, in_flight, reuse).await?;
+    let upstream = connection(client, request, &mut lease, in_flight, spoken, reuse).await?;
     let (route, core) = (in_flight.route().clone(), client.core.clone());
     let mut exchange = Exchange::new(client, request, &route.route, upstream);
     let outcome = run(&core, &mut exchange, &mut lease, in_flight).await?;
@@ -128,6 +134,7 @@ async fn connection<D: Downstream>(
     request: &RequestHead,
     lease: &mut EndpointLease,
     in_flight: &mut InFlightRequest,
+    spoken: SpokenProtocol,
     reuse: bool,
 ) -> Result<ExclusiveConnection, ForwardError> {
     let endpoint = lease.endpoint().clone();
@@ -139,7 +146,9 @@ async fn connection<D: Downstream>(
     let started = Instant::now();
     let deadline = connect_deadline(in_flight, started);
     // Boxed: most requests find an idle connection.
-    let connected = Box::pin(upstream::connect(client, &endpoint, deadline)).await;
+    let route = in_flight.route().clone();
+    let target = target(&endpoint, &route, spoken);
+    let connected = Box::pin(upstream::connect(client, target, deadline)).await;
     match connected {
         Ok(connection) => {
             in_flight.note_connected(started);
@@ -156,6 +165,7 @@ async fn open_stream<D: Downstream>(
     request: &RequestHead,
     lease: &mut EndpointLease,
     in_flight: &mut InFlightRequest,
+    spoken: SpokenProtocol,
     reuse: bool,
 ) -> Result<Option<MultiplexedStream>, ForwardError> {
     let endpoint = lease.endpoint().clone();
@@ -167,7 +177,9 @@ async fn open_stream<D: Downstream>(
         upgrade: request.upgrade,
     };
     let deadline = connect_deadline(in_flight, started);
-    match multiplexed::open_stream(client, &endpoint, deadline, requirements).await {
+    let route = in_flight.route().clone();
+    let target = target(&endpoint, &route, spoken);
+    match multiplexed::open_stream(client, target, deadline, requirements).await {
         Ok(stream) => {
             if stream.as_ref().is_some_and(|stream| !stream.is_reused()) {
                 in_flight.note_connected(started);
@@ -177,6 +189,10 @@ async fn open_stream<D: Downstream>(
         }
         Err(error) => Err(not_connected(client, lease, in_flight, started, error).await),
     }
+}
+
+fn target<'a>(endpoint: &'a Endpoint, route: &'a CoreRoute, spoken: SpokenProtocol) -> Target<'a> {
+    Target { endpoint, tls: spoken.is_tls.then(|| route.config()) }
 }
 
 fn connect_deadline(in_flight: &InFlightRequest, started: Instant) -> Instant {
@@ -220,6 +236,10 @@ async fn not_connected<D: Downstream>(
         ConnectError::TimedOut => {
             endpoint.mark_timed_out();
             in_flight.note_obstacle(Obstacle::TimedOut, endpoint.address);
+        }
+        ConnectError::Tls(problem) => {
+            in_flight.note_detail(format!("{}: {problem}", endpoint.address));
+            return LocalError::EndpointTls.into();
         }
     }
     ForwardError::Retry(Retry::Connect)

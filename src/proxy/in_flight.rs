@@ -199,7 +199,7 @@ impl InFlightRequest {
             Obstacle::NoFiles => "agimo has no file descriptor left: raise its limit of open files, or lower max_connections".to_owned(),
             Obstacle::TimedOut => {
                 format!(
-                    "{endpoint} is ready but did not accept a connection within connect_timeout"
+                    "{endpoint} is ready but did not accept a connection, or complete the TLS handshake, within connect_timeout"
                 )
             }
             Obstacle::Closed => format!(

@@ -19,6 +19,7 @@ use super::forward::{self, Forwarded};
 use super::hold::{self, Unanswered};
 use super::in_flight::{InFlightRequest, Obstacle};
 use super::max_forwards;
+use super::redirect;
 use super::request_error::{ForwardError, RequestError};
 use super::tunnel::LoggedTunnel;
 use super::upstream::UpstreamStream;
@@ -58,9 +59,13 @@ pub async fn serve_request<D: Downstream>(
     let mut view = client.core.view();
     loop {
         let Some(route) = client.core.route(request) else {
-            client.reject(request, LocalError::UnknownHost).await;
+            client.reject(request, LocalError::UnknownHost.into()).await;
             return RequestOutcome::Responded;
         };
+        if let Some(location) = redirect::location(route.config(), &client.identity, request) {
+            client.reject(request, ErrorResponse::redirect(location)).await;
+            return RequestOutcome::Responded;
+        }
         // The view holds every route; only this one is kept while the request lasts.
         let view_number = view.number;
         drop(view);

@@ -6,17 +6,21 @@ use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
 
+use rustls::pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
+use crate::config::ServiceConfig;
 use crate::http::codec::Downstream;
 use crate::http::http1::client::ClientConnection;
 use crate::http::http2::client::UpstreamRequest;
 use crate::http::http2::tunnel::TunnelStream;
 use crate::net::stream::Stream;
+use crate::net::tls::{failure, handshake};
 
 use super::client::Client;
+use super::core::Core;
 use super::endpoints::Endpoint;
 
 pub mod multiplexed;
@@ -35,7 +39,7 @@ pub enum UpstreamStream {
 }
 
 /// Why there is no connection.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectError {
     /// The endpoint refused it.
     Refused,
@@ -45,6 +49,16 @@ pub enum ConnectError {
     TimedOut,
     /// The client disconnected first.
     ClientDisconnected,
+    /// The two cannot agree on TLS, or the certificate of the endpoint is not valid; for people.
+    Tls(String),
+}
+
+/// An endpoint, and how connections to it are encrypted.
+#[derive(Clone, Copy)]
+pub struct Target<'a> {
+    pub endpoint: &'a Endpoint,
+    /// The service that says how; absent for cleartext.
+    pub tls: Option<&'a ServiceConfig>,
 }
 
 // === impl ConnectError ===
@@ -74,10 +88,19 @@ pub fn idle(endpoint: &Endpoint, repeatable: bool) -> Option<ExclusiveConnection
 /// A new connection for one request at a time, made before `deadline`.
 pub async fn connect<D: Downstream>(
     client: &mut Client<D>,
-    endpoint: &Endpoint,
+    target: Target<'_>,
     deadline: Instant,
 ) -> Result<ExclusiveConnection, ConnectError> {
-    let stream = before_deadline(client, deadline, connect_stream(endpoint, None)).await?;
+    let core = client.core.clone();
+    let connecting = async {
+        let stream = connect_stream(target.endpoint, None).await?;
+        match target.tls {
+            // Boxed: most connections are in cleartext.
+            Some(service) => Box::pin(encrypt(stream, service, &core, false)).await,
+            None => Ok(stream),
+        }
+    };
+    let stream = before_deadline(client, deadline, connecting).await?;
     Ok(ClientConnection::new(stream, false))
 }
 
@@ -100,6 +123,37 @@ async fn connect_stream(
         let _ = SockRef::from(&socket).set_tcp_user_timeout(unacknowledged);
     }
     Ok(Stream::new(socket))
+}
+
+/// The same connection over TLS, for HTTP/2 or HTTP/1.1.
+async fn encrypt(
+    stream: Stream,
+    service: &ServiceConfig,
+    core: &Core,
+    is_http2: bool,
+) -> Result<Stream, ConnectError> {
+    let configs = core.tls().endpoint(&service.tls.trust).cloned();
+    let name = ServerName::try_from(service.server_name());
+    let (Some(configs), Ok(name)) = (configs, name) else {
+        let problem = format!("agimo has no TLS settings for {}", service.server_name());
+        return Err(ConnectError::Tls(problem));
+    };
+    let config = if is_http2 { configs.http2 } else { configs.http1 };
+    let connection = handshake::connect(stream, config, name).await.map_err(|error| {
+        match error.kind() {
+            io::ErrorKind::InvalidData => ConnectError::Tls(match failure::describe(&error) {
+                Some(meaning) => format!("{meaning}: {error}"),
+                None => error.to_string(),
+            }),
+            // An application that is starting may close connections.
+            _ => ConnectError::from_io(&error),
+        }
+    })?;
+    if is_http2 && !connection.is_http2 {
+        let problem = "the application does not offer HTTP/2 over TLS (ALPN `h2`)";
+        return Err(ConnectError::Tls(problem.to_owned()));
+    }
+    Ok(connection.stream)
 }
 
 /// Runs `operation` until the deadline or until the client disconnects.

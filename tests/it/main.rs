@@ -30,6 +30,7 @@ mod smoke;
 mod streaming;
 mod third_party_servers;
 mod tidy;
+mod tls;
 mod upgrades;
 mod uploads;
 mod via;

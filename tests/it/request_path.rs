@@ -1,7 +1,5 @@
 //! The request path in this process: HTTP/1 on a listener of the test, and a second codec through the same code.
 
-use std::sync::Arc;
-
 use agimo::demand::Retry;
 use agimo::http::forwarded::ClientIdentity;
 use agimo::http::http1::server::ServerConnection;
@@ -10,7 +8,6 @@ use agimo::net::stream::Stream;
 use agimo::net::timer::Timer;
 use agimo::proxy::client::Client as ProxyClient;
 use agimo::proxy::connection;
-use agimo::proxy::connection_quota::ConnectionQuota;
 use agimo::proxy::error_response::LocalError;
 use agimo::proxy::exchange::{Exchange, ExchangeOutcome, ResponseStart};
 use agimo::proxy::in_flight::InFlightRequest;
@@ -155,7 +152,7 @@ impl FramedRequest {
         let (mut outside, inside) = duplex(1 << 20);
         write(&mut outside, frames).await;
         let (downstream, head) = FrameConnection::accept(inside).await;
-        let identity = ClientIdentity::new([127, 0, 0, 1].into(), &[]);
+        let identity = ClientIdentity::new([127, 0, 0, 1].into(), None);
         let client =
             ProxyClient { downstream, timer: Timer::default(), identity, core: path.core() };
         Self { client, head, outside }
@@ -358,14 +355,15 @@ async fn the_futures_of_a_connection_and_of_a_request_are_small() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
-    let (socket, peer) = accepted.unwrap();
-    let permit = Arc::<ConnectionQuota>::default().acquire(1, None).unwrap();
-    let connection = size_of_val(&connection::serve(socket, peer, path.core(), permit));
+    let (stream, core) = (Stream::new(accepted.unwrap().0), path.core());
+    let identity = ClientIdentity::new([127, 0, 0, 1].into(), None);
+    let known = core.connections.add(None);
+    let connection = size_of_val(&connection::serve(stream, identity, core, known));
     assert!(connection <= 960, "{connection} bytes for a connection");
 
     let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
     let downstream = ServerConnection::new(Stream::new(accepted.unwrap().0));
-    let identity = ClientIdentity::new([127, 0, 0, 1].into(), &[]);
+    let identity = ClientIdentity::new([127, 0, 0, 1].into(), None);
     let mut client =
         ProxyClient { downstream, timer: Timer::default(), identity, core: path.core() };
     let FramedRequest { head, .. } =

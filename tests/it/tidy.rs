@@ -24,6 +24,7 @@ const ABOVE_EDGES: &[&str] = &[
     "cause",
     "schedule",
     "config",
+    "certificates",
     "routing",
     "demand",
     "ownership",

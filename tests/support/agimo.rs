@@ -21,6 +21,8 @@ const STALLED_ROUNDS: usize = 50;
 /// A running agimo process. It is killed when the value is dropped.
 pub(crate) struct Agimo {
     pub(crate) address: SocketAddr,
+    /// Where clients are served over TLS, if they are.
+    pub(crate) tls_address: Option<SocketAddr>,
     pub(crate) admin: SocketAddr,
     pub(crate) folder: TempDir,
     child: Child,
@@ -62,6 +64,11 @@ impl Agimo {
         let new = self.folder.path().join("config.toml.new");
         std::fs::write(&new, config).unwrap();
         std::fs::rename(new, self.config_file()).unwrap();
+    }
+
+    /// Where clients are served over TLS.
+    pub(crate) fn tls_address(&self) -> SocketAddr {
+        self.tls_address.expect("agimo serves clients over TLS")
     }
 
     /// Opens a connection to the proxy.
@@ -189,6 +196,11 @@ impl AgimoBuilder {
         self
     }
 
+    /// Serves clients over TLS, too.
+    pub(crate) fn with_tls(self) -> Self {
+        self.arguments(&["--tls-port", "0"])
+    }
+
     /// Removes a variable of the test's own environment.
     #[allow(dead_code, reason = "used by the cluster tests only")]
     pub(crate) fn without_env(mut self, name: &'static str) -> Self {
@@ -272,7 +284,8 @@ impl AgimoBuilder {
         let address = |field: &str| serving[field].as_str().unwrap().parse().unwrap();
         let admin = address("metrics");
         let events = follow_events(admin).await;
-        Agimo { address: address("address"), admin, folder, child, log, events }
+        let tls_address = serving.get("tls").map(|_| address("tls"));
+        Agimo { address: address("address"), tls_address, admin, folder, child, log, events }
     }
 }
 

@@ -27,6 +27,8 @@ pub(crate) const FOR_TESTS: &[RequiredProgram] = &[
     RequiredProgram { program: "chromium", package: "chromium" },
     // `python3 -m http.server` is an upstream application of the tests.
     RequiredProgram { program: "python3", package: "python3" },
+    // A client of TLS that shows what was agreed on.
+    RequiredProgram { program: "openssl", package: "openssl" },
     // Clients of HTTP/2.
     RequiredProgram { program: "curl", package: "curl" },
     RequiredProgram { program: "nghttp", package: "nghttp2-client" },

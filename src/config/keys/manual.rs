@@ -94,6 +94,13 @@ const SECTIONS: &[(&str, &str, &[Place])] = &[
         &[Place::Top],
     ),
     (
+        "In `[[tls]]`",
+        "Each table is a certificate with which agimo serves clients over TLS, on the port that `--tls-port` names. The host that the \
+         client names decides which one is used; the first one serves all other clients. The files are read again when they \
+         change. A file that cannot be used changes nothing: the previous certificate stays in use, and the log says why.",
+        &[Place::Tls],
+    ),
+    (
         "In `[[services]]`, or at the top of the file as default",
         "The value in a service takes precedence over the value at the top.",
         &[Place::TopAndServices],
@@ -183,15 +190,24 @@ mod tests {
     fn every_example_is_valid_where_its_key_is_allowed() {
         const KUBERNETES: &str = "host = 'a'\ntype = 'sts'\nnamespace = 'n'\nname = 'n'\nservice_name = 's'\nservice_port = 1\n";
         const PROCESS: &str = "host = 'a'\ntype = 'process'\ncommand = ['x']\n";
+        let with_certificate =
+            |file: &str| format!("{file}[[tls]]\ncertificate = 'c'\nkey = 'k'\n");
         for key in TABLE {
+            // These two need each other.
+            let missing = match key.name {
+                "tls_certificate" => "tls_key = 'k'\n",
+                "tls_key" => "tls_certificate = 'c'\n",
+                _ => "",
+            };
             let below = |service: &str| {
                 let own = |line: &&str| line.split(' ').next() != Some(key.name);
                 let others: Vec<_> = service.lines().filter(own).collect();
-                format!("[[services]]\n{}\n{}\n", key.example, others.join("\n"))
+                format!("[[services]]\n{}\n{missing}{}\n", key.example, others.join("\n"))
             };
-            let top = format!("{}\n[[services]]\n{PROCESS}", key.example);
+            let top = format!("{}\n{missing}[[services]]\n{PROCESS}", key.example);
             let files = match key.place {
-                Place::Top => vec![top],
+                Place::Top => vec![with_certificate(&top)],
+                Place::Tls => vec![with_certificate(&format!("[[services]]\n{PROCESS}"))],
                 Place::TopAndServices => vec![top, below(KUBERNETES), below(PROCESS)],
                 Place::TopAndProcesses => vec![top, below(PROCESS)],
                 Place::Services if key.name == "type" => vec![below(PROCESS)],

@@ -7,6 +7,7 @@ use crate::config::protocol::EndpointProtocol;
 mod autoscaling;
 mod kubernetes;
 mod process;
+mod tls;
 
 /// Every key of a configuration file.
 pub const TABLE: &[Key] = &[
@@ -118,6 +119,13 @@ pub const TABLE: &[Key] = &[
         description: "Maximum number of idle connections to applications over all services.",
         example: "max_idle_upstream = 1000",
     },
+    tls::PROXY_PROTOCOL,
+    tls::CLIENT_CA,
+    tls::CLIENT_CERTIFICATE,
+    tls::TICKET_KEY,
+    // Certificates for clients.
+    tls::CERTIFICATE,
+    tls::KEY,
     // Every service, and the top of the file as default.
     Key {
         name: "hold_timeout",
@@ -237,12 +245,19 @@ pub const TABLE: &[Key] = &[
         place: Place::TopAndServices,
         kind: ValueKind::OneOf(EndpointProtocol::SPELLINGS),
         default: KeyDefault::Value("\"auto\""),
-        description: "What agimo speaks to the application, whatever the client speaks. `h2c` is HTTP/2 without TLS. With `auto`, \
-                      gRPC calls go over HTTP/2, all other requests by `appProtocol` of the Service's port: HTTP/2 for \
-                      `kubernetes.io/h2c` and `grpc`, otherwise HTTP/1.1. With HTTP/2, a WebSocket still goes over HTTP/1.1 \
-                      unless the application offers extended CONNECT (RFC 8441).",
+        description: "What agimo speaks to the application, whatever the client speaks. `h2c` is HTTP/2 without TLS, `https` HTTP/1.1 over \
+                      TLS, and `h2` HTTP/2 over TLS. With `auto`, gRPC calls go over HTTP/2, and all other requests by \
+                      `appProtocol` of the Service's port: HTTP/2 for `kubernetes.io/h2c` and `grpc`, TLS for `https` and \
+                      `kubernetes.io/wss`, otherwise HTTP/1.1. gRPC goes over HTTP/2 with `https`, too. With HTTP/2, a \
+                      WebSocket still goes over HTTP/1.1 unless the application offers extended CONNECT (RFC 8441).",
         example: "protocol = \"h2c\"",
     },
+    tls::SERVER_NAME,
+    tls::CA,
+    tls::UPSTREAM_CERTIFICATE,
+    tls::UPSTREAM_KEY,
+    tls::INSECURE,
+    tls::REDIRECT_TO_HTTPS,
     Key {
         name: "affinity",
         aliases: &[],

@@ -76,6 +76,12 @@ fn key_of(name: &str, scope: TableScope) -> Result<&'static Key, String> {
         ));
     }
     let key = keys::find(&key_name, scope);
+    if key.is_some_and(|key| key.kind == ValueKind::File) {
+        return Err(format!(
+            "{PREFIX}{name}: it names a file of agimo, which a workload cannot choose: remove it, or have `{key_name}` set at the \
+             top of agimo's configuration"
+        ));
+    }
     key.filter(|key| !SET_OTHERWISE.contains(&key.name) && !name.contains('_')).ok_or_else(|| {
         let fix = keys::fix_for_unknown_key(&key_name, scope);
         let fix = TABLE.iter().fold(fix, |fix, key| {

@@ -74,6 +74,20 @@ pub(super) fn host(written: &str) -> Result<String, InvalidValue> {
     Ok(name.to_owned())
 }
 
+/// A host name or an address that a certificate can be for.
+pub(super) fn server_name(written: &str) -> Result<String, InvalidValue> {
+    if let Ok(address) = written.parse::<Ipv6Addr>() {
+        return Ok(address.to_string());
+    }
+    let name = host(written)?;
+    if name.starts_with('*') {
+        let fix =
+            "write the name that the certificate is for, such as \"shop.internal\"".to_owned();
+        return invalid("is a wildcard", fix);
+    }
+    Ok(name)
+}
+
 /// A path without trailing slashes, unless it is `/`.
 pub(super) fn path_prefix(written: &str) -> Result<String, InvalidValue> {
     let path = path(written)?;

@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use toml::de::{DeTable, DeValue};
 
 use super::value::{self, Value};
+use crate::config::file_path::FilePath;
 use crate::config::keys::table::TABLE;
 use crate::config::keys::{self, Key, KeyDefault, TableScope};
 use crate::config::report::{Problem, line_column};
@@ -32,6 +33,9 @@ struct Entry {
     span: Range<usize>,
 }
 
+/// Keys at the top of the file that are no values.
+const ARRAYS_OF_TABLES: [&str; 2] = ["services", "tls"];
+
 /// Where a value is looked up, in this order: in the service, at the top of the file, in the table of keys.
 pub(super) struct Layers<'a> {
     pub(super) own: &'a Section,
@@ -42,7 +46,7 @@ pub(super) struct Layers<'a> {
 // === impl Section ===
 
 impl Section {
-    /// Reads a table of the file `text`, without the key `services`.
+    /// Reads a table of the file `text`, without the arrays of tables.
     pub(super) fn read(
         text: &str,
         table: &DeTable<'_>,
@@ -52,7 +56,7 @@ impl Section {
     ) -> Self {
         let mut entries: HashMap<&'static str, Entry> = HashMap::new();
         for (name, written) in table.iter() {
-            if scope == TableScope::Top && name.get_ref() == "services" {
+            if scope == TableScope::Top && ARRAYS_OF_TABLES.contains(&name.get_ref().as_ref()) {
                 continue;
             }
             let Some(key) = keys::find(name.get_ref(), scope) else {
@@ -211,6 +215,12 @@ impl Layers<'_> {
             Value::Text(text) => Some(text.clone()),
             _ => None,
         }
+    }
+
+    /// The path of a file; `None` where the key is not set, too.
+    pub(super) fn file(&self, name: &str) -> Option<FilePath> {
+        let path = self.text(name)?.into();
+        Some(FilePath { path, span: self.span_of(name).unwrap_or_default() })
     }
 
     pub(super) fn texts(&self, name: &str) -> Option<Vec<String>> {

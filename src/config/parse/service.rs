@@ -6,6 +6,7 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::section::{Layers, Section};
+use super::tls;
 use crate::config::keys::table::TABLE;
 use crate::config::keys::{KeyDefault, ServiceType, TYPES, TableScope};
 use crate::config::protocol::EndpointProtocol;
@@ -72,7 +73,7 @@ pub(super) fn checked(
         problems.extend(autoscaling_conflict(layers));
         problems.extend(early_ready_of_service(layers));
     }
-    service(layers, service_type)
+    service(layers, service_type, problems)
 }
 
 fn workload_span(layers: &Layers<'_>) -> Range<usize> {
@@ -89,7 +90,12 @@ fn service_type(table: &DeTable<'_>) -> Option<ServiceType> {
     TYPES.iter().find(|(spelling, _)| spelling == written).map(|(_, service_type)| *service_type)
 }
 
-fn service(layers: &Layers<'_>, service_type: ServiceType) -> Option<ServiceConfig> {
+fn service(
+    layers: &Layers<'_>,
+    service_type: ServiceType,
+    problems: &mut Vec<Problem>,
+) -> Option<ServiceConfig> {
+    let tls = tls::endpoint_tls(layers, problems);
     let host = layers.text("host")?;
     let workload = match service_type {
         ServiceType::Kubernetes(kind) => WorkloadConfig::Kubernetes(kubernetes(layers, kind)?),
@@ -109,6 +115,8 @@ fn service(layers: &Layers<'_>, service_type: ServiceType) -> Option<ServiceConf
         idle_timeout: layers.duration("idle_timeout")?,
         half_closed_timeout: layers.duration("half_closed_timeout")?,
         body_timeout: layers.duration("body_timeout")?,
+        tls: tls?,
+        redirect_to_https: layers.count("redirect_to_https")?,
         keep_alive: layers.keep_alive("keep_alive")?,
         protocol: EndpointProtocol::from_spelling(&layers.text("protocol")?)?,
         affinity: Affinity::from_spelling(&layers.text("affinity")?)?,
@@ -204,7 +212,7 @@ fn process(layers: &Layers<'_>, host: &str) -> Option<ProcessConfig> {
     })
 }
 
-fn report_missing_keys(own: &Section, scope: TableScope, problems: &mut Vec<Problem>) {
+pub(super) fn report_missing_keys(own: &Section, scope: TableScope, problems: &mut Vec<Problem>) {
     for key in TABLE {
         let required = key.default == KeyDefault::Required && key.place.allows(scope);
         // The keys that a service requires depend on its type.
@@ -212,7 +220,7 @@ fn report_missing_keys(own: &Section, scope: TableScope, problems: &mut Vec<Prob
         if required && known && !own.has(key.name) {
             problems.push(Problem {
                 span: own.span.clone(),
-                message: format!("this service has no `{}`", key.name),
+                message: format!("this {} has no `{}`", scope.subject(), key.name),
                 help: format!("write, for example, {}", key.example),
                 related: None,
             });

@@ -177,7 +177,7 @@ fn text(key: &Key, written: &str, span: Range<usize>) -> Result<Value, Problem> 
             problem: "is not a type of service",
             fix: keys::fix_for_unknown_type(written),
         }),
-        ValueKind::Text | ValueKind::Directory
+        ValueKind::Text | ValueKind::Directory | ValueKind::File
             if written.is_empty() || written.contains(char::is_control) =>
         {
             Err(InvalidValue {
@@ -185,7 +185,8 @@ fn text(key: &Key, written: &str, span: Range<usize>) -> Result<Value, Problem> 
                 fix: format!("write {}", key.example),
             })
         }
-        ValueKind::Text | ValueKind::Directory => Ok(written.to_owned()),
+        ValueKind::Text | ValueKind::Directory | ValueKind::File => Ok(written.to_owned()),
+        ValueKind::ServerName => names::server_name(written),
         ValueKind::Command => {
             let words: Vec<String> =
                 written.split_whitespace().map(|word| quoted(word, '"')).collect();

@@ -175,8 +175,10 @@ impl Upstream for ClientConnection {
     ) -> Poll<Result<R, ResponseError>> {
         loop {
             let received = ready!(with_read_buffer(|buffer| {
-                let Ok(length @ 1..) = ready!(self.stream.poll_read(cx, buffer)) else {
-                    return Poll::Ready(Err(ResponseError::Disconnected));
+                let length = match ready!(self.stream.poll_read(cx, buffer)) {
+                    Ok(length @ 1..) => length,
+                    Ok(_) => return Poll::Ready(Err(ResponseError::Disconnected)),
+                    Err(error) => return Poll::Ready(Err(ResponseError::from_io(&error))),
                 };
                 Poll::Ready(if self.partial.is_empty() {
                     self.take_head(cx, &buffer[..length], &mut receive)

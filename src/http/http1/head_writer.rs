@@ -129,7 +129,9 @@ mod tests {
         let (head, _) = parse_request(text.as_bytes(), &LIMITS).unwrap().unwrap();
         let networks: Vec<IpNet> =
             trusted.split_terminator(' ').map(|net| net.parse().unwrap()).collect();
-        let client = ClientIdentity::new("10.0.0.1".parse().unwrap(), &networks);
+        let address = "10.0.0.1".parse().unwrap();
+        let mut client = ClientIdentity::new(address, None);
+        client.set_trusted(networks.iter().any(|network| network.contains(&address)));
         let mut out = Vec::new();
         let framing = Framing::for_recipient(head.body, true);
         write_request_head(
@@ -208,7 +210,7 @@ mod tests {
         let (method, version) = (Method::GET, Version::HTTP_2);
         let head =
             RequestHead::new(method, version, Some(b"a"), b"/x", BodyLength::Unknown, fields);
-        let client = ClientIdentity::new("10.0.0.1".parse().unwrap(), &[]);
+        let client = ClientIdentity::new("10.0.0.1".parse().unwrap(), None);
         let mut out = Vec::new();
         let request =
             OutgoingRequest { head: &head, client: &client, stripped_prefix: b"", via: b"agimo-0" };

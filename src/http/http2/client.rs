@@ -207,7 +207,7 @@ impl UpstreamRequest {
             return ResponseError::Malformed(Malformation { rule, line: None });
         }
         self.progress.received |= error.is_reset();
-        ResponseError::Disconnected
+        error.get_io().map_or(ResponseError::Disconnected, ResponseError::from_io)
     }
 }
 

@@ -16,7 +16,7 @@ use crate::http::message::RequestHead;
 use crate::net::stream::Stream;
 use crate::net::timer::Timer;
 
-use super::{DrainSignal, head_limits, identity, reject};
+use super::{DrainSignal, head_limits, reject, update_trust};
 use crate::proxy::client::Client;
 use crate::proxy::client_connections::ClientConnection;
 use crate::proxy::core::Core;
@@ -91,7 +91,7 @@ pub(super) async fn serve(
         connection.begin_request();
         // The proxies that are trusted may have changed since the last request.
         if core.view().number != view_number {
-            (identity, view_number) = self::identity(&core, identity.ip());
+            view_number = update_trust(&mut identity, &core);
         }
         let timer = Timer::default();
         let client = Client { downstream, timer, identity: identity.clone(), core: core.clone() };

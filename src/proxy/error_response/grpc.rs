@@ -44,8 +44,11 @@ impl LocalError {
                 GrpcStatus::ResourceExhausted
             }
             Self::UnknownHost => GrpcStatus::Unimplemented,
+            // gRPC knows no redirects: the call is never answered here.
+            Self::HttpsRequired => GrpcStatus::FailedPrecondition,
             Self::Head(_) | Self::Loop | Self::ResponseMalformed => GrpcStatus::Internal,
             Self::ConnectionBroken
+            | Self::EndpointTls
             | Self::HoldFull
             | Self::HoldTimeout(_)
             | Self::NoBackend

@@ -1,6 +1,6 @@
 //! Connections to one endpoint that serve many requests at once, as one core keeps them.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -13,9 +13,8 @@ use crate::http::codec::Downstream;
 use crate::http::http2::client::{UpstreamConnection, UpstreamRequest};
 use crate::proxy::client::Client;
 use crate::proxy::core::Core;
-use crate::proxy::endpoints::Endpoint;
 
-use super::{ConnectError, before_deadline, connect_stream};
+use super::{ConnectError, Target, before_deadline, connect_stream, encrypt};
 
 /// A connection whose endpoint acknowledges nothing for so long has failed (tcp(7), TCP_USER_TIMEOUT): it takes requests of many
 /// clients, and without this the kernel would try for a quarter of an hour.
@@ -39,7 +38,7 @@ struct PooledConnection {
 #[derive(Default)]
 struct Attempt {
     ended: Notify,
-    error: Cell<Option<ConnectError>>,
+    error: RefCell<Option<ConnectError>>,
 }
 
 /// The attempt has ended when this is dropped.
@@ -65,11 +64,11 @@ pub struct StreamRequirements {
 /// Fails where no connection could be made, or the client disconnected.
 pub async fn open_stream<D: Downstream>(
     client: &mut Client<D>,
-    endpoint: &Endpoint,
+    target: Target<'_>,
     deadline: Instant,
     requirements: StreamRequirements,
 ) -> Result<Option<UpstreamRequest>, ConnectError> {
-    let connections = &endpoint.multiplexed;
+    let connections = &target.endpoint.multiplexed;
     let mut reuse = requirements.reuse;
     let connection = loop {
         if let Some(connection) = connections.with_room().filter(|_| reuse) {
@@ -80,20 +79,20 @@ pub async fn open_stream<D: Downstream>(
         let attempt = connections.attempt.borrow().clone();
         if let Some(attempt) = attempt {
             before_deadline(client, deadline, attempt.ended.notified().map(Ok)).await?;
-            if let Some(error) = attempt.error.get() {
-                return Err(error);
+            if let Some(error) = &*attempt.error.borrow() {
+                return Err(error.clone());
             }
             continue;
         }
         let guard = connections.begin_attempt();
         let core = client.core.clone();
-        let connected = before_deadline(client, deadline, connect(endpoint, &core)).await;
+        let connected = before_deadline(client, deadline, connect(target, &core)).await;
         match (connected, requirements.keep_for) {
             (Err(error), _) => {
                 // The client and the deadline are those of this request: the others try for themselves.
                 let concerns_all =
                     !matches!(error, ConnectError::ClientDisconnected | ConnectError::TimedOut);
-                guard.attempt.error.set(concerns_all.then_some(error));
+                guard.attempt.error.replace(concerns_all.then(|| error.clone()));
                 return Err(error);
             }
             (Ok(connection), Some(idle_for)) => connections.add(connection, idle_for),
@@ -109,9 +108,13 @@ pub async fn open_stream<D: Downstream>(
     Ok(Some(connection.open_stream()))
 }
 
-async fn connect(endpoint: &Endpoint, core: &Core) -> Result<UpstreamConnection, ConnectError> {
-    let stream = connect_stream(endpoint, Some(UNACKNOWLEDGED)).await?;
-    let begun = UpstreamConnection::handshake(stream, Scheme::HTTP).await;
+async fn connect(target: Target<'_>, core: &Core) -> Result<UpstreamConnection, ConnectError> {
+    let stream = connect_stream(target.endpoint, Some(UNACKNOWLEDGED)).await?;
+    let (stream, scheme) = match target.tls {
+        Some(service) => (encrypt(stream, service, core, true).await?, Scheme::HTTPS),
+        None => (stream, Scheme::HTTP),
+    };
+    let begun = UpstreamConnection::handshake(stream, scheme).await;
     let (connection, drive) = begun.map_err(|_| ConnectError::Refused)?;
     core.upstream_tasks.spawn_local(drive);
     Ok(connection)

@@ -11,9 +11,10 @@ use agimo::backend::{
 };
 use agimo::catalog::backends::Backends;
 use agimo::catalog::{Catalog, Snapshot};
+use agimo::certificates::Certificates;
 use agimo::config::parse;
 use agimo::coordination::Coordination;
-use agimo::proxy::accept::{Proxy, listen};
+use agimo::proxy::accept::{CoreListeners, Proxy, listen};
 use agimo::proxy::core::Core;
 use agimo::shutdown::Shutdown;
 use tokio::sync::watch;
@@ -87,12 +88,19 @@ impl RequestPath {
     pub(super) fn serve(&self) -> SocketAddr {
         let listener = listen((Ipv4Addr::LOCALHOST, 0).into(), 1).unwrap().remove(0);
         let address = listener.local_addr().unwrap();
-        self.proxy().start(0, listener).unwrap();
+        let listeners = CoreListeners { cleartext: listener, tls: None };
+        self.proxy().start(0, listeners).unwrap();
         address
     }
 
     fn proxy(&self) -> Proxy {
-        Proxy::new(self.snapshots.clone(), 1, false, self.shutdown.clone())
+        Proxy::new(
+            self.snapshots.clone(),
+            1,
+            false,
+            Certificates::default().subscribe(),
+            self.shutdown.clone(),
+        )
     }
 
     /// A client of a thread that serves connections.
