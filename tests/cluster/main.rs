@@ -42,5 +42,6 @@ mod service_shapes;
 mod shared_service;
 mod smoke;
 mod stateful_set;
+mod tls;
 mod websocket;
 mod without_kubernetes_parts;

@@ -13,7 +13,6 @@ use crate::support::within;
 
 mod abuse;
 mod grpc;
-mod h2spec;
 mod tunnels;
 
 const HI: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi";

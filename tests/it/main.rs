@@ -7,6 +7,7 @@ mod admin;
 mod affinity;
 mod bodies;
 mod command_line;
+mod conformance;
 mod connection_reuse;
 mod demo;
 mod half_closed_tunnels;

@@ -27,14 +27,14 @@ pub(crate) struct Authority {
 /// the test.
 const CLIENT: &str = r#"
 const [address, folder] = process.argv.slice(1);
-const port = Number(address.split(":").pop());
+const port = Number(address.split(":").pop()), host = address.slice(0, address.lastIndexOf(":"));
 const fs = require("fs"), https = require("https"), http2 = require("http2"), tls = require("tls");
 const read = (name) => fs.readFileSync(folder + "/" + name);
 const ca = read("ca.crt");
 const print = (value) => console.log(JSON.stringify(value));
 const request = (options) => new Promise((resolve) => {
     const { body, ...rest } = options;
-    const all = { host: "127.0.0.1", port, ca, servername: "a.test", agent: false, ...rest, headers: { host: "a.test", ...rest.headers } };
+    const all = { host, port, ca, servername: "a.test", agent: false, ...rest, headers: { host: "a.test", ...rest.headers } };
     const sent = https.request(all, (response) => {
         let text = "";
         response.setEncoding("utf8");
@@ -49,7 +49,7 @@ const connect = (options) => new Promise((resolve) => {
     // Resolves to a ticket, which comes with the handshake (TLS 1.2) or after it.
     let arrived;
     const session = new Promise((resolve) => arrived = resolve);
-    const socket = tls.connect({ host: "127.0.0.1", port, ca, servername: "a.test", ...options }, () => {
+    const socket = tls.connect({ host, port, ca, servername: "a.test", ...options }, () => {
         const found = { session, version: socket.getProtocol(), alpn: socket.alpnProtocol, name: socket.getPeerCertificate().subject?.CN, reused: socket.isSessionReused() };
         resolve({ ...found, socket });
     });

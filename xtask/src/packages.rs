@@ -27,6 +27,8 @@ pub(crate) const FOR_TESTS: &[RequiredProgram] = &[
     RequiredProgram { program: "chromium", package: "chromium" },
     // `python3 -m http.server` is an upstream application of the tests.
     RequiredProgram { program: "python3", package: "python3" },
+    // Installs the Python packages of the conformance tests.
+    RequiredProgram { program: "pip3", package: "python3-pip" },
     // A client of TLS that shows what was agreed on.
     RequiredProgram { program: "openssl", package: "openssl" },
     // Clients of HTTP/2.

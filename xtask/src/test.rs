@@ -77,7 +77,7 @@ const TESTS: &[Step] = &[
 
 const CLUSTER_TESTS: &[Step] = &[
     // Here, because it needs Go, too.
-    Step { title: "conformance to HTTP/2", check: conformance::check },
+    Step { title: "conformance to HTTP/2, gRPC and WebSocket", check: conformance::check },
     Step {
         title: "build of the test bed (once, about half an hour on two cores)",
         check: |_| subprocess::run(cluster::testbed_command()?.arg("build")),

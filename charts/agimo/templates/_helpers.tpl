@@ -61,13 +61,35 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if ne .Values.readiness "prometheus" -}}yes{{- end -}}
 {{- end -}}
 
-{{/* The configuration: without one, annotated workloads are services. */}}
+{{/* The configuration: without one, annotated workloads are services. The certificates are added to it. */}}
 {{- define "agimo.config" -}}
 {{- if trim .Values.config -}}
 {{- .Values.config -}}
 {{- else if include "agimo.usesKubernetes" . -}}
 annotations = true
 {{ end -}}
+{{- end -}}
+
+{{/* The tables of the certificates. */}}
+{{- define "agimo.certificates" -}}
+{{- range (include "agimo.tlsSecrets" . | fromJsonArray) }}
+
+[[tls]]
+certificate = "/etc/agimo-tls/{{ . }}/tls.crt"
+key = "/etc/agimo-tls/{{ . }}/tls.key"
+{{- end }}
+{{- end -}}
+
+{{/* The Secrets with certificates for clients, as a JSON array; empty where clients are not served over TLS. */}}
+{{- define "agimo.tlsSecrets" -}}
+{{- if and .Values.tls.extraSecrets (not .Values.tls.existingSecret) -}}
+{{- fail "\n\n`tls.extraSecrets` needs tls.existingSecret, whose certificate serves all other hosts.\n" -}}
+{{- end -}}
+{{- if .Values.tls.existingSecret -}}
+{{- prepend .Values.tls.extraSecrets .Values.tls.existingSecret | uniq | toJson -}}
+{{- else -}}
+[]
+{{- end -}}
 {{- end -}}
 
 {{/* The ConfigMap that keeps the replicas of sleeping workloads; empty where agimo does not scale. */}}
