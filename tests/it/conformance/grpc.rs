@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use super::installed;
 use crate::support::agimo::Agimo;
 use crate::support::tls::Authority;
-use crate::support::within;
+use crate::support::{eventually, within};
 
 const SERVER: &str = include_str!("grpc_server.py");
 const CLIENT: &str = include_str!("grpc_client.py");
@@ -83,13 +83,16 @@ async fn every_interoperability_case_passes_when_the_server_is_awake() {
 async fn every_interoperability_case_passes_when_the_server_is_asleep() {
     let agimo = Agimo::with(go_server("sleep_after = \"1ms\"")).start().await;
     for case in CASES {
-        let before = agimo.sleep_count("127.0.0.1");
         run_case(agimo.address, case, &[]).await;
-        // This client gives up after a millisecond, and may not have come as far as agimo.
-        if case != "timeout_on_sleeping_server" {
-            agimo.until_sleep_count("127.0.0.1", before + 1).await;
-        }
+        // Some clients cancel so early that nothing is woken.
+        eventually("the server to be asleep", || async {
+            let status: Value =
+                serde_json::from_str(&agimo.admin("/services").await.text()).unwrap();
+            (status[0]["state"] == "asleep").then_some(())
+        })
+        .await;
     }
+    assert!(agimo.sleep_count("127.0.0.1") >= CASES.len() - 2);
 }
 
 #[tokio::test]
