@@ -3,17 +3,24 @@
 
 #![forbid(unsafe_code)]
 
+use std::sync::Arc;
+use std::time::Duration;
+
+use agimo::config::annotations::{AnnotatedWorkload, PortOfService};
+use agimo::config::tls::EndpointTrust;
 use agimo::config::{parse, report};
 use agimo::external_metrics::selector;
-use agimo::http::fields::FieldKind;
+use agimo::http::fields::{FieldKind, FieldsBuilder};
 use agimo::http::forwarded::ClientIdentity;
+use agimo::http::grpc;
 use agimo::http::http1::framing::Framing;
 use agimo::http::http1::head::{keeps_alive, parse_request};
 use agimo::http::http1::head_writer::write_request_head;
 use agimo::http::http1::response_head::parse_response;
 use agimo::http::http2::fields::{self, request_head};
-use agimo::http::message::{HeadLimits, RequestHead};
+use agimo::http::message::{BodyLength, HeadLimits, RequestHead};
 use agimo::http::outgoing::OutgoingRequest;
+use agimo::net::proxy_protocol;
 use agimo::prometheus::response;
 use agimo::workload::{WorkloadId, WorkloadKind};
 
@@ -177,6 +184,81 @@ pub fn selector(data: &[u8]) {
     assert_eq!(again.to_string(), written);
 }
 
+/// The header of the PROXY protocol is the same whatever follows it, and no part of it is taken for another header.
+pub fn proxy_protocol(data: &[u8]) {
+    let parsed = proxy_protocol::parse(data);
+    let Ok(Some(header)) = parsed else {
+        // What is refused stays refused, and what is not complete was not refused before.
+        let half = proxy_protocol::parse(&data[..data.len() / 2]);
+        assert!(parsed.is_err() || half == Ok(None), "the beginning is {half:?}");
+        return;
+    };
+    assert!(header.length <= data.len());
+    assert_eq!(proxy_protocol::parse(&data[..header.length]), parsed);
+    for length in 0..header.length {
+        assert_eq!(proxy_protocol::parse(&data[..length]), Ok(None), "{length} bytes of it");
+    }
+}
+
+/// A gRPC call is known by its content type, its timeout is bounded, and the message of a status survives its encoding. The first
+/// line of the input is the content type, the second one the timeout.
+pub fn grpc(data: &[u8]) {
+    let mut lines = data.splitn(3, |byte| *byte == b'\n');
+    let (content_type, timeout) = (lines.next().unwrap_or(b""), lines.next().unwrap_or(b""));
+    let mut fields = FieldsBuilder::default();
+    fields.line(b"content-type", content_type);
+    fields.line(b"grpc-timeout", timeout);
+    let (method, version) = (http::Method::POST, http::Version::HTTP_2);
+    let head = RequestHead::new(method, version, Some(b"a"), b"/", BodyLength::Unknown, fields);
+    assert!(!head.is_grpc() || content_type.starts_with(b"application/grpc"));
+    // At most eight digits, of hours.
+    let longest = Duration::from_secs(99_999_999 * 3600);
+    assert!(head.grpc_timeout().is_none_or(|timeout| head.is_grpc() && timeout <= longest));
+    let Ok(message) = std::str::from_utf8(lines.next().unwrap_or(b"")) else { return };
+    let encoded = grpc::encode_message(message);
+    assert!(encoded.bytes().all(|byte| matches!(byte, b' '..=b'~')), "{encoded:?}");
+    let decoded = percent_encoding::percent_decode_str(&encoded).decode_utf8();
+    assert_eq!(decoded.as_deref(), Ok(message));
+}
+
+/// Annotations become services of their own workload, or are refused with lines that name an annotation. Each line of the input is
+/// the name and the value of one.
+pub fn annotations(data: &[u8]) {
+    let Ok(text) = std::str::from_utf8(data) else { return };
+    let annotations = text.lines().filter_map(|line| line.split_once(' '));
+    let owned = |(name, value): (&str, &str)| (name.to_owned(), value.to_owned());
+    let port = PortOfService { name: "http".to_owned(), number: 80 };
+    let workload = AnnotatedWorkload {
+        id: deployment(),
+        created: 0,
+        managed_by: None,
+        annotations: Arc::new(annotations.map(owned).collect()),
+        services: [("web".to_owned(), vec![port])].into(),
+    };
+    let file =
+        parse::parse("annotations = true\nallowed_hosts = { default = ['*.a.test', 'a.test'] }");
+    let config = file.ok().and_then(|file| file.annotations).expect("the file is valid");
+    match parse::annotations::parse(&workload, &config) {
+        Ok(services) => {
+            assert!(!services.is_empty());
+            for service in services {
+                assert_eq!(service.workload_id(), workload.id);
+                assert!(
+                    service.host == "a.test" || service.host.ends_with(".a.test"),
+                    "{}",
+                    service.host
+                );
+                let EndpointTrust { ca, certificate, .. } = service.tls.trust;
+                assert!(ca.is_none() && certificate.is_none(), "a file of agimo");
+            }
+        }
+        Err(problems) => {
+            assert!(!problems.is_empty(), "refused without a reason");
+            assert!(problems.iter().all(|problem| !problem.contains('\n')), "{problems:?}");
+        }
+    }
+}
+
 fn deployment() -> WorkloadId {
     WorkloadId {
         kind: WorkloadKind::Deployment,
@@ -255,6 +337,21 @@ mod tests {
     #[test]
     fn translation_seeds_hold() {
         replay("translation", super::translation);
+    }
+
+    #[test]
+    fn proxy_protocol_seeds_hold() {
+        replay("proxy_protocol", super::proxy_protocol);
+    }
+
+    #[test]
+    fn grpc_seeds_hold() {
+        replay("grpc", super::grpc);
+    }
+
+    #[test]
+    fn annotation_seeds_hold() {
+        replay("annotations", super::annotations);
     }
 
     #[test]

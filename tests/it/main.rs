@@ -5,6 +5,7 @@ mod support;
 
 mod admin;
 mod affinity;
+mod ambiguous_requests;
 mod bodies;
 mod command_line;
 mod conformance;

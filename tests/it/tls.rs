@@ -12,6 +12,7 @@ use crate::support::tls::Authority;
 use crate::support::{eventually, within};
 
 mod applications;
+mod browser;
 mod client_certificates;
 mod proxy_protocol;
 

@@ -47,8 +47,13 @@ struct Browser(Child);
 impl Chromium {
     /// Starts a browser with a fresh profile and an empty page.
     pub(crate) async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// The same with further arguments.
+    pub(crate) async fn start_with(arguments: &[&str]) -> Self {
         let profile = tempfile::tempdir().expect("a folder for the profile");
-        let mut browser = Browser::spawn(profile.path());
+        let mut browser = Browser::spawn(profile.path(), arguments);
         let address = within(DEADLINE, "Chromium to start", browser.address()).await;
         let socket = within(DEADLINE, "DevTools to answer", connect(&address)).await;
         let mut chromium = Self {
@@ -160,7 +165,7 @@ impl Chromium {
 // === impl Browser ===
 
 impl Browser {
-    fn spawn(profile: &Path) -> Self {
+    fn spawn(profile: &Path, arguments: &[&str]) -> Self {
         let child = Command::new(PROGRAM)
             .args([
                 "--headless",
@@ -177,6 +182,7 @@ impl Browser {
                 "--no-proxy-server",
                 "--remote-debugging-port=0",
             ])
+            .args(arguments)
             .arg(format!("--user-data-dir={}", profile.display()))
             // Everything else that it writes must be removed together with the profile.
             .env("HOME", profile)
