@@ -22,15 +22,38 @@ pub(crate) struct AgimoSetup {
     pub(crate) with_held_host: bool,
     /// The application starts to listen when this file exists.
     pub(crate) ready_file: Option<PathBuf>,
+    /// An application that runs already, in place of the one that agimo starts.
+    pub(crate) backend: Option<Backend>,
+}
+
+/// Where a proxy listens.
+#[derive(Clone, Copy)]
+pub(crate) struct Ports {
+    pub(crate) http: u16,
+    /// HTTP/2 without TLS.
+    pub(crate) http2: u16,
+    pub(crate) https: u16,
+}
+
+/// What a proxy forwards to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Backend {
+    pub(crate) address: SocketAddr,
+    /// HTTP/2 without TLS; otherwise HTTP/1.1.
+    pub(crate) is_http2: bool,
 }
 
 /// HAProxy: one thread, keep-alive on both sides, unrestricted reuse of idle connections, the same headers as agimo.
 /// Unlike agimo, HAProxy does not route by host here, so that it runs as fast as possible.
-pub(crate) fn haproxy(port: u16, http2: u16, origin: SocketAddr) -> String {
+pub(crate) fn haproxy(ports: Ports, backend: Backend, directory: &str) -> String {
+    let Ports { http, http2, https } = ports;
+    let Backend { address, is_http2 } = backend;
+    let protocol = if is_http2 { " proto h2" } else { "" };
     format!(
         "global
     nbthread 1
-    maxconn 4500
+    maxconn 9800
+    tune.ssl.cachesize 20000
 defaults
     mode http
     option forwardfor
@@ -40,27 +63,36 @@ defaults
     timeout tunnel 10m
     timeout http-keep-alive 10m
 frontend clients
-    bind 127.0.0.1:{port}
+    bind 127.0.0.1:{http}
     bind 127.0.0.1:{http2} proto h2
+    bind 127.0.0.1:{https} ssl crt {directory}/both.pem alpn h2,http/1.1
     http-request set-header X-Forwarded-Proto http
     http-request set-header X-Forwarded-Host %[req.hdr(host)]
     default_backend application
 backend application
     http-reuse always
-    server origin {origin}
+    server origin {address}{protocol}
 "
     )
 }
 
 /// nginx: one worker, keep-alive on both sides, the same headers as agimo. Upgrades have a separate location, so that
 /// other requests need no `map` for the Connection header.
-pub(crate) fn nginx(port: u16, http2: u16, origin: SocketAddr, directory: &str) -> String {
+pub(crate) fn nginx(ports: Ports, backend: Backend, directory: &str) -> String {
+    let Ports { http, http2, https } = ports;
+    let Backend { address, is_http2 } = backend;
+    // It speaks HTTP/2 to applications for gRPC only.
+    let (pass, set) = if is_http2 {
+        ("grpc_pass grpc://application", "grpc_set_header")
+    } else {
+        ("proxy_pass http://application", "proxy_set_header")
+    };
     format!(
         "daemon off;
 worker_processes 1;
-worker_rlimit_nofile 10000;
+worker_rlimit_nofile 20000;
 pid {directory}/pid;
-events {{ worker_connections 9000; }}
+events {{ worker_connections 19800; }}
 http {{
     access_log off;
     client_body_temp_path {directory}/body;
@@ -73,21 +105,29 @@ http {{
     proxy_read_timeout 10m;
     proxy_http_version 1.1;
     upstream application {{
-        server {origin};
+        server {address};
         keepalive 128;
         keepalive_requests 10000000;
         keepalive_timeout 10m;
     }}
     server {{
-        listen 127.0.0.1:{port} backlog=4096;
+        listen 127.0.0.1:{http} backlog=4096;
         listen 127.0.0.1:{http2} backlog=4096 http2;
+        listen 127.0.0.1:{https} backlog=4096 ssl http2;
+        ssl_certificate {directory}/certificate.pem;
+        ssl_certificate_key {directory}/key.pem;
+        ssl_protocols TLSv1.2 TLSv1.3;
+        ssl_session_cache shared:sessions:10m;
+        client_max_body_size 0;
+        proxy_request_buffering off;
+        http2_max_requests 10000000;
         location / {{
-            proxy_pass http://application;
-            proxy_set_header Host $http_host;
-            proxy_set_header Connection \"\";
-            proxy_set_header X-Forwarded-For $proxy_add_x_forwarded_for;
-            proxy_set_header X-Forwarded-Proto $scheme;
-            proxy_set_header X-Forwarded-Host $http_host;
+            {pass};
+            {set} Host $http_host;
+            {set} Connection \"\";
+            {set} X-Forwarded-For $proxy_add_x_forwarded_for;
+            {set} X-Forwarded-Proto $scheme;
+            {set} X-Forwarded-Host $http_host;
         }}
         location = /socket {{
             proxy_pass http://application;
@@ -104,8 +144,54 @@ http {{
     )
 }
 
+/// The application of some rows: nginx with HTTP/1.1 and HTTP/2 without TLS. It answers gRPC calls, serves a file of 1 MiB, and
+/// discards what is sent to it.
+pub(crate) fn nginx_origin(ports: Ports, directory: &str) -> String {
+    let Ports { http, http2, .. } = ports;
+    format!(
+        "daemon off;
+worker_processes 1;
+worker_rlimit_nofile 20000;
+pid {directory}/pid;
+events {{ worker_connections 19800; }}
+http {{
+    access_log off;
+    client_body_temp_path {directory}/body;
+    proxy_temp_path {directory}/proxy;
+    fastcgi_temp_path {directory}/fastcgi;
+    uwsgi_temp_path {directory}/uwsgi;
+    scgi_temp_path {directory}/scgi;
+    keepalive_timeout 10m;
+    keepalive_requests 10000000;
+    client_max_body_size 0;
+    client_body_buffer_size 2m;
+    sendfile on;
+    server {{
+        listen 127.0.0.1:{http} backlog=4096;
+        listen 127.0.0.1:{http2} backlog=4096 http2;
+        http2_max_requests 10000000;
+        root {directory};
+        default_type application/grpc;
+        location = /mebibyte {{ default_type text/plain; }}
+        # Answers when it has received the whole body.
+        location = /upload {{
+            proxy_pass http://127.0.0.1:{http}/;
+            proxy_pass_request_body off;
+            proxy_set_header Content-Length \"\";
+        }}
+        location / {{ add_header grpc-status 0; return 200 \"hello, world!\"; }}
+    }}
+}}
+"
+    )
+}
+
 /// agimo: the service that gets the requests first, then the others.
-pub(crate) fn agimo(environment: &Environment, setup: &AgimoSetup) -> io::Result<String> {
+pub(crate) fn agimo(
+    environment: &Environment,
+    setup: &AgimoSetup,
+    directory: &str,
+) -> io::Result<String> {
     let bench = bench_binary()?;
     let mut origin = vec![bench.clone(), "origin".to_owned()];
     // A child process inherits the core of the proxy; this moves it to the load core.
@@ -113,13 +199,22 @@ pub(crate) fn agimo(environment: &Environment, setup: &AgimoSetup) -> io::Result
         origin.extend(strings(&["--core", &core.to_string()]));
     }
     let mut text =
-        "timeout = '120s'\nmax_held = 5000\nmax_held_total = 10000\nsleep_after = '1h'\n"
+        "timeout = '120s'\nmax_held = 5000\nmax_held_total = 10000\nsleep_after = '1h'\nmax_connections = 19000\n"
             .to_owned();
     let mut application = origin.clone();
     if let Some(file) = &setup.ready_file {
         application.extend(strings(&["--ready-at", &path_text(file)?]));
     }
-    process_service(&mut text, HOST, &application, environment.free_port()?, "60s");
+    let port = match setup.backend {
+        Some(backend) => {
+            application = strings(&["sleep", "1000000"]);
+            let protocol = if backend.is_http2 { "h2c" } else { "http1" };
+            text = format!("protocol = '{protocol}'\n{text}");
+            backend.address.port()
+        }
+        None => environment.free_port()?,
+    };
+    process_service(&mut text, HOST, &application, port, "60s");
     if setup.with_held_host {
         origin.extend(strings(&["--ready-at", "/nonexistent/never"]));
         process_service(&mut text, HELD_HOST, &origin, environment.free_port()?, "10m");
@@ -132,6 +227,10 @@ pub(crate) fn agimo(environment: &Environment, setup: &AgimoSetup) -> io::Result
              name = \"service-{number}\"\nservice_name = \"service-{number}\"\nservice_port = 80\n"
         );
     }
+    let _ = write!(
+        text,
+        "[[tls]]\ncertificate = '{directory}/certificate.pem'\nkey = '{directory}/key.pem'\n"
+    );
     Ok(text)
 }
 
@@ -168,6 +267,12 @@ fn process_service(
 
 impl Default for AgimoSetup {
     fn default() -> Self {
-        Self { services: 1, access_log: false, with_held_host: false, ready_file: None }
+        Self {
+            services: 1,
+            access_log: false,
+            with_held_host: false,
+            ready_file: None,
+            backend: None,
+        }
     }
 }

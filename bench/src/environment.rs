@@ -15,7 +15,7 @@ use tempfile::TempDir;
 
 use crate::launch::pin;
 
-/// Open files that a proxy needs: 2,200 clients, as many upstream connections, and the reserve of HAProxy.
+/// Open files that a proxy needs at least: 2,200 clients, as many upstream connections, and the reserve of HAProxy.
 const OPEN_FILES_NEEDED: u64 = 10_000;
 
 /// Start of the port range. The range is below the ports that Linux uses for outgoing connections.

@@ -21,13 +21,13 @@ mod configuration;
 mod environment;
 mod events;
 mod http;
-mod http2;
 mod launch;
 mod load;
 mod machine;
 mod memory;
 mod origin;
 mod process_stats;
+mod protocols;
 mod report;
 mod servers;
 mod two_parts;
@@ -68,7 +68,7 @@ struct Options {
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Section {
     Warm,
-    Http2,
+    Protocols,
     Memory,
     Cold,
     Cluster,
@@ -127,9 +127,9 @@ fn measure(options: &Options) -> io::Result<()> {
         warm::measure(&environment, &plan, &mut report)?;
         two_parts::measure(&environment, &plan, &mut report)?;
     }
-    if selected(Section::Http2) {
+    if selected(Section::Protocols) {
         let rounds = if options.quick { 1 } else { 7 };
-        http2::measure(&environment, rounds, &mut report)?;
+        protocols::measure(&environment, rounds, &mut report)?;
     }
     if selected(Section::Memory) {
         memory::measure(&environment, &mut report)?;

@@ -183,8 +183,8 @@ impl Proxy {
                 let binary = environment.agimo.as_ref();
                 binary.map(|binary| Server::agimo(environment, binary, "agimo", &setup)).transpose()
             }
-            Self::Haproxy => Server::haproxy(environment, origin).map(Some),
-            Self::Nginx => Server::nginx(environment, origin).map(Some),
+            Self::Haproxy => Server::haproxy(environment, origin.backend()).map(Some),
+            Self::Nginx => Server::nginx(environment, origin.backend()).map(Some),
         }
     }
 }

@@ -1,16 +1,18 @@
 //! Starts the servers under test: agimo, HAProxy, nginx and the origin. This module measures nothing.
 
-use std::fs;
+use std::fs::{self, Permissions};
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::configuration::{self, AgimoSetup, bench_binary, path_text, strings};
+use crate::configuration::{self, AgimoSetup, Backend, Ports, bench_binary, path_text, strings};
 use crate::environment::Environment;
 use crate::events::Events;
-use crate::http::fetch;
+use crate::http::{HOST, fetch};
 use crate::launch::RunningProgram;
 use crate::process_stats::ProcessStats;
 
@@ -23,6 +25,8 @@ pub(crate) struct Server {
     pub(crate) address: SocketAddr,
     /// Where it speaks HTTP/2; not the origin.
     pub(crate) http2: SocketAddr,
+    /// Where it speaks TLS, with HTTP/2 and HTTP/1.1; not the origin.
+    pub(crate) https: SocketAddr,
     pub(crate) stats: ProcessStats,
     /// Its output.
     pub(crate) log: PathBuf,
@@ -49,41 +53,54 @@ impl Server {
         )
     }
 
+    /// The origin as nginx: with HTTP/2, gRPC and large bodies.
+    pub(crate) fn nginx_origin(environment: &Environment) -> io::Result<Self> {
+        let directory = environment.new_directory("nginx-origin")?;
+        fs::write(directory.join("mebibyte"), vec![b'x'; 1 << 20])?;
+        // nginx as root serves with another user.
+        for path in [&directory, &directory.join("mebibyte"), &directory.join("..")] {
+            fs::set_permissions(path, Permissions::from_mode(0o755))?;
+        }
+        let ports = Self::ports(environment)?;
+        let text = configuration::nginx_origin(ports, &path_text(&directory)?);
+        Self::run_nginx(environment, "direct", environment.load_core(), &directory, &text, ports)
+    }
+
     /// HAProxy with one thread.
-    pub(crate) fn haproxy(environment: &Environment, origin: &Self) -> io::Result<Self> {
+    pub(crate) fn haproxy(environment: &Environment, backend: Backend) -> io::Result<Self> {
         let directory = environment.new_directory("haproxy")?;
-        let (port, http2) = (environment.free_port()?, environment.free_port()?);
+        create_certificate(&directory)?;
+        let ports = Self::ports(environment)?;
         let file = directory.join("haproxy.cfg");
-        fs::write(&file, configuration::haproxy(port, http2, origin.address))?;
+        fs::write(&file, configuration::haproxy(ports, backend, &path_text(&directory)?))?;
         let command = strings(&["haproxy", "-db", "-f", &path_text(&file)?]);
         let core = environment.proxy_core();
-        let mut server = Self::start(environment, "HAProxy", core, &command, port, &directory)?;
-        server.http2.set_port(http2);
-        Ok(server)
+        let server = Self::start(environment, "HAProxy", core, &command, ports.http, &directory)?;
+        Ok(server.with_ports(ports))
     }
 
     /// nginx with one worker.
-    pub(crate) fn nginx(environment: &Environment, origin: &Self) -> io::Result<Self> {
+    pub(crate) fn nginx(environment: &Environment, backend: Backend) -> io::Result<Self> {
         let directory = environment.new_directory("nginx")?;
-        let (port, http2) = (environment.free_port()?, environment.free_port()?);
+        create_certificate(&directory)?;
+        let ports = Self::ports(environment)?;
+        let text = configuration::nginx(ports, backend, &path_text(&directory)?);
+        Self::run_nginx(environment, "nginx", environment.proxy_core(), &directory, &text, ports)
+    }
+
+    fn run_nginx(
+        environment: &Environment,
+        name: &str,
+        core: Option<usize>,
+        directory: &Path,
+        text: &str,
+        ports: Ports,
+    ) -> io::Result<Self> {
         let file = directory.join("nginx.conf");
-        let text = configuration::nginx(port, http2, origin.address, &path_text(&directory)?);
         fs::write(&file, text)?;
-        let command = strings(&[
-            "nginx",
-            "-c",
-            &path_text(&file)?,
-            "-e",
-            &path_text(&directory.join("error.log"))?,
-        ]);
-        let mut server = Self::start(
-            environment,
-            "nginx",
-            environment.proxy_core(),
-            &command,
-            port,
-            &directory,
-        )?;
+        let errors = path_text(&directory.join("error.log"))?;
+        let command = strings(&["nginx", "-c", &path_text(&file)?, "-e", &errors]);
+        let mut server = Self::start(environment, name, core, &command, ports.http, directory)?;
         // The worker handles the requests; the master listens before it has started the worker.
         let master = server.process.pid();
         let mut stats = ProcessStats::of_process(master);
@@ -93,8 +110,31 @@ impl Server {
             stats.process_count() == 2
         })?;
         server.stats = stats;
-        server.http2.set_port(http2);
-        Ok(server)
+        Ok(server.with_ports(ports))
+    }
+
+    fn ports(environment: &Environment) -> io::Result<Ports> {
+        Ok(Ports {
+            http: environment.free_port()?,
+            http2: environment.free_port()?,
+            https: environment.free_port()?,
+        })
+    }
+
+    fn with_ports(mut self, ports: Ports) -> Self {
+        self.http2.set_port(ports.http2);
+        self.https.set_port(ports.https);
+        self
+    }
+
+    /// This server as what a proxy forwards to.
+    pub(crate) fn backend(&self) -> Backend {
+        Backend { address: self.address, is_http2: false }
+    }
+
+    /// The same over HTTP/2.
+    pub(crate) fn http2_backend(&self) -> Backend {
+        Backend { address: self.http2, is_http2: true }
     }
 
     /// agimo; its application is asleep and starts on the first request.
@@ -105,10 +145,11 @@ impl Server {
         setup: &AgimoSetup,
     ) -> io::Result<Self> {
         let directory = environment.new_directory("agimo")?;
-        let port = environment.free_port()?;
+        create_certificate(&directory)?;
+        let Ports { http: port, https, .. } = Self::ports(environment)?;
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, environment.free_port()?));
         let file = directory.join("config.toml");
-        fs::write(&file, configuration::agimo(environment, setup)?)?;
+        fs::write(&file, configuration::agimo(environment, setup, &path_text(&directory)?)?)?;
         let mut command = strings(&[
             &path_text(binary)?,
             "--conf",
@@ -119,6 +160,7 @@ impl Server {
         let admin_port = admin.port().to_string();
         command.extend(strings(&["--admin-port", &admin_port, "--bind", "127.0.0.1"]));
         command.extend(strings(&["--threads", "1", "--log", "text"]));
+        command.extend(strings(&["--tls-port", &https.to_string()]));
         if setup.access_log {
             command.push("--access-log".to_owned());
         }
@@ -134,6 +176,7 @@ impl Server {
             address,
             // Told apart by its preface.
             http2: address,
+            https: SocketAddr::from((Ipv4Addr::LOCALHOST, https)),
             stats: ProcessStats::of_process(process.pid()),
             log,
             admin: Some(admin),
@@ -155,8 +198,8 @@ impl Server {
         let mut process = RunningProgram::start(name, core, command, &log)?;
         process.wait_until("listening", START_TIMEOUT, || TcpStream::connect(address).is_ok())?;
         let stats = ProcessStats::of_process(process.pid());
-        let http2 = address;
-        Ok(Self { name: name.to_owned(), address, http2, stats, log, admin: None, process })
+        let (http2, https) = (address, address);
+        Ok(Self { name: name.to_owned(), address, http2, https, stats, log, admin: None, process })
     }
 
     /// The lifecycle events of agimo from now on.
@@ -186,6 +229,23 @@ impl Server {
             thread::sleep(Duration::from_millis(20));
         }
     }
+}
+
+/// Writes a certificate for ECDSA with P-256 into a directory: `certificate.pem`, `key.pem`, and both in one file.
+fn create_certificate(directory: &Path) -> io::Result<()> {
+    let path = |name: &str| path_text(&directory.join(name));
+    let (certificate, key) = (path("certificate.pem")?, path("key.pem")?);
+    let output = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"])
+        .args(["-subj", "/CN=bench", "-addext", &format!("subjectAltName=DNS:{HOST}")])
+        .args(["-days", "2", "-out", &certificate, "-keyout", &key])
+        .output()?;
+    if !output.status.success() {
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        return Err(io::Error::other(format!("openssl: {error}")));
+    }
+    let both = [fs::read(&certificate)?, fs::read(&key)?].concat();
+    fs::write(directory.join("both.pem"), both)
 }
 
 /// The value of the metric `name` with the label `host`.

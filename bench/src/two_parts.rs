@@ -22,8 +22,8 @@ pub(crate) fn measure(
     report: &mut Report,
 ) -> io::Result<()> {
     let origin = Server::origin(environment)?;
-    let haproxy = Server::haproxy(environment, &origin)?;
-    let nginx = Server::nginx(environment, &origin)?;
+    let haproxy = Server::haproxy(environment, origin.backend())?;
+    let nginx = Server::nginx(environment, origin.backend())?;
     let mut servers = vec![origin, haproxy, nginx];
     if let Some(binary) = &environment.agimo {
         servers.push(Server::agimo(environment, binary, "agimo", &AgimoSetup::default())?);

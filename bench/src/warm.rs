@@ -72,8 +72,8 @@ pub(crate) fn measure(
 
 fn start_all(environment: &Environment) -> io::Result<Vec<ServerResults>> {
     let origin = Server::origin(environment)?;
-    let haproxy = Server::haproxy(environment, &origin)?;
-    let nginx = Server::nginx(environment, &origin)?;
+    let haproxy = Server::haproxy(environment, origin.backend())?;
+    let nginx = Server::nginx(environment, origin.backend())?;
     let mut servers = vec![origin, haproxy, nginx];
     if let Some(binary) = &environment.agimo {
         let setups = [

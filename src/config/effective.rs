@@ -88,7 +88,7 @@ fn client_tls(tls: &ClientTls, shown: &mut Value) {
 fn endpoint_tls(tls: &EndpointTls) -> Map<String, Value> {
     let EndpointTls { server_name, trust: EndpointTrust { ca, certificate, insecure } } = tls;
     let files = [
-        ("tls_ca", ca.as_ref()),
+        ("tls_ca", ca.as_deref()),
         ("tls_certificate", certificate.as_ref().map(|pair| &pair.certificate)),
         ("tls_key", certificate.as_ref().map(|pair| &pair.key)),
     ];

@@ -37,13 +37,13 @@ pub struct EndpointTls {
     pub trust: EndpointTrust,
 }
 
-/// Whom agimo trusts and who it proves to be. Many services share one.
+/// Whom agimo trusts and who it proves to be. Most services have neither file, so that these are boxed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EndpointTrust {
     /// The authorities that issue certificates of applications; those of the system where it is absent (`tls_ca`).
-    pub ca: Option<FilePath>,
+    pub ca: Option<Box<FilePath>>,
     /// What agimo presents (`tls_certificate`, `tls_key`).
-    pub certificate: Option<CertificatePaths>,
+    pub certificate: Option<Box<CertificatePaths>>,
     /// Any certificate is accepted (`tls_insecure`).
     pub insecure: bool,
 }

@@ -81,7 +81,7 @@ pub(super) fn endpoint_tls(
 ) -> Option<EndpointTls> {
     let (certificate, key) = (layers.file("tls_certificate"), layers.file("tls_key"));
     let pair = match (certificate, key) {
-        (Some(certificate), Some(key)) => Some(CertificatePaths { certificate, key }),
+        (Some(certificate), Some(key)) => Some(Box::new(CertificatePaths { certificate, key })),
         (None, None) => None,
         (Some(alone), None) => {
             return incomplete(alone.span, "tls_certificate", "tls_key", problems);
@@ -91,7 +91,7 @@ pub(super) fn endpoint_tls(
         }
     };
     let trust = EndpointTrust {
-        ca: layers.file("tls_ca"),
+        ca: layers.file("tls_ca").map(Box::new),
         certificate: pair,
         insecure: layers.boolean("tls_insecure")?,
     };

@@ -1,0 +1,505 @@
+//! Measures requests of every protocol to a ready endpoint, with h2load as the client, and handshakes of TLS with OpenSSL.
+
+use std::fs;
+use std::io;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use crate::configuration::{AgimoSetup, Backend, path_text};
+use crate::environment::Environment;
+use crate::http::{HOST, fetch};
+use crate::process_stats::CpuTime;
+use crate::report::{Report, Table, Target, median};
+use crate::servers::Server;
+
+const HAPROXY: &str = "HAProxy";
+const NGINX: &str = "nginx";
+const AGIMO: &str = "agimo";
+
+/// What the clients of one table speak, and to which application.
+#[derive(Clone, Copy)]
+struct Scenario {
+    title: &'static str,
+    client: ClientProtocol,
+    /// nginx with HTTP/2 or with large bodies; otherwise the small origin with HTTP/1.1.
+    application: Application,
+    path: &'static str,
+    /// Of the request, in bytes.
+    body: usize,
+    loads: &'static [Load],
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ClientProtocol {
+    Http1,
+    Http2,
+    HttpsWithHttp1,
+    HttpsWithHttp2,
+    /// gRPC calls over HTTP/2.
+    Grpc,
+    /// TLS 1.3 without a request.
+    Handshake,
+    /// TLS 1.2 with a session of before, without a request. OpenSSL's client gets no ticket of TLS 1.3 without a request.
+    ResumedHandshake,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Application {
+    Small,
+    Nginx,
+    NginxWithHttp2,
+}
+
+/// The client of one row.
+#[derive(Clone, Copy, Debug)]
+struct Load {
+    connections: u32,
+    /// Requests that are open at once on each connection.
+    streams: u32,
+    requests: u32,
+}
+
+const fn load(connections: u32, streams: u32, requests: u32) -> Load {
+    Load { connections, streams, requests }
+}
+
+/// Few connections with many streams, as of a proxy in front, and many with one, as of browsers.
+const SCENARIOS: &[Scenario] = &[
+    Scenario {
+        title: "HTTP/1.1",
+        client: ClientProtocol::Http1,
+        application: Application::Small,
+        path: "/",
+        body: 0,
+        loads: &[load(1, 1, 5_000), load(64, 1, 30_000), load(512, 1, 30_000)],
+    },
+    Scenario {
+        title: "HTTP/2",
+        client: ClientProtocol::Http2,
+        application: Application::Small,
+        path: "/",
+        body: 0,
+        loads: &[load(1, 1, 5_000), load(8, 32, 30_000), load(64, 1, 30_000), load(512, 1, 30_000)],
+    },
+    Scenario {
+        title: "HTTPS, HTTP/1.1",
+        client: ClientProtocol::HttpsWithHttp1,
+        application: Application::Small,
+        path: "/",
+        body: 0,
+        loads: &[load(1, 1, 5_000), load(64, 1, 30_000), load(512, 1, 30_000)],
+    },
+    Scenario {
+        title: "HTTPS, HTTP/2",
+        client: ClientProtocol::HttpsWithHttp2,
+        application: Application::Small,
+        path: "/",
+        body: 0,
+        loads: &[load(1, 1, 5_000), load(8, 32, 30_000), load(64, 1, 30_000), load(512, 1, 30_000)],
+    },
+    Scenario {
+        title: "TLS 1.3 handshakes",
+        client: ClientProtocol::Handshake,
+        application: Application::Small,
+        path: "/",
+        body: 0,
+        loads: &[load(1, 1, 0)],
+    },
+    Scenario {
+        title: "resumed TLS 1.2 handshakes",
+        client: ClientProtocol::ResumedHandshake,
+        application: Application::Small,
+        path: "/",
+        body: 0,
+        loads: &[load(1, 1, 0)],
+    },
+    Scenario {
+        title: "unary gRPC calls, application with HTTP/2",
+        client: ClientProtocol::Grpc,
+        application: Application::NginxWithHttp2,
+        path: "/grpc.Service/Call",
+        body: 21,
+        loads: &[load(1, 1, 5_000), load(8, 32, 30_000), load(64, 1, 30_000)],
+    },
+    Scenario {
+        title: "responses of 1 MiB, HTTP/1.1",
+        client: ClientProtocol::Http1,
+        application: Application::Nginx,
+        path: "/mebibyte",
+        body: 0,
+        loads: &[load(8, 1, 1_000)],
+    },
+    Scenario {
+        title: "responses of 1 MiB, HTTP/2",
+        client: ClientProtocol::Http2,
+        application: Application::Nginx,
+        path: "/mebibyte",
+        body: 0,
+        loads: &[load(8, 1, 1_000)],
+    },
+    Scenario {
+        title: "responses of 1 MiB, HTTPS, HTTP/1.1",
+        client: ClientProtocol::HttpsWithHttp1,
+        application: Application::Nginx,
+        path: "/mebibyte",
+        body: 0,
+        loads: &[load(8, 1, 500)],
+    },
+    Scenario {
+        title: "requests of 1 MiB, HTTP/1.1",
+        client: ClientProtocol::Http1,
+        application: Application::Nginx,
+        path: "/upload",
+        body: 1 << 20,
+        loads: &[load(8, 1, 500)],
+    },
+    Scenario {
+        title: "requests of 1 MiB, HTTP/2",
+        client: ClientProtocol::Http2,
+        application: Application::Nginx,
+        path: "/upload",
+        body: 1 << 20,
+        loads: &[load(8, 1, 500)],
+    },
+];
+
+/// A run that takes longer has failed.
+const LONGEST_RUN: &str = "60";
+/// How long handshakes are counted, in seconds.
+const HANDSHAKE_SECONDS: &str = "1";
+
+/// One run of a client.
+struct Run {
+    elapsed: Duration,
+    cpu: CpuTime,
+    requests: u32,
+    /// Sorted; empty for handshakes.
+    durations: Vec<Duration>,
+}
+
+/// The servers of an application.
+struct Servers {
+    application: Application,
+    all: Vec<Server>,
+    _origin: Server,
+}
+
+/// Files that the client reads and writes.
+struct Files {
+    log: PathBuf,
+    body: PathBuf,
+}
+
+/// Runs each load so many times through each server, in rotated order, and adds the tables and their targets.
+pub(crate) fn measure(
+    environment: &Environment,
+    rounds: usize,
+    report: &mut Report,
+) -> io::Result<()> {
+    let directory = environment.new_directory("h2load")?;
+    let files = Files { log: directory.join("requests.log"), body: directory.join("body") };
+    let mut servers: Option<Servers> = None;
+    let mut rows = Vec::new();
+    for scenario in SCENARIOS {
+        let known = servers.take().filter(|known| known.application == scenario.application);
+        let current = match known {
+            Some(known) => known,
+            None => Servers::start(environment, scenario.application)?,
+        };
+        fs::write(&files.body, vec![0; scenario.body])?;
+        for load in scenario.loads {
+            rows.extend(measure_load(scenario, *load, &current.all, rounds, &files, report)?);
+        }
+        servers = Some(current);
+    }
+    report.add(table(rows, rounds));
+    Ok(())
+}
+
+/// The rows of one load.
+fn measure_load(
+    scenario: &Scenario,
+    load: Load,
+    servers: &[Server],
+    rounds: usize,
+    files: &Files,
+    report: &mut Report,
+) -> io::Result<Vec<Vec<String>>> {
+    let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| Vec::new()).collect();
+    // Round 0 is a warm-up and is not counted.
+    for round in 0..=rounds {
+        for offset in 0..servers.len() {
+            let at = (round + offset) % servers.len();
+            let run = scenario.run(&servers[at], load, files)?;
+            if round > 0 {
+                runs[at].push(run);
+            }
+        }
+    }
+    let ratio = |at: usize, name: &str| {
+        let other = servers.iter().position(|server| server.name == name)?;
+        let pairs = runs[at].iter().zip(&runs[other]);
+        Some(median(pairs.map(|(one, other)| one.cpu_us() / other.cpu_us())))
+    };
+    let agimo = servers.iter().position(|server| server.name == AGIMO);
+    let best = |at| Some(ratio(at, HAPROXY)?.max(ratio(at, NGINX)?));
+    report.add_target(Target {
+        name: format!("CPU, {}, {load}, agimo / the better of the two", scenario.title),
+        measured: agimo.and_then(best),
+        limit: 1.00,
+        unit: "",
+    });
+    let name = format!("{}, {load}", scenario.title);
+    let rows = servers.iter().enumerate().map(|(at, server)| {
+        row(&name, server, &runs[at], [HAPROXY, NGINX].map(|other| ratio(at, other)))
+    });
+    rows.collect()
+}
+
+fn row(
+    name: &str,
+    server: &Server,
+    runs: &[Run],
+    ratios: [Option<f64>; 2],
+) -> io::Result<Vec<String>> {
+    let of = |value: &dyn Fn(&Run) -> f64| median(runs.iter().map(value));
+    let micros = |share: f64| {
+        let has_durations = runs.iter().all(|run| !run.durations.is_empty());
+        let value = || of(&|run: &Run| run.quantile(share).as_secs_f64() * 1e6);
+        if has_durations { format!("{:.0}", value()) } else { "-".to_owned() }
+    };
+    let rss = server.stats.memory()?.rss as f64 / f64::from(1 << 20);
+    let mut row = vec![
+        name.to_owned(),
+        server.name.clone(),
+        format!("{:.0}", of(&|run| f64::from(run.requests) / run.elapsed.as_secs_f64())),
+        format!("{:.2}", of(&Run::cpu_us)),
+        micros(0.5),
+        micros(0.99),
+        micros(0.999),
+        format!("{rss:.1}"),
+    ];
+    let ratio = |ratio: Option<f64>| ratio.map_or("-".to_owned(), |ratio| format!("{ratio:.2}"));
+    row.extend(ratios.map(ratio));
+    Ok(row)
+}
+
+fn table(rows: Vec<Vec<String>>, rounds: usize) -> Table {
+    let columns = [
+        "connections x streams",
+        "",
+        "requests/s",
+        "CPU us/request",
+        "p50 us",
+        "p99 us",
+        "p99.9 us",
+        "RSS MiB",
+        "CPU / HAProxy's",
+        "CPU / nginx's",
+    ];
+    Table {
+        title: "Protocols".to_owned(),
+        columns: columns.map(str::to_owned).to_vec(),
+        rows,
+        notes: vec![
+            format!(
+                "Medians of {rounds} runs of h2load in rotated order, after one warm-up run; one proxy thread. Responses of 14 \
+                 bytes from an application with HTTP/1.1, where nothing else is said; HTTP/2 without TLS with prior \
+                 knowledge. 500 to 30,000 requests each."
+            ),
+            format!(
+                "A handshake is one of `openssl s_time` without a request, with a certificate for ECDSA with P-256, counted for \
+                 {HANDSHAKE_SECONDS} s."
+            ),
+            "CPU time includes the connections that each run opens. RSS is that after the runs of the row, with what \
+             earlier rows left behind. The client and the application share the other core."
+                .to_owned(),
+        ],
+    }
+}
+
+// === impl Servers ===
+
+impl Servers {
+    /// Starts the application and every proxy in front of it.
+    fn start(environment: &Environment, application: Application) -> io::Result<Self> {
+        let origin = match application {
+            Application::Small => Server::origin(environment)?,
+            Application::Nginx | Application::NginxWithHttp2 => Server::nginx_origin(environment)?,
+        };
+        let backend = match application {
+            Application::NginxWithHttp2 => origin.http2_backend(),
+            Application::Small | Application::Nginx => origin.backend(),
+        };
+        let mut all =
+            vec![Server::haproxy(environment, backend)?, Server::nginx(environment, backend)?];
+        if let Some(binary) = &environment.agimo {
+            let is_own = application == Application::Small;
+            let backend: Option<Backend> = (!is_own).then_some(backend);
+            let setup = AgimoSetup { backend, ..AgimoSetup::default() };
+            all.push(Server::agimo(environment, binary, AGIMO, &setup)?);
+        }
+        for server in &all {
+            // Wakes the application of agimo.
+            let (status, _) = fetch(server.address, HOST, "/", Duration::from_secs(60))?;
+            if status != 200 {
+                return Err(io::Error::other(format!("{} answers {status}", server.name)));
+            }
+        }
+        Ok(Self { application, all, _origin: origin })
+    }
+}
+
+// === impl Scenario ===
+
+impl Scenario {
+    fn run(&self, server: &Server, load: Load, files: &Files) -> io::Result<Run> {
+        match self.client {
+            ClientProtocol::Handshake | ClientProtocol::ResumedHandshake => self.handshakes(server),
+            _ => self.requests(server, load, files),
+        }
+    }
+
+    /// Runs h2load to its end.
+    fn requests(&self, server: &Server, load: Load, files: &Files) -> io::Result<Run> {
+        let _ = fs::remove_file(&files.log);
+        let mut command = Command::new("timeout");
+        command
+            .args([LONGEST_RUN, "h2load", "-t", "1"])
+            .args(["-n", &load.requests.to_string(), "-c", &load.connections.to_string()])
+            .args(["-m", &load.streams.to_string(), "--log-file", &path_text(&files.log)?]);
+        let (scheme, address) = match self.client {
+            ClientProtocol::Http1 => ("http", server.address),
+            ClientProtocol::Http2 | ClientProtocol::Grpc => ("http", server.http2),
+            _ => ("https", server.https),
+        };
+        let is_http1 =
+            matches!(self.client, ClientProtocol::Http1 | ClientProtocol::HttpsWithHttp1);
+        command.args(["-H", &format!(":authority: {HOST}")]);
+        if is_http1 {
+            command.arg("--h1");
+        }
+        if self.client == ClientProtocol::Grpc {
+            command.args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
+        }
+        if self.body > 0 {
+            command.args(["-d", &path_text(&files.body)?]);
+        }
+        let before = server.stats.cpu()?;
+        let output = command
+            .arg(format!("{scheme}://{address}{}", self.path))
+            .stderr(Stdio::inherit())
+            .output()?;
+        let cpu = server.stats.cpu()?.since(before);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let failed = |what: &str| {
+            io::Error::other(format!("{}, {}, {load}: {what}: {text}", server.name, self.title))
+        };
+        let elapsed = elapsed(&text).ok_or_else(|| failed("h2load did not finish"))?;
+        let (durations, failures) = durations(&fs::read_to_string(&files.log)?);
+        // nginx answers about one gRPC call in 5,000 with 502 itself.
+        let tolerated = if server.name == NGINX { durations.len() / 1000 } else { 0 };
+        if failures > tolerated || durations.len() + failures != load.requests as usize {
+            return Err(failed("requests failed"));
+        }
+        Ok(Run { elapsed, cpu, requests: load.requests, durations })
+    }
+
+    /// Runs OpenSSL's client, which connects again and again.
+    fn handshakes(&self, server: &Server) -> io::Result<Run> {
+        let (arguments, mark) = match self.client {
+            ClientProtocol::ResumedHandshake => (["-tls1_2", "-reuse"], 'r'),
+            _ => (["-tls1_3", "-new"], '*'),
+        };
+        let before = server.stats.cpu()?;
+        let output = Command::new("timeout")
+            .args([LONGEST_RUN, "openssl", "s_time", "-time", HANDSHAKE_SECONDS])
+            .args(arguments)
+            .args(["-connect", &server.https.to_string()])
+            .output()?;
+        let cpu = server.stats.cpu()?.since(before);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        // A mark for each connection tells whether its session is new.
+        let count = text.lines().map(|line| {
+            let is_marks = line.chars().all(|character| matches!(character, '*' | 'r' | 't'));
+            if is_marks { line.chars().filter(|one| *one == mark).count() } else { 0 }
+        });
+        let requests = count.sum::<usize>() as u32;
+        if requests < 10 {
+            return Err(io::Error::other(format!("{}, {}: {text}", server.name, self.title)));
+        }
+        let elapsed = Duration::from_secs(HANDSHAKE_SECONDS.parse().unwrap_or(1));
+        Ok(Run { elapsed, cpu, requests, durations: Vec::new() })
+    }
+}
+
+/// From the line `finished in 1.23s, ...` of h2load.
+fn elapsed(report: &str) -> Option<Duration> {
+    let line = report.lines().find_map(|line| line.strip_prefix("finished in "))?;
+    let (time, _) = line.split_once(',')?;
+    let unit = time.find(|character: char| character.is_ascii_alphabetic())?;
+    let (number, unit) = time.split_at(unit);
+    let scale = match unit {
+        "s" => 1.0,
+        "ms" => 1e-3,
+        "us" => 1e-6,
+        _ => return None,
+    };
+    Some(Duration::from_secs_f64(number.parse::<f64>().ok()? * scale))
+}
+
+/// The durations in the log of h2load, sorted, and the number of requests that failed. A line has the start, the status and the
+/// duration of a request, times in microseconds.
+fn durations(log: &str) -> (Vec<Duration>, usize) {
+    let mut durations = Vec::new();
+    let mut failures = 0;
+    for line in log.lines() {
+        let mut columns = line.split('\t').skip(1);
+        match (columns.next(), columns.next().and_then(|micros| micros.parse().ok())) {
+            (Some("200"), Some(micros)) => durations.push(Duration::from_micros(micros)),
+            _ => failures += 1,
+        }
+    }
+    durations.sort_unstable();
+    (durations, failures)
+}
+
+// === impl Load ===
+
+impl std::fmt::Display for Load {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} x {}", self.connections, self.streams)
+    }
+}
+
+// === impl Run ===
+
+impl Run {
+    /// CPU time of the proxy per request in microseconds.
+    fn cpu_us(&self) -> f64 {
+        self.cpu.used_ns as f64 / 1e3 / f64::from(self.requests)
+    }
+
+    fn quantile(&self, share: f64) -> Duration {
+        let last = self.durations.len() - 1;
+        self.durations[(last as f64 * share).round() as usize]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_report_and_the_log_of_h2load_are_read() {
+        let report = "starting benchmark...\nfinished in 795.83ms, 25131.12 req/s, 5.83MB/s\n";
+        assert_eq!(elapsed(report), Some(Duration::from_micros(795_830)));
+        assert_eq!(elapsed("finished in 1.50s, 1 req/s"), Some(Duration::from_millis(1500)));
+        assert_eq!(elapsed("nothing"), None);
+        let log =
+            "1700000000000000\t200\t900\n1700000000000001\t200\t300\n1700000000000002\t503\t5\n";
+        let expected = [300, 900].map(Duration::from_micros).to_vec();
+        assert_eq!(durations(log), (expected, 1));
+    }
+}
