@@ -5,7 +5,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustls::ServerConfig;
 use rustls::sign::CertifiedKey;
 use tokio::sync::watch;
 use tokio::time::MissedTickBehavior;
@@ -16,10 +15,11 @@ use crate::config::report::Problem;
 use crate::config::tls::{ClientTls, EndpointTrust};
 use crate::config::{Config, ServiceConfig, WorkloadConfig};
 use crate::net::tls::client::ClientConfigs;
+use crate::net::tls::server::Server;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Exposition, Labels, MetricKind};
 
-use self::sources::Sources;
+use self::sources::CertificateFiles;
 
 mod sources;
 
@@ -34,7 +34,7 @@ pub struct Certificates {
 #[derive(Default)]
 pub struct TlsSettings {
     /// Absent where clients are not served over TLS.
-    pub server: Option<Arc<ServerConfig>>,
+    pub server: Option<Server>,
     endpoints: Vec<(EndpointTrust, ClientConfigs)>,
     expiries: Vec<Expiry>,
 }
@@ -50,7 +50,7 @@ struct Expiry {
 #[derive(Default)]
 struct Applied {
     wanted: Wanted,
-    sources: Sources,
+    files: CertificateFiles,
     /// Services about which the log has been told that nobody verifies their certificates.
     warned: HashSet<String>,
 }
@@ -65,9 +65,14 @@ struct Wanted {
 /// Each check is one stat(2) for each file. It follows the symlinks that a mounted Secret replaces.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
+/// So many settings that no service names any more are kept for requests that are under way.
+const MOST_RETIRED: usize = 64;
+
 /// What is wrong with the files that a configuration names.
 pub fn check(config: &Config) -> Vec<Problem> {
-    Sources::read(&Wanted::of(config)).err().unwrap_or_default()
+    CertificateFiles::read(&Wanted::of(config), &CertificateFiles::default())
+        .err()
+        .unwrap_or_default()
 }
 
 /// The same for an agimo that listens for clients over TLS (`--tls-port`), or does not.
@@ -117,9 +122,9 @@ impl Certificates {
         }
         let wanted = Wanted::of(config);
         if wanted != applied.wanted {
-            let mut sources = Sources::read(&wanted)?;
-            sources.keep_tickets(&mut applied.sources);
-            applied.sources = sources;
+            let mut files = CertificateFiles::read(&wanted, &applied.files)?;
+            files.keep_tickets(&mut applied.files);
+            applied.files = files;
             applied.wanted = wanted;
             self.publish(&mut applied);
         }
@@ -151,14 +156,20 @@ impl Certificates {
 
     fn refresh(&self) {
         let mut applied = self.applied.lock().unwrap_or_else(PoisonError::into_inner);
-        if applied.sources.refresh() {
+        if applied.files.refresh() {
             self.publish(&mut applied);
         }
     }
 
     fn publish(&self, applied: &mut Applied) {
-        match applied.sources.settings() {
-            Ok(settings) => {
+        match applied.files.settings() {
+            Ok(mut settings) => {
+                // Requests may still be held for a service whose settings have changed.
+                let before = self.published.borrow().clone();
+                let retired = before.endpoints.iter();
+                let retired = retired.filter(|(trust, _)| settings.endpoint(trust).is_none());
+                let retired: Vec<_> = retired.take(MOST_RETIRED).cloned().collect();
+                settings.endpoints.extend(retired);
                 self.published.send_replace(Arc::new(settings));
             }
             Err(error) => {

@@ -13,156 +13,13 @@ use crate::process_stats::CpuTime;
 use crate::report::{Report, Table, Target, median};
 use crate::servers::Server;
 
+use self::scenarios::{Application, ClientProtocol, Load, SCENARIOS, Scenario};
+
+mod scenarios;
+
 const HAPROXY: &str = "HAProxy";
 const NGINX: &str = "nginx";
 const AGIMO: &str = "agimo";
-
-/// What the clients of one table speak, and to which application.
-#[derive(Clone, Copy)]
-struct Scenario {
-    title: &'static str,
-    client: ClientProtocol,
-    /// nginx with HTTP/2 or with large bodies; otherwise the small origin with HTTP/1.1.
-    application: Application,
-    path: &'static str,
-    /// Of the request, in bytes.
-    body: usize,
-    loads: &'static [Load],
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum ClientProtocol {
-    Http1,
-    Http2,
-    HttpsWithHttp1,
-    HttpsWithHttp2,
-    /// gRPC calls over HTTP/2.
-    Grpc,
-    /// TLS 1.3 without a request.
-    Handshake,
-    /// TLS 1.2 with a session of before, without a request. OpenSSL's client gets no ticket of TLS 1.3 without a request.
-    ResumedHandshake,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Application {
-    Small,
-    Nginx,
-    NginxWithHttp2,
-}
-
-/// The client of one row.
-#[derive(Clone, Copy, Debug)]
-struct Load {
-    connections: u32,
-    /// Requests that are open at once on each connection.
-    streams: u32,
-    requests: u32,
-}
-
-const fn load(connections: u32, streams: u32, requests: u32) -> Load {
-    Load { connections, streams, requests }
-}
-
-/// Few connections with many streams, as of a proxy in front, and many with one, as of browsers.
-const SCENARIOS: &[Scenario] = &[
-    Scenario {
-        title: "HTTP/1.1",
-        client: ClientProtocol::Http1,
-        application: Application::Small,
-        path: "/",
-        body: 0,
-        loads: &[load(1, 1, 5_000), load(64, 1, 30_000), load(512, 1, 30_000)],
-    },
-    Scenario {
-        title: "HTTP/2",
-        client: ClientProtocol::Http2,
-        application: Application::Small,
-        path: "/",
-        body: 0,
-        loads: &[load(1, 1, 5_000), load(8, 32, 30_000), load(64, 1, 30_000), load(512, 1, 30_000)],
-    },
-    Scenario {
-        title: "HTTPS, HTTP/1.1",
-        client: ClientProtocol::HttpsWithHttp1,
-        application: Application::Small,
-        path: "/",
-        body: 0,
-        loads: &[load(1, 1, 5_000), load(64, 1, 30_000), load(512, 1, 30_000)],
-    },
-    Scenario {
-        title: "HTTPS, HTTP/2",
-        client: ClientProtocol::HttpsWithHttp2,
-        application: Application::Small,
-        path: "/",
-        body: 0,
-        loads: &[load(1, 1, 5_000), load(8, 32, 30_000), load(64, 1, 30_000), load(512, 1, 30_000)],
-    },
-    Scenario {
-        title: "TLS 1.3 handshakes",
-        client: ClientProtocol::Handshake,
-        application: Application::Small,
-        path: "/",
-        body: 0,
-        loads: &[load(1, 1, 0)],
-    },
-    Scenario {
-        title: "resumed TLS 1.2 handshakes",
-        client: ClientProtocol::ResumedHandshake,
-        application: Application::Small,
-        path: "/",
-        body: 0,
-        loads: &[load(1, 1, 0)],
-    },
-    Scenario {
-        title: "unary gRPC calls, application with HTTP/2",
-        client: ClientProtocol::Grpc,
-        application: Application::NginxWithHttp2,
-        path: "/grpc.Service/Call",
-        body: 21,
-        loads: &[load(1, 1, 5_000), load(8, 32, 30_000), load(64, 1, 30_000)],
-    },
-    Scenario {
-        title: "responses of 1 MiB, HTTP/1.1",
-        client: ClientProtocol::Http1,
-        application: Application::Nginx,
-        path: "/mebibyte",
-        body: 0,
-        loads: &[load(8, 1, 1_000)],
-    },
-    Scenario {
-        title: "responses of 1 MiB, HTTP/2",
-        client: ClientProtocol::Http2,
-        application: Application::Nginx,
-        path: "/mebibyte",
-        body: 0,
-        loads: &[load(8, 1, 1_000)],
-    },
-    Scenario {
-        title: "responses of 1 MiB, HTTPS, HTTP/1.1",
-        client: ClientProtocol::HttpsWithHttp1,
-        application: Application::Nginx,
-        path: "/mebibyte",
-        body: 0,
-        loads: &[load(8, 1, 500)],
-    },
-    Scenario {
-        title: "requests of 1 MiB, HTTP/1.1",
-        client: ClientProtocol::Http1,
-        application: Application::Nginx,
-        path: "/upload",
-        body: 1 << 20,
-        loads: &[load(8, 1, 500)],
-    },
-    Scenario {
-        title: "requests of 1 MiB, HTTP/2",
-        client: ClientProtocol::Http2,
-        application: Application::Nginx,
-        path: "/upload",
-        body: 1 << 20,
-        loads: &[load(8, 1, 500)],
-    },
-];
 
 /// A run that takes longer has failed.
 const LONGEST_RUN: &str = "60";
@@ -463,14 +320,6 @@ fn durations(log: &str) -> (Vec<Duration>, usize) {
     }
     durations.sort_unstable();
     (durations, failures)
-}
-
-// === impl Load ===
-
-impl std::fmt::Display for Load {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} x {}", self.connections, self.streams)
-    }
 }
 
 // === impl Run ===

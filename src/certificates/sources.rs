@@ -1,5 +1,6 @@
 //! The files behind the certificates of one configuration.
 
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use rustls::RootCertStore;
@@ -11,30 +12,31 @@ use crate::config::file_path::FilePath;
 use crate::config::report::Problem;
 use crate::config::tls::{CertificatePaths, EndpointTrust};
 use crate::net::tls::client::{ClientConfigs, Trust};
-use crate::net::tls::server::{ClientVerification, ServerSettings, server_config};
+use crate::net::tls::server::{ClientVerification, ServerSettings, server};
 use crate::net::tls::watched_files::{InvalidFile, Parse, WatchedFiles};
 use crate::net::tls::{parse_certificate, parse_issuers, tickets};
 
 /// Where everything is read from.
 #[derive(Default)]
-pub(super) struct Sources {
+pub(super) struct CertificateFiles {
     served: Vec<Certificate>,
     clients: Option<(Source<RootCertStore>, bool)>,
     ticket_key: Option<Source<tickets::Secret>>,
     tickets: Option<OwnTickets>,
-    endpoints: Vec<EndpointSource>,
+    endpoints: Vec<EndpointFiles>,
 }
 
-/// Tickets with keys of this agimo, and the issuers for which they are made: a ticket stands for a client that they have
-/// verified.
+/// Tickets with keys of this agimo, and the certificates of clients for which they are made: a ticket stands for a client that
+/// has been verified.
 struct OwnTickets {
-    issuers: Option<Arc<RootCertStore>>,
+    clients: Option<(Arc<RootCertStore>, bool)>,
     tickets: Arc<dyn ProducesTickets>,
 }
 
 /// A value, and the files that it is from.
 struct Source<T> {
-    files: WatchedFiles<T>,
+    paths: Vec<PathBuf>,
+    files: Arc<WatchedFiles<T>>,
     newest: Arc<T>,
 }
 
@@ -43,48 +45,54 @@ struct Certificate {
     source: Source<CertifiedKey>,
 }
 
-struct EndpointSource {
+struct EndpointFiles {
     trust: EndpointTrust,
     issuers: Option<Source<RootCertStore>>,
     certificate: Option<Certificate>,
 }
 
-impl Sources {
-    /// Reads every file.
+/// Reads files, but for those that have been read before: what is known of them stays, even if they cannot be used now.
+struct Reader<'a> {
+    before: &'a CertificateFiles,
+    problems: Vec<Problem>,
+}
+
+// === impl CertificateFiles ===
+
+impl CertificateFiles {
+    /// Reads every file that was not read before.
     ///
     /// # Errors
     /// Every file that cannot be used.
-    pub(super) fn read(wanted: &Wanted) -> Result<Self, Vec<Problem>> {
-        let mut problems = Vec::new();
-        let mut sources = Self::default();
+    pub(super) fn read(wanted: &Wanted, before: &Self) -> Result<Self, Vec<Problem>> {
+        let mut reader = Reader { before, problems: Vec::new() };
+        let mut files = Self::default();
         for paths in &wanted.clients.certificates {
-            sources.served.extend(Certificate::read(paths, &mut problems));
+            files.served.extend(reader.certificate(paths));
         }
         if let Some(clients) = &wanted.clients.client_certificates {
-            let issuers = Source::read(&[&clients.ca], parse_issuers, &mut problems);
-            sources.clients = issuers.map(|issuers| (issuers, clients.is_required));
+            let issuers = reader.issuers(&clients.ca);
+            files.clients = issuers.map(|issuers| (issuers, clients.is_required));
         }
         if let Some(key) = &wanted.clients.ticket_key {
-            sources.ticket_key = Source::read(&[key], tickets::parse_secret, &mut problems);
+            files.ticket_key = reader.ticket_key(key);
         }
         for trust in &wanted.endpoints {
-            let issuers = trust.ca.as_ref().filter(|_| !trust.insecure);
-            sources.endpoints.push(EndpointSource {
+            let ca = trust.ca.as_ref().filter(|_| !trust.insecure);
+            files.endpoints.push(EndpointFiles {
                 trust: trust.clone(),
-                issuers: issuers.and_then(|ca| Source::read(&[ca], parse_issuers, &mut problems)),
-                certificate: trust
-                    .certificate
-                    .as_ref()
-                    .and_then(|paths| Certificate::read(paths, &mut problems)),
+                issuers: ca.and_then(|ca| reader.issuers(ca)),
+                certificate: trust.certificate.as_ref().and_then(|paths| reader.certificate(paths)),
             });
         }
         // A file that several services name is reported once.
+        let mut problems = reader.problems;
         problems.sort_by_key(|problem| problem.span.start);
         problems.dedup();
-        if problems.is_empty() { Ok(sources) } else { Err(problems) }
+        if problems.is_empty() { Ok(files) } else { Err(problems) }
     }
 
-    /// Takes the tickets of the sources before, so that clients can resume their sessions.
+    /// Takes the tickets of the files before, so that clients can resume their sessions.
     pub(super) fn keep_tickets(&mut self, before: &mut Self) {
         self.tickets = before.tickets.take();
     }
@@ -110,50 +118,64 @@ impl Sources {
 
     /// What the request path uses.
     pub(super) fn settings(&mut self) -> Result<TlsSettings, rustls::Error> {
-        let mut expiries: Vec<Expiry> =
-            self.served.iter().filter_map(Certificate::expiry).collect();
         let server = if self.served.is_empty() {
             None
         } else {
-            let settings = ServerSettings {
+            let clients = self.clients.as_ref().map(|(issuers, is_required)| {
+                let issuers = issuers.newest.clone();
+                ClientVerification { issuers, is_required: *is_required }
+            });
+            Some(server(ServerSettings {
                 certificates: self.served.iter().map(|one| one.source.newest.clone()).collect(),
-                clients: self.clients.as_ref().map(|(issuers, is_required)| ClientVerification {
-                    issuers: issuers.newest.clone(),
-                    is_required: *is_required,
-                }),
-                tickets: self.tickets()?,
-            };
-            Some(Arc::new(server_config(settings)?))
+                tickets: self.tickets(clients.as_ref())?,
+                clients,
+            })?)
         };
         let mut endpoints = Vec::new();
-        for endpoint in &self.endpoints {
-            let EndpointSource { trust, issuers, certificate } = endpoint;
+        for EndpointFiles { trust, issuers, certificate } in &self.endpoints {
             let trusted = match issuers {
-                _ if trust.insecure => Trust::Anyone,
+                _ if trust.insecure => Trust::Unverified,
                 Some(issuers) => Trust::Issuers(issuers.newest.clone()),
                 None => Trust::Issuers(system_issuers()),
             };
             let identity = certificate.as_ref().map(|one| one.source.newest.clone());
-            expiries.extend(certificate.iter().filter_map(Certificate::expiry));
             endpoints.push((trust.clone(), ClientConfigs::new(trusted, identity)?));
         }
+        let mut expiries: Vec<Expiry> =
+            self.certificates().filter_map(Certificate::expiry).collect();
+        expiries.sort_by(|one, other| one.file.cmp(&other.file));
+        expiries.dedup_by(|one, other| one.file == other.file);
         Ok(TlsSettings { server, endpoints, expiries })
     }
 
-    fn tickets(&mut self) -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
-        let issuers = self.clients.as_ref().map(|(issuers, _)| issuers.newest.clone());
+    fn tickets(
+        &mut self,
+        clients: Option<&ClientVerification>,
+    ) -> Result<Arc<dyn ProducesTickets>, rustls::Error> {
         if let Some(key) = &self.ticket_key {
-            return Ok(tickets::from_secret(&key.newest, issuers.as_deref()));
+            return Ok(tickets::from_secret(&key.newest, clients));
         }
-        let address = |issuers: &Option<Arc<RootCertStore>>| issuers.as_ref().map(Arc::as_ptr);
+        let clients = clients.map(|clients| (clients.issuers.clone(), clients.is_required));
+        let identity = |clients: &Option<(Arc<RootCertStore>, bool)>| {
+            clients.as_ref().map(|(issuers, is_required)| (Arc::as_ptr(issuers), *is_required))
+        };
         if let Some(known) = &self.tickets
-            && address(&known.issuers) == address(&issuers)
+            && identity(&known.clients) == identity(&clients)
         {
             return Ok(known.tickets.clone());
         }
         let tickets = rustls::crypto::ring::Ticketer::new()?;
-        self.tickets = Some(OwnTickets { issuers, tickets: tickets.clone() });
+        self.tickets = Some(OwnTickets { clients, tickets: tickets.clone() });
         Ok(tickets)
+    }
+
+    fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+        self.served.iter().chain(self.endpoints.iter().filter_map(|one| one.certificate.as_ref()))
+    }
+
+    fn issuers(&self) -> impl Iterator<Item = &Source<RootCertStore>> {
+        let of_clients = self.clients.iter().map(|(issuers, _)| issuers);
+        of_clients.chain(self.endpoints.iter().filter_map(|one| one.issuers.as_ref()))
     }
 }
 
@@ -169,20 +191,64 @@ fn system_issuers() -> Arc<RootCertStore> {
     ISSUERS.get_or_init(read).clone()
 }
 
-// === impl Source ===
+// === impl Reader ===
 
-impl<T> Source<T> {
-    fn read(paths: &[&FilePath], parse: Parse<T>, problems: &mut Vec<Problem>) -> Option<Self> {
-        let files = paths.iter().map(|file| file.path.clone()).collect();
-        match WatchedFiles::new(files, parse) {
-            Ok(files) => Some(Self { newest: files.newest(), files }),
-            Err(invalid) => {
-                problems.extend(paths.get(invalid.index).map(|file| problem(file, &invalid)));
-                None
-            }
-        }
+impl Reader<'_> {
+    fn certificate(&mut self, paths: &CertificatePaths) -> Option<Certificate> {
+        let files = [&paths.certificate, &paths.key];
+        let known = self.before.certificates().map(|certificate| &certificate.source);
+        let source = read(&files, known, parse_certificate, &mut self.problems)?;
+        Some(Certificate { paths: paths.clone(), source })
     }
 
+    fn issuers(&mut self, ca: &FilePath) -> Option<Source<RootCertStore>> {
+        read(&[ca], self.before.issuers(), parse_issuers, &mut self.problems)
+    }
+
+    fn ticket_key(&mut self, key: &FilePath) -> Option<Source<tickets::Secret>> {
+        let known = self.before.ticket_key.iter();
+        read(&[key], known, tickets::parse_secret, &mut self.problems)
+    }
+}
+
+fn read<'a, T: 'a>(
+    files: &[&FilePath],
+    mut known: impl Iterator<Item = &'a Source<T>>,
+    parse: Parse<T>,
+    problems: &mut Vec<Problem>,
+) -> Option<Source<T>> {
+    let paths: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
+    if let Some(known) = known.find(|known| known.paths == paths) {
+        return Some(known.clone());
+    }
+    match WatchedFiles::new(paths.clone(), parse) {
+        Ok(files) => Some(Source { newest: files.newest(), files: Arc::new(files), paths }),
+        Err(invalid) => {
+            problems.extend(files.get(invalid.index).map(|file| problem(file, &invalid)));
+            None
+        }
+    }
+}
+
+fn problem(file: &FilePath, invalid: &InvalidFile) -> Problem {
+    Problem {
+        span: file.span.clone(),
+        message: format!("{}: {}", file.path.display(), invalid.problem),
+        help: "write the path of a file that agimo can read".to_owned(),
+        related: None,
+    }
+}
+
+// === impl Source ===
+
+impl<T> Clone for Source<T> {
+    fn clone(&self) -> Self {
+        let Self { paths, files, newest } = self;
+        Self { paths: paths.clone(), files: files.clone(), newest: newest.clone() }
+    }
+}
+
+impl<T> Source<T> {
     fn refresh(&mut self) -> bool {
         let newest = self.files.newest();
         let has_changed = !Arc::ptr_eq(&newest, &self.newest);
@@ -191,24 +257,9 @@ impl<T> Source<T> {
     }
 }
 
-fn problem(file: &FilePath, invalid: &InvalidFile) -> Problem {
-    Problem {
-        span: file.span.clone(),
-        message: format!("{}: {}", file.path.display(), invalid.problem),
-        help: "write the path of a file that agimo can read, in PEM".to_owned(),
-        related: None,
-    }
-}
-
 // === impl Certificate ===
 
 impl Certificate {
-    fn read(paths: &CertificatePaths, problems: &mut Vec<Problem>) -> Option<Self> {
-        let files = [&paths.certificate, &paths.key];
-        let source = Source::read(&files, parse_certificate, problems)?;
-        Some(Self { paths: paths.clone(), source })
-    }
-
     fn expiry(&self) -> Option<Expiry> {
         Expiry::of(self.paths.certificate.path.clone(), &self.source.newest)
     }

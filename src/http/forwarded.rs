@@ -63,7 +63,9 @@ impl ClientIdentity {
     /// Whether the client has sent this request over TLS, to agimo or to the trusted proxy before it.
     pub fn is_https(&self, fields: &Fields) -> bool {
         if self.trusted && fields.iter().any(|line| is_forwarding(line.kind)) {
-            return self.earlier_proto(fields).eq_ignore_ascii_case(b"https");
+            // Traefik names the scheme of WebSockets.
+            let proto = self.earlier_proto(fields).to_ascii_lowercase();
+            return matches!(&*proto, b"https" | b"wss");
         }
         self.tls.is_some()
     }

@@ -39,7 +39,7 @@ pub trait ByteStream {
     /// Closes agimo's side; the peer may send on.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>>;
 
-    /// Bytes that the connection has accepted so far.
+    /// Bytes that the connection has accepted so far; over TLS as they are sent, encrypted.
     fn written(&self) -> u64;
 
     /// Whether the connection was reset, or closed in both directions, as is known now.
@@ -191,7 +191,11 @@ impl ByteStream for Stream {
     }
 
     fn written(&self) -> u64 {
-        self.written
+        match &self.transport {
+            Transport::Tcp(_) => self.written,
+            // The session accepts more than it sends at once.
+            Transport::Tls(tls) => tls.written(),
+        }
     }
 
     fn is_dead(&self) -> bool {

@@ -3,6 +3,8 @@
 use std::io;
 use std::task::{Context, Poll};
 
+use tokio::io::ReadBuf;
+
 use self::tcp::TcpTransport;
 use self::tls::TlsTransport;
 
@@ -28,6 +30,18 @@ impl Transport {
         match self {
             Self::Tcp(tcp) => tcp.poll_read(cx, into),
             Self::Tls(tls) => tls.poll_read(cx, into),
+        }
+    }
+
+    /// The same into a buffer that need not be initialised.
+    pub(super) fn poll_read_buffer(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self {
+            Self::Tcp(tcp) => tcp.poll_read_buffer(cx, buffer),
+            Self::Tls(tls) => tls.poll_read_buffer(cx, buffer),
         }
     }
 

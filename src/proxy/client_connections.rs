@@ -1,12 +1,12 @@
 //! The client connections of one core: which of them can be closed to make room, and what their incomplete heads hold.
 
-use std::cell::{Cell, RefCell, RefMut};
+use std::cell::{Cell, OnceCell, RefCell, RefMut};
 use std::rc::{Rc, Weak};
 use std::task::{Context, Waker};
 
 use tokio::time::Instant;
 
-use super::connection_quota::ConnectionPermit;
+use super::connection_quota::{AddressPermit, ConnectionPermit};
 
 /// All client connections of a core.
 #[derive(Default)]
@@ -25,6 +25,8 @@ pub struct ClientConnection {
     waits: Cell<Option<Waits>>,
     /// Counts it as long as it exists.
     _permit: Option<ConnectionPermit>,
+    /// The same for the client that a header of the PROXY protocol has named.
+    address_permit: OnceCell<Box<AddressPermit>>,
     /// What has arrived of a head that is not complete. Whoever closes the connection frees it at once.
     partial: RefCell<Vec<u8>>,
     /// Its length, as it is counted.
@@ -51,7 +53,10 @@ enum Awaited {
 }
 
 /// Counts a connection on which HTTP has not begun, until this is dropped.
-pub struct OpeningConnection<'a>(&'a ClientConnections);
+pub struct OpeningConnection<'a> {
+    connections: &'a ClientConnections,
+    connection: &'a ClientConnection,
+}
 
 /// So many connections of a core may be opening. A handshake holds buffers, and whoever begins many can take all memory.
 const MOST_OPENING: usize = 1024;
@@ -84,17 +89,17 @@ impl ClientConnections {
     }
 
     /// HTTP begins later on this connection. Where too many are opening, the oldest of them is closed.
-    pub fn begin_opening(
-        &self,
-        connection: &ClientConnection,
+    pub fn begin_opening<'a>(
+        &'a self,
+        connection: &'a ClientConnection,
         now: Instant,
-    ) -> OpeningConnection<'_> {
+    ) -> OpeningConnection<'a> {
         connection.waits.set(Some(Waits { since: now, until: Awaited::Opening }));
         self.opening.set(self.opening.get() + 1);
         if self.opening.get() > MOST_OPENING {
             self.shed(|awaited| awaited == Awaited::Opening);
         }
-        OpeningConnection(self)
+        OpeningConnection { connections: self, connection }
     }
 
     /// Counts the bytes of the head that is not complete yet, and closes connections with older ones while there are too
@@ -130,13 +135,20 @@ impl ClientConnections {
 
 impl Drop for OpeningConnection<'_> {
     fn drop(&mut self) {
-        self.0.opening.set(self.0.opening.get() - 1);
+        self.connections.opening.set(self.connections.opening.get() - 1);
+        self.connection.waits.set(None);
     }
 }
 
 // === impl ClientConnection ===
 
 impl ClientConnection {
+    /// Counts the connection for the client that a header has named.
+    pub fn set_address_permit(&self, permit: AddressPermit) {
+        // There is one header.
+        let _ = self.address_permit.set(Box::new(permit));
+    }
+
     /// The connection is idle from now on.
     pub fn begin_idle(&self, now: Instant) {
         self.waits.set(Some(Waits { since: now, until: Awaited::Request }));
@@ -238,10 +250,10 @@ mod tests {
         let (now, cx) = (Instant::now(), Context::from_waker(Waker::noop()));
         let made: Vec<_> = (0..MOST_OPENING as u64 + 2).map(|_| connections.add(None)).collect();
         made[0].begin_idle(now - Duration::from_secs(1));
-        let begin = |(age, one): (usize, &Rc<ClientConnection>)| {
-            connections.begin_opening(one, now + Duration::from_millis(age as u64))
-        };
-        let places: Vec<_> = made.iter().enumerate().skip(1).map(begin).collect();
+        let mut places = Vec::new();
+        for (age, one) in made.iter().enumerate().skip(1) {
+            places.push(connections.begin_opening(one, now + Duration::from_millis(age as u64)));
+        }
         let shed: Vec<_> = (0..4).map(|at| made[at].is_shed(&cx)).collect();
         assert_eq!(shed, [false, true, false, false], "an idle connection stays");
         drop(places);

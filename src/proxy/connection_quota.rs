@@ -59,9 +59,7 @@ impl ConnectionQuota {
         }
         Ok(permit)
     }
-}
 
-impl ConnectionQuota {
     /// A permit for another connection of an address, unless it has `most`.
     pub fn acquire_address(self: &Arc<Self>, address: IpAddr, most: u32) -> Option<AddressPermit> {
         let is_admitted = self.by_address.acquire(address, most);

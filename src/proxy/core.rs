@@ -252,6 +252,11 @@ impl CoreRoute {
         activation.is_none_or(|activation| activation.has_answered())
     }
 
+    /// Whether a request can go to another endpoint than this one.
+    pub fn has_other_endpoint(&self, address: SocketAddr) -> bool {
+        self.endpoints.has_other(address)
+    }
+
     /// Keeps requests of this core away from an endpoint for a moment.
     pub fn mark_refused(&self, endpoint: SocketAddr) {
         self.endpoints.mark_refused(endpoint);

@@ -154,6 +154,12 @@ impl Endpoints {
         }
     }
 
+    /// Whether there is another endpoint that accepts connections, as far as is known.
+    pub fn has_other(&self, address: SocketAddr) -> bool {
+        let ready = self.ready.borrow();
+        ready.iter().any(|endpoint| endpoint.address != address && !endpoint.is_avoided())
+    }
+
     /// Closes all idle connections.
     pub fn close_all_idle(&self) {
         for endpoint in self.ready.borrow().iter() {

@@ -239,7 +239,11 @@ async fn not_connected<D: Downstream>(
         }
         ConnectError::Tls(problem) => {
             in_flight.note_detail(format!("{}: {problem}", endpoint.address));
-            return LocalError::EndpointTls.into();
+            if !in_flight.route().has_other_endpoint(endpoint.address) {
+                return LocalError::EndpointTls.into();
+            }
+            // This replica alone may have the wrong certificate.
+            endpoint.mark_refused();
         }
     }
     ForwardError::Retry(Retry::Connect)

@@ -40,8 +40,6 @@ struct Opened {
     identity: ClientIdentity,
     /// The client has chosen HTTP/2 in the handshake.
     is_http2: bool,
-    /// Where the client is not the peer.
-    _permit: Option<AddressPermit>,
 }
 
 /// Why HTTP does not begin.
@@ -51,15 +49,18 @@ enum OpeningError {
     ProxyHeader,
     #[error("the TLS handshake failed: {0}")]
     Handshake(io::Error),
-    #[error("the client has max_connections_per_address connections")]
-    TooManyConnections,
-    /// Nothing that anybody needs to know.
+    #[error("{0} has max_connections_per_address connections")]
+    TooManyConnections(IpAddr),
+    /// Not logged.
     #[error("the connection ended")]
     Ended,
 }
 
 /// How long all of it may take.
 const OPENING_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long what has begun may go on when agimo drains.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Opens the connection, then serves it until it ends.
 pub async fn serve(
@@ -72,7 +73,7 @@ pub async fn serve(
     let stream = Stream::new(socket);
     // Boxed, so that the connection has no room for it later.
     let opened = Box::pin(open_in_time(stream, peer.ip(), opening, &core, &connection)).await;
-    let Opened { stream, identity, is_http2, _permit } = match opened {
+    let Opened { stream, identity, is_http2 } = match opened {
         Ok(opened) => opened,
         Err(OpeningError::Ended) => return,
         Err(error) => {
@@ -101,13 +102,19 @@ async fn open_in_time(
     let _place = core.connections.begin_opening(connection, now);
     let mut timer = Timer::default();
     timer.set(now + OPENING_TIMEOUT);
-    let mut opened = pin!(open(stream, peer, opening, core));
+    let mut drained = pin!(core.drain.cancelled());
+    let mut is_draining = false;
+    let mut opened = pin!(open(stream, peer, opening, core, connection));
     poll_fn(|cx| {
         if let Poll::Ready(opened) = opened.as_mut().poll(cx) {
             return Poll::Ready(opened);
         }
         if connection.is_shed(cx) {
             return Poll::Ready(Err(OpeningError::Ended));
+        }
+        if !is_draining && drained.as_mut().poll(cx).is_ready() {
+            is_draining = true;
+            timer.set((now + OPENING_TIMEOUT).min(Instant::now() + DRAIN_TIMEOUT));
         }
         timer.poll(cx).map(|()| Err(OpeningError::Ended))
     })
@@ -119,20 +126,23 @@ async fn open(
     peer: IpAddr,
     opening: Opening,
     core: &Core,
+    connection: &ClientConnection,
 ) -> Result<Opened, OpeningError> {
     let Opening { has_proxy_header, is_tls, quota } = opening;
-    let (mut address, mut permit) = (peer, None);
+    let mut address = peer;
     if has_proxy_header && let Some(named) = proxy_header(&mut stream).await? {
         address = named.to_canonical();
-        permit = count_address(&quota, address, core)?;
+        if let Some(permit) = count_address(&quota, address, core)? {
+            connection.set_address_permit(permit);
+        }
     }
     if !is_tls {
         let identity = ClientIdentity::new(address, None);
-        return Ok(Opened { stream, identity, is_http2: false, _permit: permit });
+        return Ok(Opened { stream, identity, is_http2: false });
     }
     let server = core.tls().server.clone().ok_or(OpeningError::Ended)?;
     let connection =
-        handshake::accept(stream, server).await.map_err(|error| match error.kind() {
+        handshake::accept(stream, &server).await.map_err(|error| match error.kind() {
             io::ErrorKind::InvalidData => OpeningError::Handshake(error),
             _ => OpeningError::Ended,
         })?;
@@ -140,7 +150,7 @@ async fn open(
     let tls = TlsClient { certificate: certificate.and_then(subject::describe) };
     let identity = ClientIdentity::new(address, Some(tls));
     let (stream, is_http2) = (connection.stream, connection.is_http2);
-    Ok(Opened { stream, identity, is_http2, _permit: permit })
+    Ok(Opened { stream, identity, is_http2 })
 }
 
 /// The address of the client; `None` where the connection is the load balancer's own.
@@ -171,7 +181,7 @@ fn count_address(
     match config.most_connections_of(address) {
         Some(most) => {
             let permit = quota.acquire_address(address, most);
-            permit.map(Some).ok_or(OpeningError::TooManyConnections)
+            permit.map(Some).ok_or(OpeningError::TooManyConnections(address))
         }
         None => Ok(None),
     }
@@ -185,7 +195,7 @@ impl OpeningError {
         match self {
             Self::ProxyHeader => "proxy-header",
             Self::Handshake(_) => "tls-handshake",
-            Self::TooManyConnections => "max_connections_per_address",
+            Self::TooManyConnections(_) => "max_connections_per_address",
             Self::Ended => "ended",
         }
     }

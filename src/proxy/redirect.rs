@@ -20,7 +20,8 @@ pub fn location(
     }
     let host = std::str::from_utf8(host_of(request.authority()?)?).ok()?;
     // What calls it inside of the cluster expects its own protocol there.
-    if config.names_in_cluster().iter().any(|name| name.eq_ignore_ascii_case(host)) {
+    let name = host.strip_suffix('.').unwrap_or(host);
+    if config.names_in_cluster().iter().any(|known| known.eq_ignore_ascii_case(name)) {
         return None;
     }
     let path = match request.path() {

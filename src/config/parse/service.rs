@@ -13,8 +13,8 @@ use crate::config::protocol::EndpointProtocol;
 use crate::config::report::Problem;
 use crate::config::scaling::{AutoscalingConfig, Mode, Scaler};
 use crate::config::{
-    Affinity, KubernetesConfig, KubernetesKind, ProcessConfig, ServiceConfig, Via, WorkloadConfig,
-    service_name,
+    Affinity, KubernetesConfig, KubernetesKind, ProcessConfig, ReadinessCheck, ServiceConfig, Via,
+    WorkloadConfig, service_name,
 };
 
 /// There is a decision each second.
@@ -69,6 +69,9 @@ pub(super) fn checked(
 ) -> Option<ServiceConfig> {
     problems.extend(fixed_port_with_replicas(layers));
     problems.extend(affinity_without_pods(layers, service_type));
+    if service_type == ServiceType::Process {
+        problems.extend(readiness_over_tls(layers));
+    }
     if matches!(service_type, ServiceType::Kubernetes(_)) {
         problems.extend(autoscaling_conflict(layers));
         problems.extend(early_ready_of_service(layers));
@@ -259,6 +262,24 @@ fn early_ready_of_service(layers: &Layers<'_>) -> Option<Problem> {
                 .to_owned(),
         help: "remove `early_ready` or `via`".to_owned(),
         related: layers.span_of("via").map(|span| (span, "requests go to the Service".to_owned())),
+    })
+}
+
+/// A readiness check by HTTP of an application that speaks TLS: the check does not.
+fn readiness_over_tls(layers: &Layers<'_>) -> Option<Problem> {
+    let protocol = EndpointProtocol::from_spelling(&layers.text("protocol")?)?;
+    let ReadinessCheck::Http(path) = layers.readiness_check("readiness")? else { return None };
+    if !protocol.requires_tls() {
+        return None;
+    }
+    let span = layers.span_of("readiness").or(layers.span_of("protocol"))?;
+    Some(Problem {
+        span,
+        message: format!(
+            "the readiness check GET {path} is without TLS, and the application speaks TLS"
+        ),
+        help: "write readiness = \"tcp\"".to_owned(),
+        related: layers.span_of("protocol").map(|span| (span, "it speaks TLS".to_owned())),
     })
 }
 

@@ -162,6 +162,10 @@ mod tests {
                 ":8:1: `tls` must be an array of tables, not a table; write [[tls]]",
             ),
             (
+                "[[services]]\nhost = 'a'\ntype = 'process'\ncommand = ['x']\nprotocol = 'h2'\nreadiness = '/x'\n".to_owned(),
+                ":6:13: the readiness check GET /x is without TLS, and the application speaks TLS; write readiness",
+            ),
+            (
                 format!("certificate = 'x'\n{SERVICE}"),
                 ":1:1: unknown key `certificate`; `certificate` belongs to a certificate: write it below a [[tls]] line",
             ),

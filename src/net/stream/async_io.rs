@@ -14,9 +14,16 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let length =
-            ready!(ByteStream::poll_read(self.get_mut(), cx, buffer.initialize_unfilled()))?;
-        buffer.advance(length);
+        let stream = self.get_mut();
+        if !stream.early.is_empty() {
+            let length = ready!(ByteStream::poll_read(stream, cx, buffer.initialize_unfilled()))?;
+            buffer.advance(length);
+            return Poll::Ready(Ok(()));
+        }
+        // Into the buffer as it is: to fill it with zeros first would cost a third of the instructions for a request of HTTP/2.
+        let before = buffer.filled().len();
+        ready!(stream.transport.poll_read_buffer(cx, buffer))?;
+        stream.received += (buffer.filled().len() - before) as u64;
         Poll::Ready(Ok(()))
     }
 }

@@ -13,8 +13,8 @@ use super::unverified;
 pub enum Trust {
     /// Servers with a certificate of one of these.
     Issuers(Arc<RootCertStore>),
-    /// Whatever answers.
-    Anyone,
+    /// Any server: its certificate is not verified.
+    Unverified,
 }
 
 /// The two configurations for one trust; they share what is known of sessions.
@@ -39,7 +39,7 @@ impl ClientConfigs {
             .with_safe_default_protocol_versions()?;
         let builder = match trust {
             Trust::Issuers(issuers) => builder.with_root_certificates(issuers),
-            Trust::Anyone => {
+            Trust::Unverified => {
                 builder.dangerous().with_custom_certificate_verifier(unverified::verifier(provider))
             }
         };

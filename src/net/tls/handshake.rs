@@ -4,12 +4,14 @@ use std::io;
 use std::sync::Arc;
 
 use rustls::pki_types::{CertificateDer, ServerName};
-use rustls::{ClientConfig, CommonState, ServerConfig};
+use rustls::{ClientConfig, CommonState, HandshakeKind};
 use tokio_rustls::{TlsAcceptor, TlsConnector, TlsStream};
 
 use crate::net::stream::Stream;
 use crate::net::transport::Transport;
 use crate::net::transport::tls::TlsTransport;
+
+use super::server::Server;
 
 /// A stream over TLS, and what the peers have told each other.
 pub struct TlsConnection {
@@ -28,10 +30,15 @@ pub const HTTP1: &[u8] = b"http/1.1";
 ///
 /// # Errors
 /// When the client disconnects, or the two cannot agree.
-pub async fn accept(stream: Stream, config: Arc<ServerConfig>) -> io::Result<TlsConnection> {
-    let session = TlsAcceptor::from(config).accept(stream).await?;
-    let leaf = session.get_ref().1.peer_certificates().and_then(|chain| chain.first());
-    let client_certificate = leaf.map(|leaf| leaf.clone().into_owned());
+pub async fn accept(stream: Stream, server: &Server) -> io::Result<TlsConnection> {
+    let session = TlsAcceptor::from(server.config.clone()).accept(stream).await?;
+    let state = session.get_ref().1;
+    let chain = state.peer_certificates().unwrap_or_default();
+    if state.handshake_kind() == Some(HandshakeKind::Resumed) {
+        let verified = server.verify_resumed(chain);
+        verified.map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+    }
+    let client_certificate = chain.first().map(|leaf| leaf.clone().into_owned());
     Ok(TlsConnection { client_certificate, ..TlsConnection::new(TlsStream::Server(session)) })
 }
 

@@ -4,6 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use rustls::crypto::ring::default_provider;
+use rustls::pki_types::{CertificateDer, UnixTime};
+use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
     ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
 };
@@ -39,23 +41,34 @@ struct ByHost {
     first: Arc<CertifiedKey>,
 }
 
-/// The configuration of a server that speaks HTTP/2 and HTTP/1.1.
+/// A server, as handshakes use it.
+#[derive(Clone)]
+pub struct Server {
+    pub config: Arc<ServerConfig>,
+    /// Absent where clients are not asked for a certificate.
+    client_verifier: Option<Arc<dyn ClientCertVerifier>>,
+}
+
+/// A server that speaks HTTP/2 and HTTP/1.1.
 ///
 /// # Errors
 /// When there is no certificate, or none of the issuers of client certificates can be used.
-pub fn server_config(settings: ServerSettings) -> Result<ServerConfig, rustls::Error> {
+pub fn server(settings: ServerSettings) -> Result<Server, rustls::Error> {
     let ServerSettings { certificates, clients, tickets } = settings;
     let provider = Arc::new(default_provider());
     let builder = ServerConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()?;
-    let builder = match clients {
+    let client_verifier = match clients {
         Some(ClientVerification { issuers, is_required }) => {
             let verifier = WebPkiClientVerifier::builder_with_provider(issuers, provider);
             let verifier =
                 if is_required { verifier } else { verifier.allow_unauthenticated() }.build();
-            let verifier = verifier.map_err(|error| rustls::Error::General(error.to_string()))?;
-            builder.with_client_cert_verifier(verifier)
+            Some(verifier.map_err(|error| rustls::Error::General(error.to_string()))?)
         }
+        None => None,
+    };
+    let builder = match &client_verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
         None => builder.with_no_client_auth(),
     };
     let resolver = ByHost::new(certificates).ok_or(rustls::Error::NoCertificatesPresented)?;
@@ -64,7 +77,27 @@ pub fn server_config(settings: ServerSettings) -> Result<ServerConfig, rustls::E
     config.ticketer = tickets;
     // Tickets keep the state of sessions with the clients.
     config.session_storage = Arc::new(NoServerSessionStorage {});
-    Ok(config)
+    Ok(Server { config: Arc::new(config), client_verifier })
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Verifies the certificate of a client that resumes a session: the handshake itself does not, and the ticket may be older
+    /// than what is required now, or outlive the certificate.
+    ///
+    /// # Errors
+    /// When the client is not to be served.
+    pub fn verify_resumed(&self, chain: &[CertificateDer<'_>]) -> Result<(), rustls::Error> {
+        let Some(verifier) = &self.client_verifier else { return Ok(()) };
+        match chain.split_first() {
+            Some((leaf, others)) => {
+                verifier.verify_client_cert(leaf, others, UnixTime::now()).map(|_| ())
+            }
+            None if verifier.client_auth_mandatory() => Err(rustls::Error::NoCertificatesPresented),
+            None => Ok(()),
+        }
+    }
 }
 
 // === impl ByHost ===

@@ -54,12 +54,9 @@ fn attribute(attribute: &AttributeTypeAndValue<'_>) -> String {
     let short = SHORT_NAMES.iter().find(|(known, _)| *known == identifier);
     match (short, attribute.as_str()) {
         (Some((_, name)), Ok(value)) => format!("{name}={}", escaped(value)),
-        // Section 2.4: the value in hexadecimal.
-        _ => {
-            let bytes = attribute.attr_value().data;
-            let digits: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-            format!("{identifier}=#{digits}")
-        }
+        // Section 2.4: an attribute without a short name, or whose value is no text.
+        (_, Ok(value)) => format!("{identifier}={}", escaped(value)),
+        (_, Err(_)) => format!("{identifier}=?"),
     }
 }
 

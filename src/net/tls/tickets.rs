@@ -8,9 +8,9 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use ring::aead::{self, Aad, LessSafeKey, NONCE_LEN, Nonce, UnboundKey};
 use ring::hkdf;
 use ring::rand::{SecureRandom, SystemRandom};
-use rustls::RootCertStore;
 use rustls::server::ProducesTickets;
 
+use super::server::ClientVerification;
 use super::watched_files::InvalidFile;
 
 /// What the keys are derived from.
@@ -48,10 +48,16 @@ pub fn parse_secret(files: &[Vec<u8>]) -> Result<Secret, InvalidFile> {
     Ok(Secret(salt.extract(secret)))
 }
 
-/// Tickets with keys of this secret, for clients whose certificates are of these issuers.
-pub fn from_secret(secret: &Secret, issuers: Option<&RootCertStore>) -> Arc<dyn ProducesTickets> {
-    let subjects = issuers.into_iter().flat_map(|issuers| &issuers.roots);
-    let context = subjects.flat_map(|root| root.subject_public_key_info.to_vec()).collect();
+/// Tickets with keys of this secret, for clients of which such certificates are asked.
+pub fn from_secret(
+    secret: &Secret,
+    clients: Option<&ClientVerification>,
+) -> Arc<dyn ProducesTickets> {
+    let mut context = Vec::new();
+    if let Some(ClientVerification { issuers, is_required }) = clients {
+        context.push(u8::from(*is_required));
+        context.extend(issuers.roots.iter().flat_map(|root| root.subject_public_key_info.to_vec()));
+    }
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     Arc::new(SharedTickets { secret: secret.0.clone(), context, random: SystemRandom::new(), now })
 }

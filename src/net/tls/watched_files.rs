@@ -1,8 +1,8 @@
 //! A value that is read from files, and read again when they change.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
 
 use tracing::{error, info};
 
@@ -25,12 +25,14 @@ pub struct InvalidFile {
 }
 
 struct Loaded<T> {
-    version: FileVersion,
+    version: FileVersions,
     value: Arc<T>,
+    /// What the log has been told, which is not repeated.
+    told: Option<InvalidFile>,
 }
 
-/// When each file was last modified.
-type FileVersion = Vec<Option<SystemTime>>;
+/// Device, inode, size and modification time of each file that is there: one of them changes when it is written or replaced.
+type FileVersions = Vec<Option<(u64, u64, u64, i64, i64)>>;
 
 // === impl InvalidFile ===
 
@@ -49,25 +51,34 @@ impl<T> WatchedFiles<T> {
     /// # Errors
     /// The file that cannot be used.
     pub fn new(paths: Vec<PathBuf>, parse: Parse<T>) -> Result<Self, InvalidFile> {
-        let loaded = Loaded { version: version(&paths), value: load(&paths, parse)? };
-        Ok(Self { paths, parse, loaded: Mutex::new(loaded) })
+        let version = versions(&paths);
+        let value = Arc::new(parse(&read(&paths)?)?);
+        Ok(Self { paths, parse, loaded: Mutex::new(Loaded { version, value, told: None }) })
     }
 
     /// The newest value that could be read. It reads files, which may be on a slow volume.
     pub fn newest(&self) -> Arc<T> {
         let mut loaded = self.loaded.lock().unwrap_or_else(PoisonError::into_inner);
-        let version = version(&self.paths);
+        let version = versions(&self.paths);
         if version != loaded.version {
-            match load(&self.paths, self.parse) {
+            // A file that cannot be read now is tried again.
+            let outcome = read(&self.paths).and_then(|contents| {
+                loaded.version = version;
+                (self.parse)(&contents)
+            });
+            match outcome {
                 Ok(value) => {
-                    loaded.value = value;
+                    loaded.value = Arc::new(value);
+                    loaded.told = None;
                     info!(file = %self.shown(0), "a changed file is in use");
                 }
-                Err(InvalidFile { index, problem }) => {
-                    error!("{}: {problem}; what was read before stays in use", self.shown(index))
+                Err(invalid) if loaded.told.as_ref() != Some(&invalid) => {
+                    let InvalidFile { index, problem } = &invalid;
+                    error!("{}: {problem}; what was read before stays in use", self.shown(*index));
+                    loaded.told = Some(invalid);
                 }
+                Err(_) => {}
             }
-            loaded.version = version;
         }
         loaded.value.clone()
     }
@@ -77,19 +88,19 @@ impl<T> WatchedFiles<T> {
     }
 }
 
-fn version(paths: &[PathBuf]) -> FileVersion {
-    paths
-        .iter()
-        .map(|path| std::fs::metadata(path).and_then(|found| found.modified()).ok())
-        .collect()
+fn versions(paths: &[PathBuf]) -> FileVersions {
+    let version = |path: &PathBuf| {
+        let found = std::fs::metadata(path).ok()?;
+        Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
+    };
+    paths.iter().map(version).collect()
 }
 
-fn load<T>(paths: &[PathBuf], parse: Parse<T>) -> Result<Arc<T>, InvalidFile> {
+fn read(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, InvalidFile> {
     let read = |(index, path): (usize, &PathBuf)| {
         std::fs::read(path).map_err(|error| InvalidFile { index, problem: error.to_string() })
     };
-    let contents: Result<Vec<_>, _> = paths.iter().enumerate().map(read).collect();
-    parse(&contents?).map(Arc::new)
+    paths.iter().enumerate().map(read).collect()
 }
 
 #[cfg(test)]
@@ -105,21 +116,24 @@ mod tests {
     fn a_changed_file_is_read_again_and_an_invalid_one_changes_nothing() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("number");
-        let mut time = SystemTime::UNIX_EPOCH;
-        let mut write = |text: &str| {
-            std::fs::write(&path, text).unwrap();
-            time += std::time::Duration::from_secs(1);
-            std::fs::File::options().append(true).open(&path).unwrap().set_modified(time).unwrap();
+        // As a new file in place of the old one: both may be written within one tick of the clock.
+        let write = |text: &str| {
+            let new = folder.path().join("new");
+            std::fs::write(&new, text).unwrap();
+            std::fs::rename(new, &path).unwrap();
         };
         write("1");
         let files = WatchedFiles::new(vec![path.clone()], number).unwrap();
         assert_eq!(*files.newest(), 1);
         write("two");
         assert_eq!(*files.newest(), 1);
-        write("3");
-        assert_eq!(*files.newest(), 3);
+        write("333");
+        assert_eq!(*files.newest(), 333);
         std::fs::remove_file(&path).unwrap();
-        assert_eq!(*files.newest(), 3);
+        assert_eq!(*files.newest(), 333);
+        write("444");
+        assert_eq!(*files.newest(), 444);
+        std::fs::remove_file(&path).unwrap();
         let missing = WatchedFiles::new(vec![path], number).err().unwrap();
         assert!(missing.index == 0 && missing.problem.contains("No such file"), "{missing:?}");
     }

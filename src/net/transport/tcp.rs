@@ -42,7 +42,18 @@ impl TcpTransport {
         cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        let read = self.poll_socket(cx, into);
+        let mut buffer = ReadBuf::new(into);
+        ready!(self.poll_read_buffer(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    /// The same into a buffer that need not be initialised.
+    pub(super) fn poll_read_buffer(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let read = self.poll_socket(cx, buffer);
         match (self.acknowledgement, &read) {
             (Acknowledgement::Done, Poll::Ready(_)) => self.acknowledgement = Acknowledgement::Due,
             (Acknowledgement::Due, Poll::Pending) => {
@@ -55,20 +66,24 @@ impl TcpTransport {
         read
     }
 
-    fn poll_socket(&mut self, cx: &mut Context<'_>, into: &mut [u8]) -> Poll<io::Result<usize>> {
+    fn poll_socket(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         if self.readiness_cleared {
+            let into = buffer.initialize_unfilled();
             match rustix::net::recv(&self.socket, &mut *into, rustix::net::RecvFlags::DONTWAIT) {
                 Ok((length, _)) => {
                     self.readiness_cleared = length == into.len();
-                    return Poll::Ready(Ok(length));
+                    buffer.advance(length);
+                    return Poll::Ready(Ok(()));
                 }
                 Err(rustix::io::Errno::AGAIN) => self.readiness_cleared = false,
                 Err(error) => return Poll::Ready(Err(error.into())),
             }
         }
-        let mut buffer = ReadBuf::new(into);
-        ready!(Pin::new(&mut self.socket).poll_read(cx, &mut buffer))?;
-        Poll::Ready(Ok(buffer.filled().len()))
+        Pin::new(&mut self.socket).poll_read(cx, buffer)
     }
 
     pub(super) fn poll_write(

@@ -7,7 +7,7 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
-use crate::net::stream::Stream;
+use crate::net::stream::{ByteStream, Stream};
 
 use super::tcp::TcpTransport;
 
@@ -36,8 +36,16 @@ impl TlsTransport {
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
         let mut buffer = ReadBuf::new(into);
-        ready!(Pin::new(&mut self.session).poll_read(cx, &mut buffer))?;
+        ready!(self.poll_read_buffer(cx, &mut buffer))?;
         Poll::Ready(Ok(buffer.filled().len()))
+    }
+
+    pub(super) fn poll_read_buffer(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.session).poll_read(cx, buffer)
     }
 
     pub(super) fn poll_write(
@@ -62,6 +70,11 @@ impl TlsTransport {
 
     pub(super) fn is_flushed(&self) -> bool {
         !self.session.get_ref().1.wants_write()
+    }
+
+    /// Bytes that have been sent.
+    pub(in crate::net) fn written(&self) -> u64 {
+        self.session.get_ref().0.written()
     }
 
     /// Sends `close_notify` (RFC 8446 section 6.1), then closes the side below.
@@ -97,16 +110,18 @@ impl Drop for TlsTransport {
         }
         self.session.get_mut().1.send_close_notify();
         // What the kernel has no room for is lost, as without TLS.
-        let _ = match &mut self.session {
+        match &mut self.session {
             TlsStream::Client(stream) => {
                 let (below, session) = stream.get_mut();
-                session.write_tls(&mut LastWrites(below.transport().tcp()))
+                let mut last = LastWrites(below.transport().tcp());
+                while session.wants_write() && session.write_tls(&mut last).is_ok() {}
             }
             TlsStream::Server(stream) => {
                 let (below, session) = stream.get_mut();
-                session.write_tls(&mut LastWrites(below.transport().tcp()))
+                let mut last = LastWrites(below.transport().tcp());
+                while session.wants_write() && session.write_tls(&mut last).is_ok() {}
             }
-        };
+        }
     }
 }
 

@@ -97,15 +97,19 @@ async fn agimo_presents_its_certificate_to_an_application_that_asks() {
         format!("tls_certificate = '{}'\ntls_key = '{}'", path("agimo.crt"), path("agimo.key"));
     for (keys, client) in [(own.as_str(), Some("agimo.test")), ("", None)] {
         let keys = format!("protocol = 'https'\ntls_ca = '{}'\n{keys}", path("ca.crt"));
-        let env = [("CLIENT_CA", "1"), ("VERSIONS", "http/1.1")];
-        let agimo = Agimo::with(authority.application_with("a.test", &env, &keys)).start().await;
-        match client {
-            Some(client) => assert_eq!(about(&agimo).await["client"], client),
-            None => {
-                let response = agimo.get("a.test", "/").await;
-                assert_eq!(response.status, 502);
-                let text = response.text();
-                assert!(text.contains("demands a certificate of agimo"), "{text}");
+        for (protocol, versions) in [("https", "http/1.1"), ("h2", "h2")] {
+            let keys = keys.replace("'https'", &format!("'{protocol}'"));
+            let env = [("CLIENT_CA", "1"), ("VERSIONS", versions)];
+            let service = authority.application_with("a.test", &env, &keys);
+            let agimo = Agimo::with(service).start().await;
+            match client {
+                Some(client) => assert_eq!(about(&agimo).await["client"], client),
+                None => {
+                    let response = agimo.get("a.test", "/").await;
+                    let (reason, text) = (response.header("x-agimo-reason"), response.text());
+                    assert_eq!((response.status, reason), (502, Some("endpoint-tls")), "{text}");
+                    assert!(text.contains("demands a certificate of agimo"), "{text}");
+                }
             }
         }
     }

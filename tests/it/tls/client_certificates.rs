@@ -38,3 +38,37 @@ async fn clients_are_served_by_their_certificates_and_applications_know_them() {
         assert!(told[0].contains(";Subject=\"CN=client.test\";DNS=\"client.test\""), "{told:?}");
     }
 }
+
+/// A ticket of a client without a certificate is worth nothing where certificates have become required, not even at a replica
+/// with the same key.
+#[tokio::test]
+async fn a_resumed_session_proves_no_more_than_a_new_one() {
+    let authority = Authority::new();
+    authority.write("ticket.key", &"secret".repeat(8));
+    let keys = |presence: &str| {
+        format!(
+            "client_ca = '{}'\nclient_certificate = '{presence}'\nticket_key = '{}'\n",
+            authority.path("ca.crt"),
+            authority.path("ticket.key")
+        )
+    };
+    let (server, _) = ScriptedServer::recording(HI).await;
+    let mut replicas = Vec::new();
+    for presence in ["optional", "required"] {
+        let services = keys(presence) + &server.service("a.test", "");
+        replicas.push(serving(&authority, &services).start().await);
+    }
+    let port = replicas[1].tls_address().port();
+    let script = format!(
+        "for (const version of ['TLSv1.2', 'TLSv1.3']) {{
+            const options = {{ minVersion: version, maxVersion: version }};
+            const first = await connect(options);
+            first.socket.resume();
+            const session = await first.session;
+            print((await connect({{ ...options, session }})).reused);
+            print((await request({{ ...options, port: {port}, session }})).status ?? null);
+        }}"
+    );
+    let printed = authority.run_client(replicas[0].tls_address(), &script).await;
+    assert_eq!(printed, [json!(true), json!(null), json!(true), json!(null)]);
+}

@@ -90,3 +90,24 @@ async fn connections_are_limited_by_the_address_that_the_header_names() {
     drop(open);
     eventually("the place of the client", || async { attempt(V2).await.then_some(()) }).await;
 }
+
+#[tokio::test]
+async fn a_tunnel_counts_for_the_client_that_the_header_names() {
+    let keys = "proxy_protocol = ['127.0.0.1']\nmax_connections_per_address = 1\n";
+    let service = crate::support::node::web_socket_application("a.test", "");
+    let agimo = Agimo::with(keys.to_owned() + &service).start().await;
+    let upgrade =
+        b"GET / HTTP/1.1\r\nHost: a.test\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    let mut tunnel = TcpStream::connect(agimo.address).await.unwrap();
+    tunnel.write_all(&[V1, upgrade].concat()).await.unwrap();
+    let mut begin = [0; 12];
+    within("the response", tunnel.read_exact(&mut begin)).await.unwrap();
+    assert_eq!(&begin, b"HTTP/1.1 101");
+    agimo.until_metric("agimo_active_requests{host=\"a.test\"}", 1.0).await;
+    let mut second = TcpStream::connect(agimo.address).await.unwrap();
+    second.write_all(&[V1, REQUEST].concat()).await.unwrap();
+    let mut response = Vec::new();
+    let _ = within("the end", second.read_to_end(&mut response)).await;
+    assert_eq!(response, b"", "the client has a connection");
+}
