@@ -74,6 +74,18 @@ impl Clients {
         Ok(())
     }
 
+    /// Sends `message` through every tunnel, then waits until it has come back through each.
+    pub(crate) fn echo(&mut self, message: &[u8]) -> io::Result<()> {
+        for stream in &mut self.streams {
+            stream.write_all(message)?;
+        }
+        let mut received = vec![0; message.len()];
+        for stream in &mut self.streams {
+            stream.read_exact(&mut received)?;
+        }
+        Ok(())
+    }
+
     /// Calls `release`, then waits for the first byte of every response. Returns the arrival times in microseconds since
     /// the Unix epoch.
     pub(crate) fn first_byte_times(

@@ -1,4 +1,5 @@
-//! A closed-loop load generator: a fixed number of keep-alive connections on one thread, each with one request in flight.
+//! A load generator with a fixed number of keep-alive connections on one thread, each with at most one request in flight: in a
+//! closed loop, or at a constant rate.
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -27,6 +28,7 @@ pub(crate) struct RoundResult {
     pub(crate) elapsed: Duration,
     pub(crate) p50: Duration,
     pub(crate) p99: Duration,
+    pub(crate) p999: Duration,
 }
 
 struct Connection {
@@ -95,20 +97,70 @@ impl LoadGenerator {
                 }
             }
         }
-        let elapsed = start.elapsed();
-        latencies.sort_unstable();
-        Ok(RoundResult {
-            requests: latencies.len() as u64,
-            elapsed,
-            p50: percentile(&latencies, 50),
-            p99: percentile(&latencies, 99),
-        })
+        Ok(RoundResult::new(latencies, start.elapsed()))
     }
+
+    /// Sends this many requests per second for `duration`. A request is late from the moment when it was due, also where it waits
+    /// for a free connection.
+    pub(crate) fn run_at_rate(&mut self, rate: f64, duration: Duration) -> io::Result<RoundResult> {
+        let start = Instant::now();
+        let count = (rate * duration.as_secs_f64()) as u64;
+        let due = |number: u64| start + Duration::from_secs_f64(number as f64 / rate);
+        let mut free: Vec<usize> = (0..self.connections.len()).collect();
+        let (mut sent, mut latencies) = (0, Vec::with_capacity(count as usize));
+        let mut events = Vec::with_capacity(self.connections.len());
+        let mut buffer = vec![0; 16 * 1024];
+        while latencies.len() < count as usize {
+            while sent < count && Instant::now() >= due(sent) {
+                let Some(index) = free.pop() else { break };
+                let connection = &mut self.connections[index];
+                connection.send(&self.request)?;
+                connection.sent_at = due(sent);
+                sent += 1;
+            }
+            let wait = match free.is_empty() || sent == count {
+                true => RESPONSE_TIMEOUT,
+                false => timespec(due(sent).saturating_duration_since(Instant::now())),
+            };
+            events.clear();
+            epoll::wait(&self.epoll, spare_capacity(&mut events), Some(&wait))?;
+            if events.is_empty() && wait == RESPONSE_TIMEOUT {
+                return Err(io::Error::other("no response for 10 s"));
+            }
+            for event in &events {
+                let index = usize::try_from(event.data.u64()).unwrap_or(usize::MAX);
+                let connection = &mut self.connections[index];
+                if connection.on_readable(&mut buffer)? {
+                    let latency = connection.sent_at.elapsed().as_nanos();
+                    latencies.push(u32::try_from(latency).unwrap_or(u32::MAX));
+                    free.push(index);
+                }
+            }
+        }
+        Ok(RoundResult::new(latencies, start.elapsed()))
+    }
+}
+
+fn timespec(duration: Duration) -> Timespec {
+    let (seconds, nanoseconds) = (duration.as_secs(), duration.subsec_nanos());
+    Timespec { tv_sec: seconds.cast_signed(), tv_nsec: nanoseconds.into() }
 }
 
 // === impl RoundResult ===
 
 impl RoundResult {
+    /// Of latencies in nanoseconds.
+    fn new(mut latencies: Vec<u32>, elapsed: Duration) -> Self {
+        latencies.sort_unstable();
+        Self {
+            requests: latencies.len() as u64,
+            elapsed,
+            p50: percentile(&latencies, 500),
+            p99: percentile(&latencies, 990),
+            p999: percentile(&latencies, 999),
+        }
+    }
+
     pub(crate) fn requests_per_second(&self) -> f64 {
         self.requests as f64 / self.elapsed.as_secs_f64()
     }
@@ -165,8 +217,8 @@ pub(crate) fn expect_success(status: u16) -> io::Result<()> {
     }
 }
 
-/// The percentile of the sorted latencies, which are in nanoseconds.
-fn percentile(sorted: &[u32], percent: usize) -> Duration {
-    let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
+/// The latency below which so many of a thousand are; they are sorted and in nanoseconds.
+fn percentile(sorted: &[u32], per_mille: usize) -> Duration {
+    let index = (sorted.len() * per_mille / 1000).min(sorted.len().saturating_sub(1));
     Duration::from_nanos(sorted.get(index).copied().unwrap_or(0).into())
 }

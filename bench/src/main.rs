@@ -18,6 +18,7 @@ mod clients;
 mod cluster;
 mod cold;
 mod configuration;
+mod constant_rate;
 mod environment;
 mod events;
 mod http;
@@ -32,6 +33,7 @@ mod report;
 mod servers;
 mod two_parts;
 mod warm;
+mod web_sockets;
 
 /// Measures agimo, HAProxy, nginx and direct requests to the application, on loopback only.
 #[derive(Parser)]
@@ -130,6 +132,9 @@ fn measure(options: &Options) -> io::Result<()> {
     if selected(Section::Protocols) {
         let rounds = if options.quick { 1 } else { 7 };
         protocols::measure(&environment, rounds, &mut report)?;
+        let duration = Duration::from_millis(if options.quick { 300 } else { 1_000 });
+        constant_rate::measure(&environment, rounds, duration, &mut report)?;
+        web_sockets::measure(&environment, rounds, duration, &mut report)?;
     }
     if selected(Section::Memory) {
         memory::measure(&environment, &mut report)?;

@@ -18,6 +18,9 @@ const INITIAL_CONNECTIONS: usize = 200;
 /// Connections added between the two measurements.
 const ADDED_CONNECTIONS: usize = 2_000;
 
+/// Connections of the rows with many. Each WebSocket needs two files of a proxy.
+const MANY_CONNECTIONS: usize = 9_500;
+
 /// Memory of HAProxy per idle WebSocket at the time when the target was set.
 const HAPROXY_WEBSOCKET_KIB: f64 = 4.7;
 
@@ -57,12 +60,8 @@ pub(crate) fn measure(environment: &Environment, report: &mut Report) -> io::Res
     for state in ConnectionState::ALL {
         let mut row = vec![state.title().to_owned()];
         for proxy in Proxy::ALL {
-            let growth = measure_growth(environment, &origin, proxy, state)?;
-            row.push(
-                growth.map_or("-".to_owned(), |growth| {
-                    format!("{:.1} ({:.1})", growth.rss, growth.pss)
-                }),
-            );
+            let growth = measure_growth(environment, &origin, proxy, state, ADDED_CONNECTIONS)?;
+            row.push(growth.map_or("-".to_owned(), Growth::shown));
             match (state, proxy) {
                 (ConnectionState::Held, Proxy::Agimo) => held = growth.map(|growth| growth.rss),
                 (ConnectionState::Tunnel, _) => tunnels.push(growth.map(|growth| growth.rss)),
@@ -71,14 +70,22 @@ pub(crate) fn measure(environment: &Environment, report: &mut Report) -> io::Res
         }
         rows.push(row);
     }
+    for state in [ConnectionState::Idle, ConnectionState::Tunnel] {
+        let mut row = vec![format!("{}, {MANY_CONNECTIONS} of them", state.title())];
+        for proxy in Proxy::ALL {
+            let growth = measure_growth(environment, &origin, proxy, state, MANY_CONNECTIONS)?;
+            row.push(growth.map_or("-".to_owned(), Growth::shown));
+        }
+        rows.push(row);
+    }
     report.add(Table {
         title: "Memory".to_owned(),
         columns: ["RSS (PSS)", "agimo", "HAProxy", "nginx"].map(str::to_owned).to_vec(),
         rows,
         notes: vec![format!(
-            "Memory growth per connection, from /proc/PID/smaps_rollup: {ADDED_CONNECTIONS} connections added to \
+            "Memory growth per connection, from /proc/PID/smaps_rollup: {ADDED_CONNECTIONS} connections, where nothing else is said, added to \
              {INITIAL_CONNECTIONS} existing ones, with a new process for each value. The values for nginx are the sum of \
-             master and worker; nginx allocates memory for 9,000 connections when it starts."
+             master and worker; nginx allocates memory for 19,800 connections when it starts."
         )],
     });
     add_targets(held, &tunnels, report);
@@ -124,6 +131,7 @@ fn measure_growth(
     origin: &Server,
     proxy: Proxy,
     state: ConnectionState,
+    added: usize,
 ) -> io::Result<Option<Growth>> {
     if state == ConnectionState::Held && proxy != Proxy::Agimo {
         return Ok(None);
@@ -136,14 +144,13 @@ fn measure_growth(
     Clients::new(server.address).send_and_expect(1, &get(HOST, "/"), 200)?;
     state.enter(&mut clients, &server, INITIAL_CONNECTIONS)?;
     let before = stable_memory(&server)?;
-    state.enter(&mut clients, &server, ADDED_CONNECTIONS)?;
+    state.enter(&mut clients, &server, added)?;
     let after = stable_memory(&server)?;
     if state == ConnectionState::Tunnel {
         clients.check_tunnels()?;
     }
-    let per_connection = |after: u64, before: u64| {
-        (after as f64 - before as f64) / 1024.0 / ADDED_CONNECTIONS as f64
-    };
+    let per_connection =
+        |after: u64, before: u64| (after as f64 - before as f64) / 1024.0 / added as f64;
     Ok(Some(Growth {
         rss: per_connection(after.rss, before.rss),
         pss: per_connection(after.pss, before.pss),
@@ -161,6 +168,14 @@ fn stable_memory(server: &Server) -> io::Result<Memory> {
             return Ok(now);
         }
         last = now;
+    }
+}
+
+// === impl Growth ===
+
+impl Growth {
+    fn shown(self) -> String {
+        format!("{:.1} ({:.1})", self.rss, self.pss)
     }
 }
 
