@@ -42,7 +42,13 @@ pub(super) struct BodyWriter {
     end: Option<HeaderMap>,
     complete: bool,
     written: u64,
+    /// The stream has no room before the connection has sent its head. So much is sent with the head nevertheless: the crate
+    /// keeps it until then, and both go out in one write.
+    with_head: usize,
 }
+
+/// What is sent with the head of a request at most, in bytes.
+const MOST_WITH_HEAD: usize = 16 * 1024;
 
 /// The frames of a batch.
 struct Frames<'b> {
@@ -171,6 +177,12 @@ impl BodyWriter {
         self.end = self.end.take().filter(|_| has_body);
     }
 
+    /// The same for a request, whose stream opens with its head.
+    pub(super) fn begin_request(&mut self, stream: SendStream<Bytes>, has_body: bool) {
+        self.begin(stream, has_body);
+        self.with_head = MOST_WITH_HEAD;
+    }
+
     pub(super) fn stream(&mut self) -> Option<&mut SendStream<Bytes>> {
         self.stream.as_mut()
     }
@@ -215,7 +227,9 @@ impl BodyWriter {
 
     /// Sends what can be sent now of what was accepted.
     pub(super) fn send(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
-        match self.poll_flush(cx) {
+        let sent = self.poll_flush(cx);
+        self.with_head = 0;
+        match sent {
             Poll::Ready(sent) => sent,
             Poll::Pending => Ok(()),
         }
@@ -238,6 +252,9 @@ impl BodyWriter {
             if room == 0 {
                 stream.reserve_capacity(self.unsent.len());
                 room = stream.capacity();
+            }
+            if room == 0 {
+                room = std::mem::take(&mut self.with_head);
             }
             if room == 0 {
                 match ready!(stream.poll_capacity(cx)) {

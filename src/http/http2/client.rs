@@ -288,7 +288,7 @@ impl Upstream for UpstreamRequest {
         })?;
         self.progress.sent = true;
         self.head = Some(head);
-        self.request.begin(stream, has_body);
+        self.request.begin_request(stream, has_body);
         if self.switched.is_some() {
             // What follows is no body.
             return Ok(());
