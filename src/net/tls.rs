@@ -11,6 +11,7 @@ use rustls::sign::CertifiedKey;
 
 use self::watched_files::{InvalidFile, WatchedFiles};
 
+mod alpn;
 pub mod client;
 pub mod failure;
 pub mod handshake;

@@ -5,7 +5,16 @@ use std::fs;
 
 use crate::workspace;
 
-const TARGETS: [&str; 5] = ["config", "head", "prometheus", "selector", "translation"];
+const TARGETS: [&str; 8] = [
+    "annotations",
+    "config",
+    "grpc",
+    "head",
+    "prometheus",
+    "proxy_protocol",
+    "selector",
+    "translation",
+];
 const DEFAULT_SECONDS: u32 = 60;
 
 /// The parsed arguments.

@@ -127,6 +127,23 @@ impl Section {
         self
     }
 
+    /// Reports the keys that this table must have and has not.
+    pub(super) fn report_missing_keys(&self, scope: TableScope, problems: &mut Vec<Problem>) {
+        for key in TABLE {
+            let required = key.default == KeyDefault::Required && key.place.allows(scope);
+            // The keys that a service requires depend on its type.
+            let known = scope != TableScope::Service(None) || matches!(key.name, "host" | "type");
+            if required && known && !self.has(key.name) {
+                problems.push(Problem {
+                    span: self.span.clone(),
+                    message: format!("this {} has no `{}`", scope.subject(), key.name),
+                    help: format!("write, for example, {}", key.example),
+                    related: None,
+                });
+            }
+        }
+    }
+
     /// Whether the key is set here, even to an invalid value.
     pub(super) fn has(&self, name: &str) -> bool {
         self.entries.contains_key(name)

@@ -7,8 +7,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::section::{Layers, Section};
 use super::tls;
-use crate::config::keys::table::TABLE;
-use crate::config::keys::{KeyDefault, ServiceType, TYPES, TableScope};
+use crate::config::keys::{ServiceType, TYPES, TableScope};
 use crate::config::protocol::EndpointProtocol;
 use crate::config::report::Problem;
 use crate::config::scaling::{AutoscalingConfig, Mode, Scaler};
@@ -45,7 +44,7 @@ pub(super) fn parse(
     let service_type = service_type(table);
     let scope = TableScope::Service(service_type);
     let own = Section::read(text, table, span, scope, problems);
-    report_missing_keys(&own, scope, problems);
+    own.report_missing_keys(scope, problems);
     let layers = Layers { own: &own, outer: Some(top), defaults };
     let config = match service_type {
         Some(service_type) => checked(&layers, service_type, problems),
@@ -213,22 +212,6 @@ fn process(layers: &Layers<'_>, host: &str) -> Option<ProcessConfig> {
         stop_grace: layers.duration("stop_grace")??,
         replicas: layers.number("replicas")?,
     })
-}
-
-pub(super) fn report_missing_keys(own: &Section, scope: TableScope, problems: &mut Vec<Problem>) {
-    for key in TABLE {
-        let required = key.default == KeyDefault::Required && key.place.allows(scope);
-        // The keys that a service requires depend on its type.
-        let known = scope != TableScope::Service(None) || matches!(key.name, "host" | "type");
-        if required && known && !own.has(key.name) {
-            problems.push(Problem {
-                span: own.span.clone(),
-                message: format!("this {} has no `{}`", scope.subject(), key.name),
-                help: format!("write, for example, {}", key.example),
-                related: None,
-            });
-        }
-    }
 }
 
 /// `affinity = "host"` where no label of the host can name a pod, or no pod has a name that stays.

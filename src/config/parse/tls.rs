@@ -3,7 +3,7 @@
 use toml::de::{DeTable, DeValue};
 
 use super::section::{Layers, Section};
-use super::{service, value};
+use super::value;
 use crate::config::keys::TableScope;
 use crate::config::report::Problem;
 use crate::config::tls::{
@@ -60,7 +60,7 @@ fn certificates(
             return None;
         };
         let own = Section::read(text, table, element.span(), TableScope::Tls, problems);
-        service::report_missing_keys(&own, TableScope::Tls, problems);
+        own.report_missing_keys(TableScope::Tls, problems);
         let layers = Layers { own: &own, outer: None, defaults };
         let paths = layers.file("certificate").zip(layers.file("key"));
         certificates.push(paths.map(|(certificate, key)| CertificatePaths { certificate, key }));

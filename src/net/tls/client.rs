@@ -6,7 +6,7 @@ use rustls::crypto::ring::default_provider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
 
-use super::handshake::{HTTP1, HTTP2};
+use super::alpn::{HTTP1, HTTP2};
 use super::unverified;
 
 /// Whom a client trusts.

@@ -11,6 +11,7 @@ use crate::net::stream::Stream;
 use crate::net::transport::Transport;
 use crate::net::transport::tls::TlsTransport;
 
+use super::alpn::HTTP2;
 use super::server::Server;
 
 /// A stream over TLS, and what the peers have told each other.
@@ -21,10 +22,6 @@ pub struct TlsConnection {
     /// The verified certificate of a client, where it has presented one.
     pub client_certificate: Option<CertificateDer<'static>>,
 }
-
-/// The protocol names of ALPN (RFC 9113 section 3.1, RFC 7301 section 6).
-pub const HTTP2: &[u8] = b"h2";
-pub const HTTP1: &[u8] = b"http/1.1";
 
 /// Serves a client.
 ///

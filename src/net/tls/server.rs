@@ -14,7 +14,7 @@ use rustls::{RootCertStore, ServerConfig};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::handshake::{HTTP1, HTTP2};
+use super::alpn::{HTTP1, HTTP2};
 
 /// What clients are served with.
 pub struct ServerSettings {
