@@ -50,7 +50,7 @@ struct Options {
     /// The agimo binary (a release build); without it, agimo is not measured
     #[arg(long, value_name = "PATH")]
     agimo: Option<PathBuf>,
-    /// Number of counted rounds with warm requests (default 21; 3 with --quick)
+    /// Number of counted rounds with warm requests (default 21; 3 with --quick) and with other protocols (7; 1)
     #[arg(long)]
     rounds: Option<NonZeroU16>,
     /// Duration of one round with warm requests, in seconds (default 1; 0.5 with --quick)
@@ -130,7 +130,8 @@ fn measure(options: &Options) -> io::Result<()> {
         two_parts::measure(&environment, &plan, &mut report)?;
     }
     if selected(Section::Protocols) {
-        let rounds = if options.quick { 1 } else { 7 };
+        let usual = if options.quick { 1 } else { 7 };
+        let rounds = options.rounds.map_or(usual, |rounds| usize::from(rounds.get()));
         protocols::measure(&environment, rounds, &mut report)?;
         let duration = Duration::from_millis(if options.quick { 300 } else { 1_000 });
         constant_rate::measure(&environment, rounds, duration, &mut report)?;

@@ -11,11 +11,12 @@ mod elements;
 #[derive(Clone, Debug)]
 pub struct ClientIdentity {
     ip: IpAddr,
-    address: Arc<str>,
+    /// The address, and behind it what is said of the certificate: every connection has this, and it is to be small.
+    text: Arc<str>,
+    address_length: u8,
     /// The peer is a trusted proxy: what it says about earlier hops is passed on.
     trusted: bool,
-    /// Absent for a client in cleartext.
-    tls: Option<Arc<TlsClient>>,
+    is_tls: bool,
 }
 
 /// A client that is connected over TLS.
@@ -50,9 +51,18 @@ const CLIENT_CERTIFICATE: &[u8] = b"X-Forwarded-Client-Cert";
 impl ClientIdentity {
     /// A client that is no trusted proxy.
     pub fn new(address: IpAddr, tls: Option<TlsClient>) -> Self {
-        let address = address.to_canonical();
-        let tls = tls.map(Arc::new);
-        Self { ip: address, address: address.to_string().into(), trusted: false, tls }
+        let ip = address.to_canonical();
+        let mut text = ip.to_string();
+        // At most 45 bytes.
+        let address_length = text.len() as u8;
+        let is_tls = tls.is_some();
+        text.extend(tls.and_then(|tls| tls.certificate));
+        Self { ip, text: text.into(), address_length, trusted: false, is_tls }
+    }
+
+    /// What `X-Forwarded-Client-Cert` says; empty where there is nothing to say.
+    fn certificate(&self) -> &str {
+        &self.text[usize::from(self.address_length)..]
     }
 
     /// Whether the peer is a trusted proxy.
@@ -67,12 +77,12 @@ impl ClientIdentity {
             let proto = self.earlier_proto(fields).to_ascii_lowercase();
             return matches!(&*proto, b"https" | b"wss");
         }
-        self.tls.is_some()
+        self.is_tls
     }
 
     /// The scheme of the connection to agimo.
     fn scheme(&self) -> &'static [u8] {
-        if self.tls.is_some() { b"https" } else { b"http" }
+        if self.is_tls { b"https" } else { b"http" }
     }
 
     /// The scheme of the request as the first trusted proxy received it.
@@ -90,7 +100,7 @@ impl ClientIdentity {
     }
 
     pub fn address(&self) -> &str {
-        &self.address
+        &self.text[..usize::from(self.address_length)]
     }
 
     /// The address of a client that is no trusted proxy, which speaks for many clients.
@@ -115,18 +125,18 @@ impl ClientIdentity {
     /// Writes `X-Forwarded-For`, `-Proto`, `-Host` and `Forwarded` for a request with these fields; this hop is the last
     /// of each.
     pub fn write_fields(&self, fields: &Fields, host: &[u8], sink: &mut impl FieldSink) {
-        if let Some(certificate) = self.tls.as_ref().and_then(|tls| tls.certificate.as_ref()) {
-            sink.line(CLIENT_CERTIFICATE, certificate.as_bytes());
+        if !self.certificate().is_empty() {
+            sink.line(CLIENT_CERTIFICATE, self.certificate().as_bytes());
         }
         if self.trusted && fields.iter().any(|line| is_forwarding(line.kind)) {
             return self.extend_fields(fields, host, sink);
         }
-        let address = self.address.as_bytes();
+        let address = self.address().as_bytes();
         sink.line(b"X-Forwarded-For", address);
         sink.line(b"X-Forwarded-Proto", self.scheme());
         sink.line(b"X-Forwarded-Host", host);
         // RFC 7239 section 6: IPv6 addresses are in brackets and quoted; hosts with a port are quoted.
-        let (open, close) = if self.address.contains(':') { ("\"[", "]\"") } else { ("", "") };
+        let (open, close) = if self.ip.is_ipv6() { ("\"[", "]\"") } else { ("", "") };
         let quote = if host.iter().all(|byte| is_token(*byte)) { "" } else { "\"" };
         sink.start_line(b"Forwarded");
         for part in [
@@ -169,7 +179,7 @@ impl ClientIdentity {
             let known = earlier().find_map(|element| element.host.clone());
             hosts.push(known.unwrap_or_else(|| host.to_vec()));
         }
-        let own = self.address.as_bytes().to_vec();
+        let own = self.address().as_bytes().to_vec();
         let (proto, host) = (protos[0].clone(), hosts[0].clone());
         let origin = |node: &[u8]| {
             let parts: [&[u8]; 6] = [

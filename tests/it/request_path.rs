@@ -359,7 +359,7 @@ async fn the_futures_of_a_connection_and_of_a_request_are_small() {
     let identity = ClientIdentity::new([127, 0, 0, 1].into(), None);
     let known = core.connections.add(None);
     let connection = size_of_val(&connection::serve(stream, identity, core, known));
-    assert!(connection <= 960, "{connection} bytes for a connection");
+    assert!(connection <= 808, "{connection} bytes for a connection");
 
     let (_client, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
     let downstream = ServerConnection::new(Stream::new(accepted.unwrap().0));
