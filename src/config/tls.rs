@@ -7,7 +7,7 @@ use super::file_path::FilePath;
 pub struct ClientTls {
     /// In the order of the file. The first one serves clients that name no host, or one that no certificate is for.
     pub certificates: Vec<CertificatePaths>,
-    /// Whom clients must or may prove to be; absent where they are not asked.
+    /// The certificates of clients; absent where clients are not asked for one.
     pub client_certificates: Option<ClientCertificates>,
     /// The secret from which all replicas derive the keys of session tickets (`ticket_key`).
     pub ticket_key: Option<FilePath>,
@@ -37,7 +37,8 @@ pub struct EndpointTls {
     pub trust: EndpointTrust,
 }
 
-/// Whom agimo trusts and who it proves to be. Most services have neither file, so that these are boxed.
+/// Which certificates of applications are accepted, and the certificate that agimo presents. Most services have neither file, so
+/// that these are boxed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EndpointTrust {
     /// The authorities that issue certificates of applications; those of the system where it is absent (`tls_ca`).

@@ -1,4 +1,4 @@
-//! TLS as a client: whom agimo trusts, and who it proves to be.
+//! TLS as a client: which certificates of servers are accepted, and the certificate that agimo presents.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use rustls::{ClientConfig, RootCertStore};
 use super::alpn::{HTTP1, HTTP2};
 use super::unverified;
 
-/// Whom a client trusts.
+/// Which servers are accepted.
 pub enum Trust {
     /// Servers with a certificate of one of these.
     Issuers(Arc<RootCertStore>),

@@ -19,7 +19,7 @@ pub fn verifier(provider: Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
     Arc::new(Unverified { provider })
 }
 
-/// Connects to whatever answers.
+/// Connects without verifying the certificate of the server.
 pub fn connector() -> Option<TlsConnector> {
     static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
     let make = || {
