@@ -101,7 +101,7 @@ pub struct ServiceConfig {
     /// What is spoken to endpoints (`protocol`).
     pub protocol: EndpointProtocol,
     /// How it is encrypted, where the protocol says so.
-    pub tls: EndpointTls,
+    pub tls: Arc<EndpointTls>,
     /// The port to which requests in cleartext are redirected (`redirect_to_https`).
     pub redirect_to_https: Option<u16>,
     /// Which connections to endpoints are kept for further requests (`keep_alive`).

@@ -248,7 +248,7 @@ pub fn annotations(data: &[u8]) {
                     "{}",
                     service.host
                 );
-                let EndpointTrust { ca, certificate, .. } = service.tls.trust;
+                let EndpointTrust { ca, certificate, .. } = &service.tls.trust;
                 assert!(ca.is_none() && certificate.is_none(), "a file of agimo");
             }
         }

@@ -1,5 +1,7 @@
 //! TLS to clients (`[[tls]]`) and to applications.
 
+use std::sync::{Arc, OnceLock};
+
 use super::file_path::FilePath;
 
 /// How agimo serves clients over TLS; without certificates it does not.
@@ -30,7 +32,7 @@ pub struct CertificatePaths {
 }
 
 /// How agimo connects to the endpoints of a service over TLS, where `protocol` says so.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct EndpointTls {
     /// What the certificate of the application must be for (`tls_server_name`); where it is absent, the workload decides.
     pub server_name: Option<String>,
@@ -47,4 +49,15 @@ pub struct EndpointTrust {
     pub certificate: Option<Box<CertificatePaths>>,
     /// Any certificate is accepted (`tls_insecure`).
     pub insecure: bool,
+}
+
+// === impl EndpointTls ===
+
+impl EndpointTls {
+    /// The same, shared by all services that set nothing: there may be many.
+    pub fn shared(self) -> Arc<Self> {
+        static NOTHING_SET: OnceLock<Arc<EndpointTls>> = OnceLock::new();
+        let nothing_set = NOTHING_SET.get_or_init(Arc::default);
+        if self == **nothing_set { nothing_set.clone() } else { Arc::new(self) }
+    }
 }

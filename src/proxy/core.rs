@@ -72,7 +72,7 @@ pub struct CoreRoute {
 
 /// A workload that is in use, one of its sources, and what the service says of connections to it: one that another service
 /// would not make is not used for it.
-type EndpointsKey = (*const Workload, EndpointSource, EndpointProtocol, EndpointTls);
+type EndpointsKey = (*const Workload, EndpointSource, EndpointProtocol, Arc<EndpointTls>);
 
 // === impl Core ===
 

@@ -117,7 +117,7 @@ fn service(
         idle_timeout: layers.duration("idle_timeout")?,
         half_closed_timeout: layers.duration("half_closed_timeout")?,
         body_timeout: layers.duration("body_timeout")?,
-        tls: tls?,
+        tls: tls?.shared(),
         redirect_to_https: layers.count("redirect_to_https")?,
         keep_alive: layers.keep_alive("keep_alive")?,
         protocol: EndpointProtocol::from_spelling(&layers.text("protocol")?)?,
