@@ -1,7 +1,7 @@
 //! The certificates that the configuration names: read, checked, and kept current for the request path.
 
 use std::collections::HashSet;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -62,7 +62,7 @@ struct Wanted {
     endpoints: HashSet<EndpointTrust>,
 }
 
-/// Each check is one stat(2) for each file. It follows the symlinks that a mounted Secret replaces.
+/// How often to look whether a file has changed.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// So many settings that no service names any more are kept for requests that are under way.
@@ -122,9 +122,7 @@ impl Certificates {
         }
         let wanted = Wanted::of(config);
         if wanted != applied.wanted {
-            let mut files = CertificateFiles::read(&wanted, &applied.files)?;
-            files.keep_tickets(&mut applied.files);
-            applied.files = files;
+            applied.files = CertificateFiles::read(&wanted, &applied.files)?;
             applied.wanted = wanted;
             self.publish(&mut applied);
         }
@@ -207,10 +205,10 @@ impl TlsSettings {
 // === impl Expiry ===
 
 impl Expiry {
-    fn of(file: PathBuf, certificate: &CertifiedKey) -> Option<Self> {
+    fn of(file: &Path, certificate: &CertifiedKey) -> Option<Self> {
         let leaf = certificate.cert.first()?;
         let (_, leaf) = X509Certificate::from_der(leaf).ok()?;
-        Some(Self { file, not_after: leaf.validity().not_after.timestamp() })
+        Some(Self { file: file.to_owned(), not_after: leaf.validity().not_after.timestamp() })
     }
 }
 
@@ -219,13 +217,9 @@ impl Expiry {
 impl Wanted {
     fn of(config: &Config) -> Self {
         let services = config.services.iter().filter(|service| may_use_tls(service));
-        let mut endpoints = HashSet::new();
-        for service in services {
-            if !endpoints.contains(&service.tls.trust) {
-                endpoints.insert(service.tls.trust.clone());
-            }
-        }
-        Self { clients: config.tls.clone(), endpoints }
+        // Many services share few: only these are cloned.
+        let endpoints: HashSet<_> = services.map(|service| &service.tls.trust).collect();
+        Self { clients: config.tls.clone(), endpoints: endpoints.into_iter().cloned().collect() }
     }
 }
 

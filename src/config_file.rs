@@ -1,7 +1,5 @@
 //! Loads the configuration file, and reloads it when it changes. An invalid file never replaces a valid configuration.
 
-use std::fs::Metadata;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -15,6 +13,7 @@ use tracing::{error, info, warn};
 use crate::certificates;
 use crate::config::report::Problem;
 use crate::config::{Config, parse, report};
+use crate::file_version::FileVersion;
 use crate::shutdown::Shutdown;
 use crate::telemetry::{Exposition, Labels, MetricKind};
 
@@ -29,14 +28,10 @@ pub struct ReloadStatus {
 /// The configuration file, and the version of it that has been loaded.
 pub struct WatchedFile {
     path: PathBuf,
-    loaded: FileVersion,
+    loaded: Option<FileVersion>,
     /// agimo listens for clients over TLS.
     serves_tls: bool,
 }
-
-/// Device, inode, size and modification time: one of them changes when the file is written or replaced, or when a
-/// symlink on its path is. `None` if there is no regular file.
-type FileVersion = Option<(u64, u64, u64, i64, i64)>;
 
 /// Why a configuration file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -56,8 +51,7 @@ pub enum LoadError {
 
 /// Limits the report on a file with very many problems.
 const MAX_REPORTED: usize = 100;
-/// Each check is one stat(2). It follows the symlinks that a ConfigMap mount replaces, and works on every file system;
-/// change notifications do not.
+/// How often to look whether the file has changed.
 const CHECK_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Reads and parses a configuration file; `color` is for `LoadError::Invalid::report`. `check` finds what else is wrong with
@@ -103,7 +97,7 @@ pub async fn reload_on_change(
             _ = hangup.recv() => true,
             _ = interval.tick() => false,
         };
-        let current = file_version(&path);
+        let current = FileVersion::of(&path);
         // The file may still be being written: wait until two checks in a row see the same version.
         let is_stable = current == std::mem::replace(&mut last_seen, current);
         if !requested && (current == loaded || !is_stable) {
@@ -143,7 +137,7 @@ pub async fn reload_on_change(
 impl WatchedFile {
     /// Call this before reading the file, so that a change during or after the read is noticed.
     pub fn new(path: PathBuf, serves_tls: bool) -> Self {
-        let loaded = file_version(&path);
+        let loaded = FileVersion::of(&path);
         Self { path, loaded, serves_tls }
     }
 }
@@ -181,9 +175,4 @@ impl ReloadStatus {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         self.succeeded_at.store(now.as_secs(), Ordering::Relaxed);
     }
-}
-
-fn file_version(file: &Path) -> FileVersion {
-    let metadata = std::fs::metadata(file).ok().filter(Metadata::is_file)?;
-    Some((metadata.dev(), metadata.ino(), metadata.size(), metadata.mtime(), metadata.mtime_nsec()))
 }

@@ -13,6 +13,7 @@ pub mod config;
 pub mod control_port;
 pub mod coordination;
 pub mod demand;
+pub mod file_version;
 pub mod http;
 pub mod net;
 pub mod ownership;

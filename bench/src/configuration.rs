@@ -81,6 +81,7 @@ backend application
 pub(crate) fn nginx(ports: Ports, backend: Backend, directory: &str) -> String {
     let Ports { http, http2, https } = ports;
     let Backend { address, is_http2 } = backend;
+    let prelude = nginx_prelude(directory);
     // It speaks HTTP/2 to applications for gRPC only.
     let (pass, set) = if is_http2 {
         ("grpc_pass grpc://application", "grpc_set_header")
@@ -88,21 +89,7 @@ pub(crate) fn nginx(ports: Ports, backend: Backend, directory: &str) -> String {
         ("proxy_pass http://application", "proxy_set_header")
     };
     format!(
-        "daemon off;
-worker_processes 1;
-worker_rlimit_nofile 20000;
-pid {directory}/pid;
-events {{ worker_connections 19800; }}
-http {{
-    access_log off;
-    client_body_temp_path {directory}/body;
-    proxy_temp_path {directory}/proxy;
-    fastcgi_temp_path {directory}/fastcgi;
-    uwsgi_temp_path {directory}/uwsgi;
-    scgi_temp_path {directory}/scgi;
-    keepalive_timeout 10m;
-    keepalive_requests 10000000;
-    proxy_read_timeout 10m;
+        "{prelude}    proxy_read_timeout 10m;
     proxy_http_version 1.1;
     upstream application {{
         server {address};
@@ -144,10 +131,8 @@ http {{
     )
 }
 
-/// The application of some rows: nginx with HTTP/1.1 and HTTP/2 without TLS. It answers gRPC calls, serves a file of 1 MiB, and
-/// discards what is sent to it.
-pub(crate) fn nginx_origin(ports: Ports, directory: &str) -> String {
-    let Ports { http, http2, .. } = ports;
+/// What every nginx begins with: one worker, its files in the directory, connections that are kept.
+fn nginx_prelude(directory: &str) -> String {
     format!(
         "daemon off;
 worker_processes 1;
@@ -163,7 +148,16 @@ http {{
     scgi_temp_path {directory}/scgi;
     keepalive_timeout 10m;
     keepalive_requests 10000000;
-    client_max_body_size 0;
+"
+    )
+}
+
+/// The application of some rows: nginx with HTTP/1.1 and HTTP/2 without TLS. It answers gRPC calls, serves a file of 1 MiB, and
+/// discards what is sent to it.
+pub(crate) fn nginx_origin(ports: Ports, directory: &str) -> String {
+    let (prelude, Ports { http, http2, .. }) = (nginx_prelude(directory), ports);
+    format!(
+        "{prelude}    client_max_body_size 0;
     client_body_buffer_size 2m;
     sendfile on;
     server {{

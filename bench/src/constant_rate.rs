@@ -9,10 +9,10 @@ use crate::environment::Environment;
 use crate::http::{HOST, get};
 use crate::load::{LoadGenerator, RoundResult};
 use crate::report::{Report, Table, Target, median};
+use crate::rounds::rotated;
 use crate::servers::Server;
 
 const CONNECTIONS: u32 = 64;
-const AGIMO: &str = "agimo";
 const WARM_UP: Duration = Duration::from_millis(300);
 
 /// Runs the rounds and adds the table and its target.
@@ -23,13 +23,7 @@ pub(crate) fn measure(
     report: &mut Report,
 ) -> io::Result<()> {
     let origin = Server::origin(environment)?;
-    let mut servers = vec![
-        Server::haproxy(environment, origin.backend())?,
-        Server::nginx(environment, origin.backend())?,
-    ];
-    if let Some(binary) = &environment.agimo {
-        servers.push(Server::agimo(environment, binary, AGIMO, &AgimoSetup::default())?);
-    }
+    let servers = Server::proxies(environment, origin.backend(), &AgimoSetup::default())?;
     let mut most = Vec::new();
     for server in &servers {
         let mut load = open(server)?;
@@ -37,17 +31,8 @@ pub(crate) fn measure(
         most.push(load.run(duration)?.requests_per_second());
     }
     let rate = most.iter().copied().fold(f64::INFINITY, f64::min) / 2.0;
-    let mut results: Vec<Vec<RoundResult>> = servers.iter().map(|_| Vec::new()).collect();
-    // Round 0 is a warm-up and is not counted.
-    for round in 0..=rounds {
-        for offset in 0..servers.len() {
-            let at = (round + offset) % servers.len();
-            let result = open(&servers[at])?.run_at_rate(rate, duration)?;
-            if round > 0 {
-                results[at].push(result);
-            }
-        }
-    }
+    let results =
+        rotated(rounds, servers.len(), |at| open(&servers[at])?.run_at_rate(rate, duration))?;
     let micros = |at: usize, value: fn(&RoundResult) -> Duration| {
         median(results[at].iter().map(|result| value(result).as_secs_f64() * 1e6))
     };
@@ -72,7 +57,7 @@ pub(crate) fn measure(
             duration.as_secs_f64()
         )],
     });
-    let agimo = servers.iter().position(|server| server.name == AGIMO);
+    let agimo = servers.iter().position(Server::is_agimo);
     report.add_target(Target {
         name: "p99 at equal load, agimo / the better of the two".to_owned(),
         measured: agimo.map(|agimo| p99(agimo) / p99(0).min(p99(1))),

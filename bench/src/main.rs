@@ -30,6 +30,7 @@ mod origin;
 mod process_stats;
 mod protocols;
 mod report;
+mod rounds;
 mod servers;
 mod two_parts;
 mod warm;

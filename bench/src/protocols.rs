@@ -6,11 +6,12 @@ use std::path::PathBuf;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use crate::configuration::{AgimoSetup, Backend, path_text};
+use crate::configuration::{AgimoSetup, path_text};
 use crate::environment::Environment;
 use crate::http::{HOST, fetch};
 use crate::process_stats::CpuTime;
 use crate::report::{Report, Table, Target, median};
+use crate::rounds::rotated;
 use crate::servers::Server;
 
 use self::scenarios::{Application, ClientProtocol, Load, SCENARIOS, Scenario};
@@ -19,7 +20,6 @@ mod scenarios;
 
 const HAPROXY: &str = "HAProxy";
 const NGINX: &str = "nginx";
-const AGIMO: &str = "agimo";
 
 /// A run that takes longer has failed.
 const LONGEST_RUN: &str = "60";
@@ -83,23 +83,13 @@ fn measure_load(
     files: &Files,
     report: &mut Report,
 ) -> io::Result<Vec<Vec<String>>> {
-    let mut runs: Vec<Vec<Run>> = servers.iter().map(|_| Vec::new()).collect();
-    // Round 0 is a warm-up and is not counted.
-    for round in 0..=rounds {
-        for offset in 0..servers.len() {
-            let at = (round + offset) % servers.len();
-            let run = scenario.run(&servers[at], load, files)?;
-            if round > 0 {
-                runs[at].push(run);
-            }
-        }
-    }
+    let runs = rotated(rounds, servers.len(), |at| scenario.run(&servers[at], load, files))?;
     let ratio = |at: usize, name: &str| {
         let other = servers.iter().position(|server| server.name == name)?;
         let pairs = runs[at].iter().zip(&runs[other]);
         Some(median(pairs.map(|(one, other)| one.cpu_us() / other.cpu_us())))
     };
-    let agimo = servers.iter().position(|server| server.name == AGIMO);
+    let agimo = servers.iter().position(|server| server.is_agimo());
     let best = |at| Some(ratio(at, HAPROXY)?.max(ratio(at, NGINX)?));
     report.add_target(Target {
         name: format!("CPU, {}, {load}, agimo / the better of the two", scenario.title),
@@ -189,14 +179,9 @@ impl Servers {
             Application::NginxWithHttp2 => origin.http2_backend(),
             Application::Small | Application::Nginx => origin.backend(),
         };
-        let mut all =
-            vec![Server::haproxy(environment, backend)?, Server::nginx(environment, backend)?];
-        if let Some(binary) = &environment.agimo {
-            let is_own = application == Application::Small;
-            let backend: Option<Backend> = (!is_own).then_some(backend);
-            let setup = AgimoSetup { backend, ..AgimoSetup::default() };
-            all.push(Server::agimo(environment, binary, AGIMO, &setup)?);
-        }
+        let own = (application != Application::Small).then_some(backend);
+        let setup = AgimoSetup { backend: own, ..AgimoSetup::default() };
+        let all = Server::proxies(environment, backend, &setup)?;
         for server in &all {
             // Wakes the application of agimo.
             let (status, _) = fetch(server.address, HOST, "/", Duration::from_secs(60))?;

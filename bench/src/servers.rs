@@ -66,6 +66,24 @@ impl Server {
         Self::run_nginx(environment, "direct", environment.load_core(), &directory, &text, ports)
     }
 
+    /// Every proxy, in front of this application: HAProxy, nginx, and agimo where it is measured.
+    pub(crate) fn proxies(
+        environment: &Environment,
+        backend: Backend,
+        setup: &AgimoSetup,
+    ) -> io::Result<Vec<Self>> {
+        let mut all =
+            vec![Self::haproxy(environment, backend)?, Self::nginx(environment, backend)?];
+        if let Some(binary) = &environment.agimo {
+            all.push(Self::agimo(environment, binary, "agimo", setup)?);
+        }
+        Ok(all)
+    }
+
+    pub(crate) fn is_agimo(&self) -> bool {
+        self.admin.is_some()
+    }
+
     /// HAProxy with one thread.
     pub(crate) fn haproxy(environment: &Environment, backend: Backend) -> io::Result<Self> {
         let directory = environment.new_directory("haproxy")?;

@@ -8,9 +8,9 @@ use crate::configuration::AgimoSetup;
 use crate::environment::Environment;
 use crate::http::{HOST, get, websocket_handshake};
 use crate::report::{Report, Table, Target, median};
+use crate::rounds::rotated;
 use crate::servers::Server;
 
-const AGIMO: &str = "agimo";
 /// WebSockets that are open at once.
 const COUNTS: [usize; 3] = [1, 64, 512];
 /// A masked frame with a text of 125 bytes (RFC 6455 section 5.2); the application sends back what it gets.
@@ -37,13 +37,7 @@ pub(crate) fn measure(
     report: &mut Report,
 ) -> io::Result<()> {
     let origin = Server::origin(environment)?;
-    let mut servers = vec![
-        Server::haproxy(environment, origin.backend())?,
-        Server::nginx(environment, origin.backend())?,
-    ];
-    if let Some(binary) = &environment.agimo {
-        servers.push(Server::agimo(environment, binary, AGIMO, &AgimoSetup::default())?);
-    }
+    let servers = Server::proxies(environment, origin.backend(), &AgimoSetup::default())?;
     let mut rows = Vec::new();
     for count in COUNTS {
         let mut clients = Vec::new();
@@ -53,17 +47,8 @@ pub(crate) fn measure(
             opened.send_and_expect(count, &websocket_handshake(HOST), 101)?;
             clients.push(opened);
         }
-        let mut results: Vec<Vec<Round>> = servers.iter().map(|_| Vec::new()).collect();
-        // Round 0 is a warm-up and is not counted.
-        for round in 0..=rounds {
-            for offset in 0..servers.len() {
-                let at = (round + offset) % servers.len();
-                let result = run(&servers[at], &mut clients[at], duration)?;
-                if round > 0 {
-                    results[at].push(result);
-                }
-            }
-        }
+        let results =
+            rotated(rounds, servers.len(), |at| run(&servers[at], &mut clients[at], duration))?;
         let cpu = |at: usize| median(results[at].iter().map(|round| round.cpu_us));
         for (at, server) in servers.iter().enumerate() {
             let per_second =
@@ -75,7 +60,7 @@ pub(crate) fn measure(
                 format!("{:.2}", cpu(at)),
             ]);
         }
-        let agimo = servers.iter().position(|server| server.name == AGIMO);
+        let agimo = servers.iter().position(Server::is_agimo);
         report.add_target(Target {
             name: format!("CPU per WebSocket message, {count} open, agimo / the better of the two"),
             measured: agimo.map(|agimo| cpu(agimo) / cpu(0).min(cpu(1))),

@@ -1,6 +1,5 @@
 //! The files behind the certificates of one configuration.
 
-use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use rustls::RootCertStore;
@@ -19,7 +18,7 @@ use crate::net::tls::{parse_certificate, parse_issuers, tickets};
 /// Where everything is read from.
 #[derive(Default)]
 pub(super) struct CertificateFiles {
-    served: Vec<Certificate>,
+    served: Vec<Source<CertifiedKey>>,
     clients: Option<(Source<RootCertStore>, bool)>,
     ticket_key: Option<Source<tickets::Secret>>,
     tickets: Option<OwnTickets>,
@@ -28,6 +27,7 @@ pub(super) struct CertificateFiles {
 
 /// Tickets with keys of this agimo, and the certificates of clients for which they are made: a ticket stands for a client that
 /// has been verified.
+#[derive(Clone)]
 struct OwnTickets {
     clients: Option<(Arc<RootCertStore>, bool)>,
     tickets: Arc<dyn ProducesTickets>,
@@ -35,20 +35,14 @@ struct OwnTickets {
 
 /// A value, and the files that it is from.
 struct Source<T> {
-    paths: Vec<PathBuf>,
     files: Arc<WatchedFiles<T>>,
     newest: Arc<T>,
-}
-
-struct Certificate {
-    paths: CertificatePaths,
-    source: Source<CertifiedKey>,
 }
 
 struct EndpointFiles {
     trust: EndpointTrust,
     issuers: Option<Source<RootCertStore>>,
-    certificate: Option<Certificate>,
+    certificate: Option<Source<CertifiedKey>>,
 }
 
 /// Reads files, but for those that have been read before: what is known of them stays, even if they cannot be used now.
@@ -66,7 +60,7 @@ impl CertificateFiles {
     /// Every file that cannot be used.
     pub(super) fn read(wanted: &Wanted, before: &Self) -> Result<Self, Vec<Problem>> {
         let mut reader = Reader { before, problems: Vec::new() };
-        let mut files = Self::default();
+        let mut files = Self { tickets: before.tickets.clone(), ..Self::default() };
         for paths in &wanted.clients.certificates {
             files.served.extend(reader.certificate(paths));
         }
@@ -92,16 +86,11 @@ impl CertificateFiles {
         if problems.is_empty() { Ok(files) } else { Err(problems) }
     }
 
-    /// Takes the tickets of the files before, so that clients can resume their sessions.
-    pub(super) fn keep_tickets(&mut self, before: &mut Self) {
-        self.tickets = before.tickets.take();
-    }
-
     /// Reads again what has changed. Returns whether anything has.
     pub(super) fn refresh(&mut self) -> bool {
         let mut has_changed = false;
         for certificate in &mut self.served {
-            has_changed |= certificate.source.refresh();
+            has_changed |= certificate.refresh();
         }
         if let Some((issuers, _)) = &mut self.clients {
             has_changed |= issuers.refresh();
@@ -111,7 +100,7 @@ impl CertificateFiles {
         }
         for endpoint in &mut self.endpoints {
             has_changed |= endpoint.issuers.as_mut().is_some_and(Source::refresh);
-            has_changed |= endpoint.certificate.as_mut().is_some_and(|one| one.source.refresh());
+            has_changed |= endpoint.certificate.as_mut().is_some_and(Source::refresh);
         }
         has_changed
     }
@@ -126,7 +115,7 @@ impl CertificateFiles {
                 ClientVerification { issuers, is_required: *is_required }
             });
             Some(server(ServerSettings {
-                certificates: self.served.iter().map(|one| one.source.newest.clone()).collect(),
+                certificates: self.served.iter().map(|one| one.newest.clone()).collect(),
                 tickets: self.tickets(clients.as_ref())?,
                 clients,
             })?)
@@ -138,11 +127,10 @@ impl CertificateFiles {
                 Some(issuers) => Trust::Issuers(issuers.newest.clone()),
                 None => Trust::Issuers(system_issuers()),
             };
-            let identity = certificate.as_ref().map(|one| one.source.newest.clone());
+            let identity = certificate.as_ref().map(|one| one.newest.clone());
             endpoints.push((trust.clone(), ClientConfigs::new(trusted, identity)?));
         }
-        let mut expiries: Vec<Expiry> =
-            self.certificates().filter_map(Certificate::expiry).collect();
+        let mut expiries: Vec<Expiry> = self.certificates().filter_map(Source::expiry).collect();
         expiries.sort_by(|one, other| one.file.cmp(&other.file));
         expiries.dedup_by(|one, other| one.file == other.file);
         Ok(TlsSettings { server, endpoints, expiries })
@@ -169,7 +157,7 @@ impl CertificateFiles {
         Ok(tickets)
     }
 
-    fn certificates(&self) -> impl Iterator<Item = &Certificate> {
+    fn certificates(&self) -> impl Iterator<Item = &Source<CertifiedKey>> {
         self.served.iter().chain(self.endpoints.iter().filter_map(|one| one.certificate.as_ref()))
     }
 
@@ -194,11 +182,9 @@ fn system_issuers() -> Arc<RootCertStore> {
 // === impl Reader ===
 
 impl Reader<'_> {
-    fn certificate(&mut self, paths: &CertificatePaths) -> Option<Certificate> {
+    fn certificate(&mut self, paths: &CertificatePaths) -> Option<Source<CertifiedKey>> {
         let files = [&paths.certificate, &paths.key];
-        let known = self.before.certificates().map(|certificate| &certificate.source);
-        let source = read(&files, known, parse_certificate, &mut self.problems)?;
-        Some(Certificate { paths: paths.clone(), source })
+        read(&files, self.before.certificates(), parse_certificate, &mut self.problems)
     }
 
     fn issuers(&mut self, ca: &FilePath) -> Option<Source<RootCertStore>> {
@@ -218,11 +204,11 @@ fn read<'a, T: 'a>(
     problems: &mut Vec<Problem>,
 ) -> Option<Source<T>> {
     let paths: Vec<_> = files.iter().map(|file| file.path.clone()).collect();
-    if let Some(known) = known.find(|known| known.paths == paths) {
+    if let Some(known) = known.find(|known| known.files.paths() == paths) {
         return Some(known.clone());
     }
-    match WatchedFiles::new(paths.clone(), parse) {
-        Ok(files) => Some(Source { newest: files.newest(), files: Arc::new(files), paths }),
+    match WatchedFiles::new(paths, parse) {
+        Ok(files) => Some(Source { newest: files.newest(), files: Arc::new(files) }),
         Err(invalid) => {
             problems.extend(files.get(invalid.index).map(|file| problem(file, &invalid)));
             None
@@ -243,8 +229,7 @@ fn problem(file: &FilePath, invalid: &InvalidFile) -> Problem {
 
 impl<T> Clone for Source<T> {
     fn clone(&self) -> Self {
-        let Self { paths, files, newest } = self;
-        Self { paths: paths.clone(), files: files.clone(), newest: newest.clone() }
+        Self { files: self.files.clone(), newest: self.newest.clone() }
     }
 }
 
@@ -257,10 +242,8 @@ impl<T> Source<T> {
     }
 }
 
-// === impl Certificate ===
-
-impl Certificate {
+impl Source<CertifiedKey> {
     fn expiry(&self) -> Option<Expiry> {
-        Expiry::of(self.paths.certificate.path.clone(), &self.source.newest)
+        Expiry::of(self.files.paths().first()?, &self.newest)
     }
 }

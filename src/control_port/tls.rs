@@ -3,7 +3,6 @@
 use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
-use rustls::server::WebPkiClientVerifier;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{RootCertStore, ServerConfig};
 use tokio::sync::watch;
@@ -11,6 +10,7 @@ use tokio_rustls::TlsAcceptor;
 use tracing::debug;
 
 use crate::net::tls::CertificateFiles;
+use crate::net::tls::server::{ClientVerification, builder, client_verifier};
 
 /// The certificate of a port, and who its clients must be; clones share both.
 #[derive(Clone)]
@@ -57,19 +57,11 @@ impl Tls {
     }
 
     fn config(&self, certificate: Arc<CertifiedKey>) -> Result<ServerConfig, rustls::Error> {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()?;
-        let builder = match &self.client_issuers {
-            Some(issuers) => {
-                let issuers = issuers.borrow().clone();
-                let verifier = WebPkiClientVerifier::builder_with_provider(issuers, provider)
-                    .build()
-                    .map_err(|error| rustls::Error::General(error.to_string()))?;
-                builder.with_client_cert_verifier(verifier)
-            }
-            None => builder.with_no_client_auth(),
-        };
+        let clients = self.client_issuers.as_ref().map(|issuers| ClientVerification {
+            issuers: issuers.borrow().clone(),
+            is_required: true,
+        });
+        let builder = builder(clients.map(client_verifier).transpose()?)?;
         let resolver = Arc::new(SingleCertAndKey::from(certificate));
         let mut config = builder.with_cert_resolver(resolver);
         config.alpn_protocols = vec![b"h2".to_vec()];

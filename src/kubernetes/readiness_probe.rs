@@ -13,7 +13,7 @@ use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-use crate::net::tls::unverified;
+use crate::net::tls::client::unverified_connector;
 
 /// One probe of a container.
 #[derive(Clone, Debug, PartialEq)]
@@ -176,7 +176,7 @@ impl ReadinessProbe {
             }
             Action::Http { is_tls: true, path, headers, .. } => {
                 let name = rustls::pki_types::ServerName::IpAddress(pod.into());
-                let stream = unverified::connector()?.connect(name, stream).await.ok()?;
+                let stream = unverified_connector()?.connect(name, stream).await.ok()?;
                 get(stream, address, path, headers).await
             }
             Action::Grpc { service, .. } => is_serving(stream, address, service).await,

@@ -18,13 +18,11 @@ pub mod handshake;
 pub mod server;
 pub mod subject;
 pub mod tickets;
-pub mod unverified;
+mod unverified;
 pub mod watched_files;
 
 /// A certificate chain and its key, in files.
 pub type CertificateFiles = WatchedFiles<CertifiedKey>;
-/// Certificates of authorities, in a file.
-pub type IssuerFile = WatchedFiles<RootCertStore>;
 
 /// A part of a certificate in PEM that cannot be used, and why.
 #[derive(Debug)]

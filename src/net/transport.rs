@@ -1,7 +1,7 @@
 //! What carries the bytes of a stream: TCP, or TLS over TCP.
 
 use std::io;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use tokio::io::ReadBuf;
 
@@ -27,10 +27,9 @@ impl Transport {
         cx: &mut Context<'_>,
         into: &mut [u8],
     ) -> Poll<io::Result<usize>> {
-        match self {
-            Self::Tcp(tcp) => tcp.poll_read(cx, into),
-            Self::Tls(tls) => tls.poll_read(cx, into),
-        }
+        let mut buffer = ReadBuf::new(into);
+        ready!(self.poll_read_buffer(cx, &mut buffer))?;
+        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     /// The same into a buffer that need not be initialised.

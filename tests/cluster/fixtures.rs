@@ -15,6 +15,7 @@ pub(crate) use self::load::{Load, SampleRequest};
 pub(crate) use self::prometheus::{PROMETHEUS_URL, Prometheus};
 pub(crate) use self::sample::{Sample, WorkloadKind};
 pub(crate) use self::scaled_object::apply_scaled_object;
+pub(crate) use self::service::{apply_service, grpc_health_check};
 pub(crate) use self::sleep_cycles::SleepCycles;
 pub(crate) use self::websocket::WebSocket;
 
@@ -27,6 +28,7 @@ pub(crate) mod outage;
 mod prometheus;
 mod sample;
 mod scaled_object;
+mod service;
 mod sleep_cycles;
 mod websocket;
 

@@ -1,19 +1,9 @@
 //! Services of unusual shape: one number for TCP and UDP, addresses of pods that are not ready, ports that speak HTTP/2.
 
-use std::process::Stdio;
-
 use serde_json::{Value, json};
-use tokio::process::Command;
 
-use crate::fixtures::{Namespace, WebSocket, start_agimo};
-use crate::support::{eventually, within};
-
-fn apply_service(namespace: &Namespace, name: &str, spec: &Value) {
-    let service = json!({
-        "apiVersion": "v1", "kind": "Service", "metadata": { "name": name }, "spec": spec,
-    });
-    namespace.apply(&service.to_string());
-}
+use crate::fixtures::{Namespace, WebSocket, apply_service, grpc_health_check, start_agimo};
+use crate::support::eventually;
 
 #[tokio::test]
 async fn of_two_ports_with_one_number_the_tcp_port_is_used() {
@@ -68,26 +58,7 @@ async fn app_protocol_selects_the_version_of_http_also_after_a_cold_start() {
     // The application accepts WebSockets with HTTP/1.1 only, on the same port.
     let mut socket = WebSocket::open(agimo.address, "web.test").await;
     socket.echo("over HTTP/1.1").await;
-    // A message of gRPC without content; the status is in the trailers.
-    let call = Command::new("curl")
-        .args(["-sS", "--http2-prior-knowledge", "-i", "-m", "20"])
-        .args([
-            "-H",
-            "Host: web.test",
-            "-H",
-            "content-type: application/grpc",
-            "-H",
-            "te: trailers",
-        ])
-        .args([
-            "--data-binary",
-            "@-",
-            &format!("http://{}/grpc.health.v1.Health/Check", agimo.address),
-        ])
-        .stdin(Stdio::null())
-        .output();
-    let call = within("the call to end", call).await.unwrap();
-    let received = String::from_utf8_lossy(&call.stdout);
+    let received = grpc_health_check(agimo.address, "web.test").await;
     assert!(received.contains("grpc-status: 0\r\n"), "{received}");
     apply_service(&namespace, "web", &spec(Value::Null));
     eventually("requests with HTTP/1.1", || async {

@@ -1,13 +1,12 @@
 //! TLS in a cluster: clients of a release whose certificate is a Secret, and applications whose Service says that they speak it.
 
-use std::process::Stdio;
-
 use serde_json::{Value, json};
-use tokio::process::Command;
 
-use crate::fixtures::{Namespace, Release, WebSocket, start_agimo};
+use crate::fixtures::{
+    Namespace, Release, WebSocket, apply_service, grpc_health_check, start_agimo,
+};
+use crate::support::eventually;
 use crate::support::tls::Authority;
-use crate::support::{eventually, within};
 
 /// Writes a certificate of the authority into a Secret.
 fn apply_secret(namespace: &Namespace, authority: &Authority, name: &str) {
@@ -67,10 +66,7 @@ async fn the_port_of_a_service_says_that_the_application_speaks_tls() {
     let apply = |app_protocol: &str| {
         let ports = json!([{ "name": "http", "port": 80, "targetPort": 8443, "appProtocol": app_protocol }]);
         let spec = json!({ "selector": { "app": "web" }, "ports": ports });
-        let service = json!({
-            "apiVersion": "v1", "kind": "Service", "metadata": { "name": "web" }, "spec": spec,
-        });
-        namespace.apply(&service.to_string());
+        apply_service(&namespace, "web", &spec);
     };
     apply("https");
     let config = web.service_config("web.test", "scaler = \"agimo\"\ntls_insecure = true")
@@ -85,14 +81,7 @@ async fn the_port_of_a_service_says_that_the_application_speaks_tls() {
         "{}",
         refused.text()
     );
-    let call = Command::new("curl")
-        .args(["-sS", "--http2-prior-knowledge", "-i", "-m", "20", "-H", "Host: web.test"])
-        .args(["-H", "content-type: application/grpc", "-H", "te: trailers", "--data-binary", "@-"])
-        .arg(format!("http://{}/grpc.health.v1.Health/Check", agimo.address))
-        .stdin(Stdio::null())
-        .output();
-    let call = within("the call to end", call).await.unwrap();
-    let response = String::from_utf8_lossy(&call.stdout);
+    let response = grpc_health_check(agimo.address, "web.test").await;
     assert!(response.contains("grpc-status: 0\r\n"), "{response}");
     apply("kubernetes.io/wss");
     let mut socket = WebSocket::open(agimo.address, "web.test").await;

@@ -15,6 +15,7 @@ const ORDER: [&[&str]; 3] = [ABOVE_EDGES, EDGES, COMPOSITION];
 
 const ABOVE_EDGES: &[&str] = &[
     "backoff",
+    "file_version",
     "shutdown",
     "telemetry",
     "net",

@@ -1,10 +1,11 @@
 //! TLS as a client: which certificates of servers are accepted, and the certificate that agimo presents.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use rustls::crypto::ring::default_provider;
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::{ClientConfig, RootCertStore};
+use tokio_rustls::TlsConnector;
 
 use super::alpn::{HTTP1, HTTP2};
 use super::unverified;
@@ -26,6 +27,35 @@ pub struct ClientConfigs {
     pub http2: Arc<ClientConfig>,
 }
 
+/// Connects without verifying the certificate of the server, as the kubelet does for its probes.
+pub fn unverified_connector() -> Option<TlsConnector> {
+    static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
+    let made = CONFIG.get_or_init(|| config(Trust::Unverified, None).ok().map(Arc::new));
+    made.clone().map(TlsConnector::from)
+}
+
+/// A client that offers no version of HTTP.
+fn config(
+    trust: Trust,
+    identity: Option<Arc<CertifiedKey>>,
+) -> Result<ClientConfig, rustls::Error> {
+    let provider = Arc::new(default_provider());
+    let builder = ClientConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()?;
+    let builder = match trust {
+        Trust::Issuers(issuers) => builder.with_root_certificates(issuers),
+        Trust::Unverified => {
+            builder.dangerous().with_custom_certificate_verifier(unverified::verifier(provider))
+        }
+    };
+    Ok(match identity {
+        Some(identity) => {
+            builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
+        }
+        None => builder.with_no_client_auth(),
+    })
+}
+
 // === impl ClientConfigs ===
 
 impl ClientConfigs {
@@ -34,21 +64,7 @@ impl ClientConfigs {
     /// # Errors
     /// When the versions of TLS are not supported.
     pub fn new(trust: Trust, identity: Option<Arc<CertifiedKey>>) -> Result<Self, rustls::Error> {
-        let provider = Arc::new(default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()?;
-        let builder = match trust {
-            Trust::Issuers(issuers) => builder.with_root_certificates(issuers),
-            Trust::Unverified => {
-                builder.dangerous().with_custom_certificate_verifier(unverified::verifier(provider))
-            }
-        };
-        let mut http1 = match identity {
-            Some(identity) => {
-                builder.with_client_cert_resolver(Arc::new(SingleCertAndKey::from(identity)))
-            }
-            None => builder.with_no_client_auth(),
-        };
+        let mut http1 = config(trust, identity)?;
         let mut http2 = http1.clone();
         http1.alpn_protocols = vec![HTTP1.to_vec()];
         http2.alpn_protocols = vec![HTTP2.to_vec()];

@@ -7,10 +7,11 @@ use rustls::crypto::ring::default_provider;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::ClientCertVerifier;
 use rustls::server::{
-    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WebPkiClientVerifier,
+    ClientHello, NoServerSessionStorage, ProducesTickets, ResolvesServerCert, WantsServerCert,
+    WebPkiClientVerifier,
 };
 use rustls::sign::CertifiedKey;
-use rustls::{RootCertStore, ServerConfig};
+use rustls::{ConfigBuilder, RootCertStore, ServerConfig};
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
@@ -55,22 +56,8 @@ pub struct Server {
 /// When there is no certificate, or none of the issuers of client certificates can be used.
 pub fn server(settings: ServerSettings) -> Result<Server, rustls::Error> {
     let ServerSettings { certificates, clients, tickets } = settings;
-    let provider = Arc::new(default_provider());
-    let builder = ServerConfig::builder_with_provider(provider.clone())
-        .with_safe_default_protocol_versions()?;
-    let client_verifier = match clients {
-        Some(ClientVerification { issuers, is_required }) => {
-            let verifier = WebPkiClientVerifier::builder_with_provider(issuers, provider);
-            let verifier =
-                if is_required { verifier } else { verifier.allow_unauthenticated() }.build();
-            Some(verifier.map_err(|error| rustls::Error::General(error.to_string()))?)
-        }
-        None => None,
-    };
-    let builder = match &client_verifier {
-        Some(verifier) => builder.with_client_cert_verifier(verifier.clone()),
-        None => builder.with_no_client_auth(),
-    };
+    let client_verifier = clients.map(client_verifier).transpose()?;
+    let builder = builder(client_verifier.clone())?;
     let resolver = ByHost::new(certificates).ok_or(rustls::Error::NoCertificatesPresented)?;
     let mut config = builder.with_cert_resolver(Arc::new(resolver));
     config.alpn_protocols = vec![HTTP2.to_vec(), HTTP1.to_vec()];
@@ -78,6 +65,35 @@ pub fn server(settings: ServerSettings) -> Result<Server, rustls::Error> {
     // Tickets keep the state of sessions with the clients.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Server { config: Arc::new(config), client_verifier })
+}
+
+/// A server with what it asks of clients; its certificate comes next.
+///
+/// # Errors
+/// When the versions of TLS are not supported.
+pub fn builder(
+    client_verifier: Option<Arc<dyn ClientCertVerifier>>,
+) -> Result<ConfigBuilder<ServerConfig, WantsServerCert>, rustls::Error> {
+    let builder = ServerConfig::builder_with_provider(Arc::new(default_provider()))
+        .with_safe_default_protocol_versions()?;
+    Ok(match client_verifier {
+        Some(verifier) => builder.with_client_cert_verifier(verifier),
+        None => builder.with_no_client_auth(),
+    })
+}
+
+/// Verifies the certificates of clients.
+///
+/// # Errors
+/// When none of the issuers can be used.
+pub fn client_verifier(
+    clients: ClientVerification,
+) -> Result<Arc<dyn ClientCertVerifier>, rustls::Error> {
+    let ClientVerification { issuers, is_required } = clients;
+    let provider = Arc::new(default_provider());
+    let verifier = WebPkiClientVerifier::builder_with_provider(issuers, provider);
+    let verifier = if is_required { verifier } else { verifier.allow_unauthenticated() };
+    verifier.build().map_err(|error| rustls::Error::General(error.to_string()))
 }
 
 // === impl Server ===

@@ -1,13 +1,11 @@
-//! TLS to a server whose certificate nobody verifies: for the probes of pods, as the kubelet does, and for applications whose
-//! service asks for it.
+//! The verifier that accepts any certificate of a server.
 
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::{ClientConfig, DigitallySignedStruct, Error, SignatureScheme};
-use tokio_rustls::TlsConnector;
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
 
 #[derive(Debug)]
 struct Unverified {
@@ -15,21 +13,8 @@ struct Unverified {
 }
 
 /// Accepts any certificate.
-pub fn verifier(provider: Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
+pub(super) fn verifier(provider: Arc<CryptoProvider>) -> Arc<dyn ServerCertVerifier> {
     Arc::new(Unverified { provider })
-}
-
-/// Connects without verifying the certificate of the server.
-pub fn connector() -> Option<TlsConnector> {
-    static CONFIG: OnceLock<Option<Arc<ClientConfig>>> = OnceLock::new();
-    let make = || {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = ClientConfig::builder_with_provider(provider.clone());
-        let builder = builder.with_safe_default_protocol_versions().ok()?;
-        let builder = builder.dangerous().with_custom_certificate_verifier(verifier(provider));
-        Some(Arc::new(builder.with_no_client_auth()))
-    };
-    CONFIG.get_or_init(make).clone().map(TlsConnector::from)
 }
 
 // === impl Unverified ===

@@ -1,10 +1,11 @@
 //! A value that is read from files, and read again when they change.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tracing::{error, info};
+
+use crate::file_version::FileVersion;
 
 /// A value and the files that it comes from, such as those of a mounted Secret.
 pub struct WatchedFiles<T> {
@@ -31,8 +32,7 @@ struct Loaded<T> {
     told: Option<InvalidFile>,
 }
 
-/// Device, inode, size and modification time of each file that is there: one of them changes when it is written or replaced.
-type FileVersions = Vec<Option<(u64, u64, u64, i64, i64)>>;
+type FileVersions = Vec<Option<FileVersion>>;
 
 // === impl InvalidFile ===
 
@@ -83,17 +83,18 @@ impl<T> WatchedFiles<T> {
         loaded.value.clone()
     }
 
+    /// The files, in the order in which they are parsed.
+    pub fn paths(&self) -> &[PathBuf] {
+        &self.paths
+    }
+
     fn shown(&self, index: usize) -> std::path::Display<'_> {
         self.paths.get(index).map_or(Path::new(""), PathBuf::as_path).display()
     }
 }
 
 fn versions(paths: &[PathBuf]) -> FileVersions {
-    let version = |path: &PathBuf| {
-        let found = std::fs::metadata(path).ok()?;
-        Some((found.dev(), found.ino(), found.size(), found.mtime(), found.mtime_nsec()))
-    };
-    paths.iter().map(version).collect()
+    paths.iter().map(|path| FileVersion::of(path)).collect()
 }
 
 fn read(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, InvalidFile> {

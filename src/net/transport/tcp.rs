@@ -36,18 +36,7 @@ impl TcpTransport {
         Self { socket, readiness_cleared: false, acknowledgement: Acknowledgement::Delayed }
     }
 
-    /// Reads what has arrived; 0 is the end of the peer's side.
-    pub(super) fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(into);
-        ready!(self.poll_read_buffer(cx, &mut buffer))?;
-        Poll::Ready(Ok(buffer.filled().len()))
-    }
-
-    /// The same into a buffer that need not be initialised.
+    /// Reads what has arrived; nothing is the end of the peer's side.
     pub(super) fn poll_read_buffer(
         &mut self,
         cx: &mut Context<'_>,

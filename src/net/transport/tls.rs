@@ -2,8 +2,9 @@
 
 use std::io;
 use std::pin::Pin;
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 
+use rustls::ConnectionCommon;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_rustls::TlsStream;
 
@@ -28,16 +29,6 @@ struct LastWrites<'a>(&'a TcpTransport);
 impl TlsTransport {
     pub(in crate::net) fn new(session: TlsStream<Stream>) -> Self {
         Self { session, is_reset: false }
-    }
-
-    pub(super) fn poll_read(
-        &mut self,
-        cx: &mut Context<'_>,
-        into: &mut [u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut buffer = ReadBuf::new(into);
-        ready!(self.poll_read_buffer(cx, &mut buffer))?;
-        Poll::Ready(Ok(buffer.filled().len()))
     }
 
     pub(super) fn poll_read_buffer(
@@ -109,20 +100,23 @@ impl Drop for TlsTransport {
             return;
         }
         self.session.get_mut().1.send_close_notify();
-        // What the kernel has no room for is lost, as without TLS.
         match &mut self.session {
             TlsStream::Client(stream) => {
                 let (below, session) = stream.get_mut();
-                let mut last = LastWrites(below.transport().tcp());
-                while session.wants_write() && session.write_tls(&mut last).is_ok() {}
+                write_rest(below, session);
             }
             TlsStream::Server(stream) => {
                 let (below, session) = stream.get_mut();
-                let mut last = LastWrites(below.transport().tcp());
-                while session.wants_write() && session.write_tls(&mut last).is_ok() {}
+                write_rest(below, session);
             }
         }
     }
+}
+
+/// Writes what a session still has. What the kernel has no room for is lost, as without TLS.
+fn write_rest<Data>(below: &Stream, session: &mut ConnectionCommon<Data>) {
+    let mut last = LastWrites(below.transport().tcp());
+    while session.wants_write() && session.write_tls(&mut last).is_ok() {}
 }
 
 impl io::Write for LastWrites<'_> {
