@@ -51,8 +51,9 @@ async fn a_process_that_stops_listening_is_waited_for_and_then_restarted() {
         \x20   def do_GET(self):\n\
         \x20       body = str(os.getpid()).encode()\n\
         \x20       self.send_response(200); self.send_header(\"Content-Length\", str(len(body))); self.end_headers()\n\
+        \x20       if self.path == \"/stop\": server.socket.close()\n\
         \x20       self.wfile.write(body)\n\
-        \x20       if self.path == \"/stop\": server.socket.close(); threading.Event().wait()\n\
+        \x20       if self.path == \"/stop\": threading.Event().wait()\n\
         open(os.environ[\"STARTS\"], \"a\").write(str(os.getpid()) + \"\\n\")\n\
         server = http.server.HTTPServer((\"127.0.0.1\", int(os.environ[\"PORT\"])), Handler)\n\
         server.serve_forever()\n";
