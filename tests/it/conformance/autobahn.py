@@ -1,6 +1,8 @@
-"""Runs the cases 1 to 7 of the Autobahn test suite against the URL of a WebSocket server that echoes.
+"""Runs cases of the Autobahn test suite against the URL of a WebSocket server that echoes.
 
-Prints what each case has found, as JSON: its verdict, that on the closing handshake, and the close code of the server.
+Reads lines with the names of cases, separated by spaces, and runs those of each line side by side. For each line it
+prints one with what each case has found, as JSON: its verdict, that on the closing handshake, and the close code of the
+server.
 """
 
 import asyncio
@@ -11,8 +13,7 @@ import sys
 from kosoku import FailureError, run_fuzzingclient
 
 
-async def run(url):
-    cases = [f"{group}.*" for group in range(1, 8)]
+async def run(url, cases):
     # A server that never answers would hold up a case for ever.
     async with asyncio.timeout(100):
         try:
@@ -25,7 +26,7 @@ async def run(url):
     }
 
 
-json.dump(asyncio.run(run(sys.argv[1])), sys.stdout)
-sys.stdout.flush()
+for line in sys.stdin:
+    print(json.dumps(asyncio.run(run(sys.argv[1], line.split()))), flush=True)
 # Threads of the client may still run.
 os._exit(0)
