@@ -41,7 +41,8 @@ const call = (headers, body) => {
 /// `/` answers "hi", `/head` the head of the request as JSON, `/echo` the request body and its length in the trailer
 /// `x-length`, `/hints` a 103 before "hi", `/empty` a redirect without a body, `/big` 300,000 bytes, `/messages` 4,000 frames of ten bytes and
 /// no end, `/sent` how many of these were sent, `/sessions` the number of connections that have carried a request, `/reset` resets the stream,
-/// `/refuse` refuses the first stream, `/goaway` ends the connection after the response, `/never` does not answer. An
+/// `/refuse` refuses the first stream, `/goaway` ends the connection after the response, `/whole` answers after the whole request, `/never` does not
+/// answer. An
 /// extended CONNECT becomes a tunnel that returns what it gets.
 const APPLICATION: &str = r#"
 const http2 = require("http2");
@@ -83,6 +84,7 @@ server.on("stream", (stream, head) => {
             refused = true;
             return stream.close(http2.constants.NGHTTP2_REFUSED_STREAM);
         case "/goaway": answer("bye"); return stream.session.goaway(0);
+        case "/whole": stream.resume(); return stream.on("end", () => answer("a whole request"));
         case "/never": return;
         default: return answer("hi");
     }

@@ -8,8 +8,8 @@ pub(crate) struct PythonApplication {
     env: Vec<(String, String)>,
 }
 
-/// Paths: `/` answers "hi"; `/pid` (after a delay: `/pid/SECONDS`), `/cwd` and `/env/NAME` answer what they name; `/echo` returns the request body;
-/// `/slow/SECONDS` answers "hi" after a delay; `/stream` sends a chunk, and its end after a request to `/release`;
+/// Each answer follows the whole request. Paths: `/` answers "hi"; `/pid` (after a delay: `/pid/SECONDS`), `/cwd` and
+/// `/env/NAME` answer what they name; `/echo` returns the request body; `/slow/SECONDS` answers "hi" after a delay; `/stream` sends a chunk, and its end after a request to `/release`;
 /// `/exit/CODE` exits without an answer; `/ready` answers 503 for the first `READY_AFTER` seconds.
 ///
 /// Environment: `STARTS` and `NOTE` name files, one gets a line with the process id at each start, the other a line at
@@ -58,12 +58,20 @@ async def answer(target, sent, writer):
         writer.write(b"4\r\nend\n\r\n0\r\n\r\n")
         return
     writer.write(b"HTTP/1.1 %s\r\nContent-Length: %d\r\n\r\n%s" % (status.encode(), len(body), body))
+async def read_chunks(reader):
+    sent = b""
+    while size := int(await reader.readuntil(b"\r\n"), 16):
+        sent += (await reader.readexactly(size + 2))[:-2]
+    while await reader.readuntil(b"\r\n") != b"\r\n":
+        pass
+    return sent
 async def serve(reader, writer):
     try:
         while True:
             lines = (await reader.readuntil(b"\r\n\r\n")).decode().split("\r\n")
             length = [line.split(":")[1] for line in lines if line.lower().startswith("content-length:")]
-            sent = await reader.readexactly(int(length[0])) if length else b""
+            chunked = any(line.lower() == "transfer-encoding: chunked" for line in lines)
+            sent = await read_chunks(reader) if chunked else await reader.readexactly(int(length[0])) if length else b""
             await answer(lines[0].split(" ")[1], sent, writer)
             await writer.drain()
     except (asyncio.IncompleteReadError, ConnectionError):
