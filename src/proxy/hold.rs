@@ -31,6 +31,8 @@ pub struct Unanswered {
     known_by: Instant,
     /// It has refused a connection since: what listens there later is another process.
     is_down: bool,
+    /// It was sent on a connection that had been idle.
+    was_idle: bool,
 }
 
 /// A pod that terminates is reported as such within this time.
@@ -44,10 +46,17 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(5);
 
 impl Unanswered {
     /// A request on this route was sent to this endpoint.
-    pub fn new(route: &CoreRoute, endpoint: SocketAddr) -> Self {
+    pub fn new(route: &CoreRoute, endpoint: SocketAddr, was_idle: bool) -> Self {
         let activation = route.route.workload.activation.as_ref();
         let wake = activation.map_or(0, |activation| activation.wake_number());
-        Self { endpoint, wake, known_by: Instant::now() + TERMINATION_REPORT, is_down: false }
+        let known_by = Instant::now() + TERMINATION_REPORT;
+        Self { endpoint, wake, known_by, is_down: false, was_idle }
+    }
+
+    /// Whether one process that ended can be the reason that the request was not answered, neither then nor now: an idle
+    /// connection breaks first, and then a new one that waits to be accepted.
+    pub fn is_same_end(&self, endpoint: SocketAddr) -> bool {
+        self.was_idle && self.endpoint == endpoint
     }
 
     /// The endpoint has refused a connection.

@@ -188,11 +188,13 @@ async fn forward_until_answered<D: Downstream>(
         }
         // One idle connection was closed by the endpoint; the other idle ones are not tried in turn.
         reuse = false;
-        let sent_before = unanswered.replace(Unanswered::new(in_flight.route(), endpoint).into());
+        let sent = Unanswered::new(in_flight.route(), endpoint, retry == Retry::Idle);
+        let sent_before = unanswered.replace(sent.into());
         if retry == Retry::Reset {
             in_flight.note_obstacle(Obstacle::Closed, endpoint);
             let is_starting = !in_flight.route().has_answered();
-            if sent_before.is_some() && !is_starting {
+            let is_repeated = sent_before.is_some_and(|before| !before.is_same_end(endpoint));
+            if is_repeated && !is_starting {
                 return Err(LocalError::ConnectionBroken.into());
             }
             // The request itself may break the connection; the core serves other requests during the pause.

@@ -121,16 +121,33 @@ async fn a_post_is_never_delivered_twice() {
 }
 
 #[tokio::test]
-async fn a_get_is_sent_twice_when_every_connection_closes_without_an_answer() {
+async fn a_get_is_sent_twice_on_new_connections_that_close_without_an_answer() {
     for reset in [true, false] {
         let (server, delivered) = closing_server(|all| all.len() > 1, reset).await;
-        let agimo = Agimo::with(server.service("a.test", "")).start().await;
+        let agimo =
+            Agimo::with(server.service("a.test", "")).arguments(&["--threads", "1"]).start().await;
+        let mut client = agimo.connect().await;
+        client.send(GET).await;
         // The application has answered, so it is not starting any more.
-        assert_eq!(agimo.get("a.test", "/").await.status, 200);
-        let response = agimo.get("a.test", "/").await;
+        assert_eq!(client.response().await.status, 200);
+        client.send(GET).await;
+        let response = client.response().await;
         assert_eq!((response.status, response.reason()), (502, Some("connection-broken")));
-        assert_eq!(count(&delivered, "GET"), 3);
+        assert_eq!(count(&delivered, "GET"), 1 + 1 + 2, "the first, one on an idle connection");
     }
+}
+
+#[tokio::test]
+async fn a_get_survives_a_process_that_ends_between_an_idle_connection_and_a_new_one() {
+    // The idle connection breaks, then the new one that the listener of the process had not accepted yet.
+    let (server, delivered) = closing_server(|all| (2..4).contains(&all.len()), true).await;
+    let agimo = Agimo::with(server.service("a.test", "")).start().await;
+    let mut client = agimo.connect().await;
+    for _ in 0..2 {
+        client.send(GET).await;
+        assert_eq!(client.response().await.status, 200);
+    }
+    assert_eq!(count(&delivered, "GET"), 4);
 }
 
 #[tokio::test]
