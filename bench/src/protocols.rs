@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use crate::configuration::{AgimoSetup, path_text};
 use crate::environment::Environment;
@@ -25,6 +25,8 @@ const NGINX: &str = "nginx";
 const LONGEST_RUN: &str = "60";
 /// How long handshakes are counted, in seconds.
 const HANDSHAKE_SECONDS: &str = "1";
+/// The load with so many connections is repeated at half of the rate that the slowest server reaches.
+const CONSTANT_RATE_CONNECTIONS: u32 = 64;
 
 /// One run of a client.
 struct Run {
@@ -33,6 +35,13 @@ struct Run {
     requests: u32,
     /// Sorted; empty for handshakes.
     durations: Vec<Duration>,
+}
+
+/// What all servers have done with one load.
+struct MeasuredLoad {
+    rows: Vec<Vec<String>>,
+    /// The requests per second of the slowest server.
+    slowest: f64,
 }
 
 /// The servers of an application.
@@ -66,7 +75,13 @@ pub(crate) fn measure(
         };
         fs::write(&files.body, vec![0; scenario.body])?;
         for load in scenario.loads {
-            rows.extend(measure_load(scenario, *load, &current.all, rounds, &files, report)?);
+            let measured = measure_load(scenario, *load, &current.all, rounds, &files, report)?;
+            rows.extend(measured.rows);
+            if load.connections == CONSTANT_RATE_CONNECTIONS && scenario.has_requests() {
+                let load = load.at_rate(measured.slowest / 2.0);
+                let measured = measure_load(scenario, load, &current.all, rounds, &files, report)?;
+                rows.extend(measured.rows);
+            }
         }
         servers = Some(current);
     }
@@ -74,7 +89,7 @@ pub(crate) fn measure(
     Ok(())
 }
 
-/// The rows of one load.
+/// Runs one load through each server, and adds its target.
 fn measure_load(
     scenario: &Scenario,
     load: Load,
@@ -82,26 +97,35 @@ fn measure_load(
     rounds: usize,
     files: &Files,
     report: &mut Report,
-) -> io::Result<Vec<Vec<String>>> {
+) -> io::Result<MeasuredLoad> {
     let runs = rotated(rounds, servers.len(), |at| scenario.run(&servers[at], load, files))?;
-    let ratio = |at: usize, name: &str| {
+    let ratio = |at: usize, name: &str, value: &dyn Fn(&Run) -> f64| {
         let other = servers.iter().position(|server| server.name == name)?;
         let pairs = runs[at].iter().zip(&runs[other]);
-        Some(median(pairs.map(|(one, other)| one.cpu_us() / other.cpu_us())))
+        Some(median(pairs.map(|(one, other)| value(one) / value(other))))
     };
-    let agimo = servers.iter().position(|server| server.is_agimo());
-    let best = |at| Some(ratio(at, HAPROXY)?.max(ratio(at, NGINX)?));
+    let name = format!("{}, {load}", scenario.title);
+    let (what, value): (_, &dyn Fn(&Run) -> f64) = match load.rate {
+        None => ("CPU", &Run::cpu_us),
+        Some(_) => ("p99", &|run| run.quantile(0.99).as_secs_f64()),
+    };
+    let agimo = servers.iter().position(Server::is_agimo);
+    let best = |at| Some(ratio(at, HAPROXY, value)?.max(ratio(at, NGINX, value)?));
     report.add_target(Target {
-        name: format!("CPU, {}, {load}, agimo / the better of the two", scenario.title),
+        name: format!("{what}, {name}, agimo / the better of the two"),
         measured: agimo.and_then(best),
         limit: 1.00,
         unit: "",
     });
-    let name = format!("{}, {load}", scenario.title);
+    let per_second = |runs: &Vec<Run>| median(runs.iter().map(Run::requests_per_second));
     let rows = servers.iter().enumerate().map(|(at, server)| {
-        row(&name, server, &runs[at], [HAPROXY, NGINX].map(|other| ratio(at, other)))
+        let cpu = |other: &str| ratio(at, other, &Run::cpu_us);
+        row(&name, server, &runs[at], [HAPROXY, NGINX].map(cpu))
     });
-    rows.collect()
+    Ok(MeasuredLoad {
+        rows: rows.collect::<io::Result<_>>()?,
+        slowest: runs.iter().map(per_second).fold(f64::INFINITY, f64::min),
+    })
 }
 
 fn row(
@@ -120,7 +144,7 @@ fn row(
     let mut row = vec![
         name.to_owned(),
         server.name.clone(),
-        format!("{:.0}", of(&|run| f64::from(run.requests) / run.elapsed.as_secs_f64())),
+        format!("{:.0}", of(&Run::requests_per_second)),
         format!("{:.2}", of(&Run::cpu_us)),
         micros(0.5),
         micros(0.99),
@@ -157,8 +181,11 @@ fn table(rows: Vec<Vec<String>>, rounds: usize) -> Table {
             ),
             format!(
                 "A handshake is one of `openssl s_time` without a request, with a certificate for ECDSA with P-256, counted for \
-                 {HANDSHAKE_SECONDS} s."
+                 {HANDSHAKE_SECONDS} s; the number of connections is that of its processes."
             ),
+            "Rows `at N/s` have this constant rate, half of what the slowest of the three reaches in the row above. A request counts \
+             from the moment when h2load sends it."
+                .to_owned(),
             "CPU time includes the connections that each run opens. RSS is that after the runs of the row, with what \
              earlier rows left behind. The client and the application share the other core."
                 .to_owned(),
@@ -198,7 +225,9 @@ impl Servers {
 impl Scenario {
     fn run(&self, server: &Server, load: Load, files: &Files) -> io::Result<Run> {
         match self.client {
-            ClientProtocol::Handshake | ClientProtocol::ResumedHandshake => self.handshakes(server),
+            ClientProtocol::Handshake | ClientProtocol::ResumedHandshake => {
+                self.handshakes(server, load.connections)
+            }
             _ => self.requests(server, load, files),
         }
     }
@@ -225,6 +254,9 @@ impl Scenario {
         if self.client == ClientProtocol::Grpc {
             command.args(["-H", "content-type: application/grpc", "-H", "te: trailers"]);
         }
+        if let Some(rate) = load.rate {
+            command.args(["--rps", &rate.to_string()]);
+        }
         if self.body > 0 {
             command.args(["-d", &path_text(&files.body)?]);
         }
@@ -248,30 +280,41 @@ impl Scenario {
         Ok(Run { elapsed, cpu, requests: load.requests, durations })
     }
 
-    /// Runs OpenSSL's client, which connects again and again.
-    fn handshakes(&self, server: &Server) -> io::Result<Run> {
+    /// Runs so many of OpenSSL's clients, each of which connects again and again.
+    fn handshakes(&self, server: &Server, clients: u32) -> io::Result<Run> {
         let (arguments, mark) = match self.client {
             ClientProtocol::ResumedHandshake => (["-tls1_2", "-reuse"], 'r'),
             _ => (["-tls1_3", "-new"], '*'),
         };
-        let before = server.stats.cpu()?;
-        let output = Command::new("timeout")
-            .args([LONGEST_RUN, "openssl", "s_time", "-time", HANDSHAKE_SECONDS])
-            .args(arguments)
-            .args(["-connect", &server.https.to_string()])
-            .output()?;
-        let cpu = server.stats.cpu()?.since(before);
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        // A mark for each connection tells whether its session is new.
-        let count = text.lines().map(|line| {
-            let is_marks = line.chars().all(|character| matches!(character, '*' | 'r' | 't'));
-            if is_marks { line.chars().filter(|one| *one == mark).count() } else { 0 }
+        let (before, start) = (server.stats.cpu()?, Instant::now());
+        let clients = (0..clients).map(|_| {
+            Command::new("timeout")
+                .args([LONGEST_RUN, "openssl", "s_time", "-time", HANDSHAKE_SECONDS])
+                .args(arguments)
+                .args(["-connect", &server.https.to_string()])
+                .stdout(Stdio::piped())
+                .stderr(Stdio::null())
+                .spawn()
         });
-        let requests = count.sum::<usize>() as u32;
-        if requests < 10 {
-            return Err(io::Error::other(format!("{}, {}: {text}", server.name, self.title)));
+        let mut requests = 0;
+        for client in clients.collect::<io::Result<Vec<_>>>()? {
+            let output = client.wait_with_output()?.stdout;
+            let text = String::from_utf8_lossy(&output);
+            // A mark for each connection tells whether its session is new.
+            let count = text.lines().map(|line| {
+                let is_marks = line.chars().all(|character| matches!(character, '*' | 'r' | 't'));
+                if is_marks { line.chars().filter(|one| *one == mark).count() } else { 0 }
+            });
+            requests += count.sum::<usize>() as u32;
         }
-        let elapsed = Duration::from_secs(HANDSHAKE_SECONDS.parse().unwrap_or(1));
+        let elapsed = start.elapsed();
+        let cpu = server.stats.cpu()?.since(before);
+        if requests < 10 {
+            return Err(io::Error::other(format!(
+                "{}, {}: no handshakes",
+                server.name, self.title
+            )));
+        }
         Ok(Run { elapsed, cpu, requests, durations: Vec::new() })
     }
 }
@@ -310,6 +353,10 @@ fn durations(log: &str) -> (Vec<Duration>, usize) {
 // === impl Run ===
 
 impl Run {
+    fn requests_per_second(&self) -> f64 {
+        f64::from(self.requests) / self.elapsed.as_secs_f64()
+    }
+
     /// CPU time of the proxy per request in microseconds.
     fn cpu_us(&self) -> f64 {
         self.cpu.used_ns as f64 / 1e3 / f64::from(self.requests)

@@ -41,10 +41,12 @@ pub(super) struct Load {
     /// Requests that are open at once on each connection.
     pub(super) streams: u32,
     pub(super) requests: u32,
+    /// Requests per second on each connection; without it, as many as there are responses.
+    pub(super) rate: Option<u32>,
 }
 
 const fn load(connections: u32, streams: u32, requests: u32) -> Load {
-    Load { connections, streams, requests }
+    Load { connections, streams, requests, rate: None }
 }
 
 /// Few connections with many streams, as of a proxy in front, and many with one, as of browsers.
@@ -87,7 +89,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         application: Application::Small,
         path: "/",
         body: 0,
-        loads: &[load(1, 1, 0)],
+        loads: &[load(1, 1, 0), load(64, 1, 0)],
     },
     Scenario {
         title: "resumed TLS 1.2 handshakes",
@@ -95,7 +97,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         application: Application::Small,
         path: "/",
         body: 0,
-        loads: &[load(1, 1, 0)],
+        loads: &[load(1, 1, 0), load(64, 1, 0)],
     },
     Scenario {
         title: "unary gRPC calls, application with HTTP/2",
@@ -103,7 +105,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         application: Application::NginxWithHttp2,
         path: "/grpc.Service/Call",
         body: 21,
-        loads: &[load(1, 1, 5_000), load(8, 32, 30_000), load(64, 1, 30_000)],
+        loads: &[load(1, 1, 5_000), load(8, 32, 30_000), load(64, 1, 30_000), load(512, 1, 30_000)],
     },
     Scenario {
         title: "responses of 1 MiB, HTTP/1.1",
@@ -111,7 +113,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         application: Application::Nginx,
         path: "/mebibyte",
         body: 0,
-        loads: &[load(8, 1, 1_000)],
+        loads: &[load(1, 1, 500), load(64, 1, 1_000), load(512, 1, 1_024)],
     },
     Scenario {
         title: "responses of 1 MiB, HTTP/2",
@@ -119,7 +121,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         application: Application::Nginx,
         path: "/mebibyte",
         body: 0,
-        loads: &[load(8, 1, 1_000)],
+        loads: &[load(1, 1, 500), load(64, 1, 1_000), load(512, 1, 1_024)],
     },
     Scenario {
         title: "responses of 1 MiB, HTTPS, HTTP/1.1",
@@ -127,7 +129,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         application: Application::Nginx,
         path: "/mebibyte",
         body: 0,
-        loads: &[load(8, 1, 500)],
+        loads: &[load(1, 1, 250), load(64, 1, 512), load(512, 1, 1_024)],
     },
     Scenario {
         title: "requests of 1 MiB, HTTP/1.1",
@@ -135,7 +137,7 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         application: Application::Nginx,
         path: "/upload",
         body: 1 << 20,
-        loads: &[load(8, 1, 500)],
+        loads: &[load(1, 1, 250), load(64, 1, 512), load(512, 1, 1_024)],
     },
     Scenario {
         title: "requests of 1 MiB, HTTP/2",
@@ -143,14 +145,35 @@ pub(super) const SCENARIOS: &[Scenario] = &[
         application: Application::Nginx,
         path: "/upload",
         body: 1 << 20,
-        loads: &[load(8, 1, 500)],
+        loads: &[load(1, 1, 250), load(64, 1, 512), load(512, 1, 1_024)],
     },
 ];
 
+// === impl Scenario ===
+
+impl Scenario {
+    pub(super) fn has_requests(&self) -> bool {
+        !matches!(self.client, ClientProtocol::Handshake | ClientProtocol::ResumedHandshake)
+    }
+}
+
 // === impl Load ===
+
+impl Load {
+    /// The same load with about so many requests per second in all, for about a second.
+    pub(super) fn at_rate(self, rate: f64) -> Self {
+        let each = (rate / f64::from(self.connections)).floor().max(1.0) as u32;
+        let requests = self.requests.min(each * self.connections);
+        Self { requests, rate: Some(each), ..self }
+    }
+}
 
 impl std::fmt::Display for Load {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} x {}", self.connections, self.streams)
+        write!(f, "{} x {}", self.connections, self.streams)?;
+        match self.rate {
+            Some(rate) => write!(f, " at {}/s", rate * self.connections),
+            None => Ok(()),
+        }
     }
 }
