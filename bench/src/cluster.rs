@@ -5,15 +5,15 @@ use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::Path;
-use std::process::{Command, Stdio};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::clients::unix_micros;
 use crate::configuration::{path_text, strings};
 use crate::environment::Environment;
 use crate::events::Events;
 use crate::http::fetch;
+use crate::kubernetes::{apply, kubectl, require_test_bed, wait_until};
 use crate::launch::RunningProgram;
 use crate::report::{Report, Table, Target, median};
 
@@ -74,12 +74,8 @@ pub(crate) fn measure(
         add_targets(None, report);
         return Ok(());
     };
-    if std::env::var_os("AGIMO_TESTBED").is_none() {
-        return Err(io::Error::other(
-            "this section creates and deletes thousands of objects: run `cargo xtask bench --cluster`, which starts a cluster",
-        ));
-    }
-    apply_manifest()?;
+    require_test_bed("cluster")?;
+    apply(MANIFEST)?;
     let measure = |keys: &str| {
         let configuration = format!("{CONFIGURATION}\n{keys}");
         let agimo = ScalingAgimo::start(environment, binary, &configuration)?;
@@ -171,31 +167,6 @@ fn add_targets(starts: Option<&[ColdStart]>, report: &mut Report) {
     );
 }
 
-fn apply_manifest() -> io::Result<()> {
-    let mut kubectl = Command::new("kubectl")
-        .args(["apply", "-f", "-"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .spawn()
-        .map_err(|error| {
-            io::Error::other(format!("kubectl: {error}; run `cargo xtask bench --cluster`"))
-        })?;
-    if let Some(input) = &mut kubectl.stdin {
-        input.write_all(MANIFEST.as_bytes())?;
-    }
-    drop(kubectl.stdin.take());
-    if kubectl.wait()?.success() { Ok(()) } else { Err(io::Error::other("kubectl apply failed")) }
-}
-
-/// Runs `kubectl` and returns its standard output.
-fn kubectl(arguments: &[&str]) -> io::Result<String> {
-    let output = Command::new("kubectl").args(arguments).output()?;
-    if !output.status.success() {
-        return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
 /// Waits until every agimo knows that the Deployment is asleep, and the old pod is deleted, so that its termination does not
 /// affect the next start.
 fn wait_until_asleep(admins: &[SocketAddr]) -> io::Result<()> {
@@ -215,21 +186,6 @@ fn wait_until_asleep(admins: &[SocketAddr]) -> io::Result<()> {
         }
         Ok(true)
     })
-}
-
-fn wait_until(
-    problem: &str,
-    limit: Duration,
-    mut condition: impl FnMut() -> io::Result<bool>,
-) -> io::Result<()> {
-    let deadline = Instant::now() + limit;
-    while !condition()? {
-        if Instant::now() > deadline {
-            return Err(io::Error::other(problem.to_owned()));
-        }
-        thread::sleep(Duration::from_millis(20));
-    }
-    Ok(())
 }
 
 // === impl ScalingAgimo ===

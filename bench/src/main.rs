@@ -22,6 +22,7 @@ mod constant_rate;
 mod environment;
 mod events;
 mod http;
+mod kubernetes;
 mod launch;
 mod load;
 mod machine;

@@ -2,15 +2,16 @@
 
 use std::fmt::Write as _;
 use std::fs;
-use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
+use std::io;
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::{ScalingAgimo, kubectl};
+use super::ScalingAgimo;
 use crate::environment::Environment;
 use crate::http::fetch;
+use crate::kubernetes::api_proxy::ApiProxy;
+use crate::kubernetes::kubectl;
 use crate::process_stats::ProcessStats;
 use crate::report::{Report, Table, median};
 
@@ -33,15 +34,13 @@ struct Measured {
     changes: Vec<f64>,
 }
 
-/// A `kubectl proxy`, so that a change costs one request and not the start of a program.
-struct ApiProxy {
-    process: Child,
-    address: SocketAddr,
-}
+/// Deletes the Deployments of this section, which would make every later list longer.
+struct Sweep;
 
 pub(super) fn measure(environment: &Environment, report: &mut Report) -> io::Result<()> {
     let Some(binary) = environment.agimo.clone() else { return Ok(()) };
     let proxy = ApiProxy::start()?;
+    let _sweep = Sweep;
     let mut rows = Vec::new();
     let mut created = 0;
     for count in COUNTS {
@@ -58,7 +57,7 @@ pub(super) fn measure(environment: &Environment, report: &mut Report) -> io::Res
             let mut changes = Vec::new();
             for change in 0..CHANGES {
                 if kind == "annotated" {
-                    changes.push(proxy.annotation_to_route(&agimo, change)?);
+                    changes.push(annotation_to_route(&proxy, &agimo, change)?);
                 }
             }
             let memory = ProcessStats::of_process(agimo.process.pid()).memory()?;
@@ -133,6 +132,32 @@ fn service(number: usize) -> String {
     text
 }
 
+/// Gives a Deployment a new host, and waits until agimo has a route for it.
+fn annotation_to_route(api: &ApiProxy, agimo: &ScalingAgimo, change: usize) -> io::Result<f64> {
+    let host = format!("changed-{change}.example");
+    let body = format!(
+        "{{\"metadata\":{{\"annotations\":{{\"agimo.onichandame.com/host\":\"{host}\"}}}}}}"
+    );
+    let number = change % COUNTS[0];
+    api.patch(&format!("/apis/apps/v1/namespaces/default/deployments/many-{number}"), &body)?;
+    let written = Instant::now();
+    while fetch(agimo.address, &host, "/", Duration::from_secs(1))?.0 == 404 {
+        if written.elapsed() > ROUTE_TIMEOUT {
+            return Err(io::Error::other(format!("there is no route for {host}")));
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    Ok(written.elapsed().as_secs_f64() * 1e3)
+}
+
+// === impl Sweep ===
+
+impl Drop for Sweep {
+    fn drop(&mut self) {
+        let _ = kubectl(&["delete", "deployments", "--selector", LABEL, "--wait=false"]);
+    }
+}
+
 // === impl Measured ===
 
 impl Measured {
@@ -148,63 +173,5 @@ impl Measured {
             time(median(self.changes.iter().copied())),
             time(most),
         ]
-    }
-}
-
-// === impl ApiProxy ===
-
-impl ApiProxy {
-    fn start() -> io::Result<Self> {
-        let mut process =
-            Command::new("kubectl").args(["proxy", "--port=0"]).stdout(Stdio::piped()).spawn()?;
-        let output = process.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let mut line = String::new();
-        BufReader::new(output).read_line(&mut line)?;
-        // Starting to serve on 127.0.0.1:12345
-        let address = line.trim().rsplit(' ').next().unwrap_or_default();
-        let address =
-            address.parse().map_err(|_| io::Error::other(format!("kubectl proxy: {line}")))?;
-        Ok(Self { process, address })
-    }
-
-    /// Gives a Deployment a new host, and waits until agimo has a route for it.
-    fn annotation_to_route(&self, agimo: &ScalingAgimo, change: usize) -> io::Result<f64> {
-        let host = format!("changed-{change}.example");
-        let body = format!(
-            "{{\"metadata\":{{\"annotations\":{{\"agimo.onichandame.com/host\":\"{host}\"}}}}}}"
-        );
-        let mut client = TcpStream::connect(self.address)?;
-        client.write_all(
-            format!(
-                "PATCH /apis/apps/v1/namespaces/default/deployments/many-{} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\
-                 Content-Type: application/merge-patch+json\r\nContent-Length: {}\r\n\r\n{body}",
-                change % COUNTS[0],
-                body.len()
-            )
-            .as_bytes(),
-        )?;
-        let mut status_line = [0; 12];
-        client.read_exact(&mut status_line)?;
-        let written = Instant::now();
-        if &status_line != b"HTTP/1.1 200" {
-            let line = String::from_utf8_lossy(&status_line).into_owned();
-            return Err(io::Error::other(format!("the annotation was not changed: {line}")));
-        }
-        while fetch(agimo.address, &host, "/", Duration::from_secs(1))?.0 == 404 {
-            if written.elapsed() > ROUTE_TIMEOUT {
-                return Err(io::Error::other(format!("there is no route for {host}")));
-            }
-            thread::sleep(Duration::from_millis(1));
-        }
-        Ok(written.elapsed().as_secs_f64() * 1e3)
-    }
-}
-
-impl Drop for ApiProxy {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-        // The Deployments of this section would make every later list longer.
-        let _ = kubectl(&["delete", "deployments", "--selector", LABEL, "--wait=false"]);
     }
 }

@@ -4,14 +4,14 @@
 use std::fs;
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
+use std::process::{Command, Stdio};
 
-use super::{HOST, Plan, WAKE_TIMEOUT, kubectl, wait_until, wait_until_asleep};
+use super::{HOST, Plan, WAKE_TIMEOUT, wait_until_asleep};
 use crate::clients::unix_micros;
 use crate::environment::Environment;
 use crate::events::Events;
+use crate::kubernetes::push_stream::PushStream;
+use crate::kubernetes::{kubectl, wait_until};
 use crate::report::{Report, Table, Target, median};
 
 /// A pod of agimo.
@@ -19,13 +19,6 @@ struct Replica {
     address: SocketAddr,
     admin: SocketAddr,
     events: Events,
-}
-
-/// What one replica of agimo pushes to a client that asks as KEDA does (KEDA, "External Scalers": StreamIsActive).
-struct PushStream {
-    /// When each message came, in microseconds since the Unix epoch, and whether it says that the workload is active.
-    received: Arc<Mutex<Vec<(u64, bool)>>>,
-    client: Child,
 }
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/agimo");
@@ -72,11 +65,18 @@ pub(super) fn measure(
         wait_until_asleep(&admins)?;
         writes.push(arrival_to_scale_write(&replicas, wake % REPLICAS)?);
     }
-    let stream = PushStream::open(replicas[0].address)?;
+    let port_for_keda = SocketAddr::new(replicas[0].address.ip(), 9092);
+    let stream = PushStream::open(port_for_keda, &SCALED_OBJECT.concat())?;
     let mut pushes = [Vec::new(), Vec::new()];
     for request in 0..plan.wakes as usize {
         let holder = request % REPLICAS;
-        pushes[usize::from(holder != 0)].push(stream.arrival_to_push(&replicas[holder])?);
+        let mut client = None;
+        let (sent, pushed) = stream.arrival_and_push(|| {
+            let (open, sent) = replicas[holder].send(PUSHED_HOST)?;
+            client = Some(open);
+            Ok(sent)
+        })?;
+        pushes[usize::from(holder != 0)].push(milliseconds(sent, pushed));
     }
     let [own, others] = pushes;
     let rows = [
@@ -159,71 +159,4 @@ impl Replica {
 
 fn milliseconds(from: u64, to: u64) -> f64 {
     (to as f64 - from as f64) / 1e3
-}
-
-// === impl PushStream ===
-
-impl PushStream {
-    fn open(replica: SocketAddr) -> io::Result<Self> {
-        let message = SCALED_OBJECT.concat();
-        // A message of gRPC: not compressed, its length, its bytes.
-        let mut body = vec![0];
-        body.extend(u32::try_from(message.len()).unwrap_or_default().to_be_bytes());
-        body.extend(message);
-        let url =
-            format!("http://{}:9092/externalscaler.ExternalScaler/StreamIsActive", replica.ip());
-        let mut client = Command::new("curl")
-            .args(["--silent", "--no-buffer", "--http2-prior-knowledge", "--data-binary", "@-"])
-            .args(["--header", "content-type: application/grpc", "--header", "te: trailers", &url])
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()?;
-        if let Some(mut input) = client.stdin.take() {
-            input.write_all(&body)?;
-        }
-        let mut output = client.stdout.take().ok_or(io::ErrorKind::BrokenPipe)?;
-        let received = Arc::<Mutex<Vec<_>>>::default();
-        let sink = received.clone();
-        thread::spawn(move || {
-            let mut head = [0; 5];
-            while output.read_exact(&mut head).is_ok() {
-                let time = unix_micros();
-                let length = u32::from_be_bytes([head[1], head[2], head[3], head[4]]);
-                let mut message = vec![0; length as usize];
-                if output.read_exact(&mut message).is_err() {
-                    return;
-                }
-                // A field that is false is left out.
-                let is_active = !message.is_empty();
-                sink.lock().unwrap_or_else(PoisonError::into_inner).push((time, is_active));
-            }
-        });
-        Ok(Self { received, client })
-    }
-
-    /// Sends a request to this replica as soon as the workload is inactive.
-    fn arrival_to_push(&self, replica: &Replica) -> io::Result<f64> {
-        wait_until("the workload stays active", WAKE_TIMEOUT, || {
-            Ok(self.lock().last().is_some_and(|(_, is_active)| !is_active))
-        })?;
-        self.lock().clear();
-        let (_client, sent) = replica.send(PUSHED_HOST)?;
-        wait_until("no push came", WAKE_TIMEOUT, || Ok(!self.lock().is_empty()))?;
-        let (time, is_active) = self.lock()[0];
-        if !is_active {
-            return Err(io::Error::other("the workload was reported as inactive twice"));
-        }
-        Ok(milliseconds(sent, time))
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<(u64, bool)>> {
-        self.received.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl Drop for PushStream {
-    fn drop(&mut self) {
-        let _ = self.client.kill();
-        let _ = self.client.wait();
-    }
 }
