@@ -8,7 +8,6 @@ use rustix::buffer::spare_capacity;
 use rustix::event::{Timespec, epoll};
 
 use crate::http::send_request;
-use crate::load::expect_success;
 
 /// Longest wait for one response.
 const RESPONSE_TIMEOUT: Duration = Duration::from_secs(30);
@@ -119,13 +118,12 @@ impl Clients {
                 let stream = &mut self.streams[index];
                 let count = stream.read(&mut buffer)?;
                 arrivals.push(unix_micros());
-                let status =
-                    buffer[..count].strip_prefix(b"HTTP/1.1 ").and_then(|rest| rest.get(..3));
-                expect_success(
-                    status
-                        .and_then(|code| std::str::from_utf8(code).ok()?.parse().ok())
-                        .unwrap_or(0),
-                )?;
+                if !buffer[..count].starts_with(b"HTTP/1.1 200 ") {
+                    let response = String::from_utf8_lossy(&buffer[..count]).into_owned();
+                    return Err(io::Error::other(format!(
+                        "expected status 200, received {response}"
+                    )));
+                }
                 epoll::delete(&epoll, &*stream)?;
             }
         }

@@ -28,6 +28,7 @@ mod load;
 mod machine;
 mod memory;
 mod origin;
+mod peers;
 mod process_stats;
 mod protocols;
 mod report;
@@ -61,9 +62,11 @@ struct Options {
     /// Run for less than a minute: fewer and shorter rounds, the results are only indicative
     #[arg(long)]
     quick: bool,
-    /// Run only this section; `cluster` needs a cluster, use `cargo xtask bench --cluster` for it
+    /// Run only this section; `cluster` and `peers` need a cluster, use `cargo xtask bench --cluster` or `--peers` for them
     #[arg(long)]
     only: Option<Section>,
+    #[command(flatten)]
+    peers: peers::Binaries,
     /// Also write the results and the description of the machine to this file
     #[arg(long, value_name = "FILE")]
     markdown: Option<PathBuf>,
@@ -76,6 +79,7 @@ enum Section {
     Memory,
     Cold,
     Cluster,
+    Peers,
 }
 
 /// Helper processes that the benchmark starts from its own binary.
@@ -118,6 +122,11 @@ fn measure(options: &Options) -> io::Result<()> {
     if options.only == Some(Section::Cluster) {
         let plan = if options.quick { cluster::Plan::QUICK } else { cluster::Plan::FULL };
         cluster::measure(&environment, &plan, &mut report)?;
+    }
+
+    if options.only == Some(Section::Peers) {
+        let plan = if options.quick { peers::Plan::QUICK } else { peers::Plan::FULL };
+        peers::measure(&environment, &options.peers, &plan, &mut report)?;
     }
 
     if selected(Section::Warm) {

@@ -1,14 +1,11 @@
 //! Measures the memory per waiting connection: held requests, in-flight requests, idle connections, open tunnels.
 
 use std::io;
-use std::thread;
-use std::time::{Duration, Instant};
 
 use crate::clients::Clients;
 use crate::configuration::{AgimoSetup, HELD_HOST};
 use crate::environment::Environment;
 use crate::http::{HOST, NO_RESPONSE_PATH, get, websocket_handshake};
-use crate::process_stats::Memory;
 use crate::report::{Report, Table, Target};
 use crate::servers::Server;
 
@@ -115,7 +112,7 @@ fn idle_process_row(environment: &Environment, origin: &Server) -> io::Result<Ve
     for proxy in Proxy::ALL {
         row.push(match proxy.start(environment, origin, false)? {
             Some(server) => {
-                let memory = stable_memory(&server)?;
+                let memory = server.stats.stable_memory()?;
                 let mebibytes = |bytes| bytes as f64 / f64::from(1 << 20);
                 format!("{:.1} ({:.1})", mebibytes(memory.rss), mebibytes(memory.pss))
             }
@@ -143,9 +140,9 @@ fn measure_growth(
     // The first request wakes the application behind agimo.
     Clients::new(server.address).send_and_expect(1, &get(HOST, "/"), 200)?;
     state.enter(&mut clients, &server, INITIAL_CONNECTIONS)?;
-    let before = stable_memory(&server)?;
+    let before = server.stats.stable_memory()?;
     state.enter(&mut clients, &server, added)?;
-    let after = stable_memory(&server)?;
+    let after = server.stats.stable_memory()?;
     if state == ConnectionState::Tunnel {
         clients.check_tunnels()?;
     }
@@ -155,20 +152,6 @@ fn measure_growth(
         rss: per_connection(after.rss, before.rss),
         pss: per_connection(after.pss, before.pss),
     }))
-}
-
-/// Memory when it no longer changes, or after three seconds.
-fn stable_memory(server: &Server) -> io::Result<Memory> {
-    let deadline = Instant::now() + Duration::from_secs(3);
-    let mut last = server.stats.memory()?;
-    loop {
-        thread::sleep(Duration::from_millis(250));
-        let now = server.stats.memory()?;
-        if now.rss == last.rss || Instant::now() > deadline {
-            return Ok(now);
-        }
-        last = now;
-    }
 }
 
 // === impl Growth ===

@@ -43,7 +43,10 @@ const READY_FILE_CHECK_INTERVAL: Duration = Duration::from_millis(1);
 /// Options of `bench origin`.
 #[derive(Args)]
 pub(crate) struct OriginOptions {
-    /// Port on 127.0.0.1
+    /// Address on which to listen
+    #[arg(long, default_value_t = Ipv4Addr::LOCALHOST)]
+    address: Ipv4Addr,
+    /// Port on which to listen
     #[arg(long, env = "PORT")]
     port: u16,
     /// Pin the process to this core
@@ -89,7 +92,7 @@ pub(crate) fn serve(options: &OriginOptions) -> io::Result<()> {
             thread::sleep(READY_FILE_CHECK_INTERVAL);
         }
     }
-    let mut origin = Origin::listen(options.port)?;
+    let mut origin = Origin::listen(SocketAddrV4::new(options.address, options.port))?;
     let mut events = Vec::with_capacity(256);
     let mut buffer = vec![0; 16 * 1024];
     while getppid() == parent {
@@ -107,10 +110,10 @@ pub(crate) fn serve(options: &OriginOptions) -> io::Result<()> {
 // === impl Origin ===
 
 impl Origin {
-    fn listen(port: u16) -> io::Result<Self> {
+    fn listen(address: SocketAddrV4) -> io::Result<Self> {
         let listener = socket(AddressFamily::INET, SocketType::STREAM, None)?;
         sockopt::set_socket_reuseaddr(&listener, true)?;
-        bind(&listener, &SocketAddrV4::new(Ipv4Addr::LOCALHOST, port))?;
+        bind(&listener, &address)?;
         listen(&listener, BACKLOG)?;
         let listener = TcpListener::from(listener);
         listener.set_nonblocking(true)?;

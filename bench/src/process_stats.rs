@@ -2,6 +2,8 @@
 
 use std::fs;
 use std::io;
+use std::thread;
+use std::time::{Duration, Instant};
 
 /// The processes of one server; the statistics are their sums.
 #[derive(Clone, Debug)]
@@ -72,6 +74,30 @@ impl ProcessStats {
             return Err(io::Error::other("/proc/PID/task/*/schedstat shows no CPU time"));
         }
         Ok(total)
+    }
+
+    /// The most memory that was resident at once since the start, in bytes.
+    pub(crate) fn peak_memory(&self) -> io::Result<u64> {
+        let mut total = 0;
+        for pid in &self.pids {
+            let text = fs::read_to_string(format!("/proc/{pid}/status"))?;
+            total += kibibytes(&text, "VmHWM:").unwrap_or(0) * 1024;
+        }
+        Ok(total)
+    }
+
+    /// Memory when it no longer changes, or after three seconds.
+    pub(crate) fn stable_memory(&self) -> io::Result<Memory> {
+        let deadline = Instant::now() + Duration::from_secs(3);
+        let mut last = self.memory()?;
+        loop {
+            thread::sleep(Duration::from_millis(250));
+            let now = self.memory()?;
+            if now.rss == last.rss || Instant::now() > deadline {
+                return Ok(now);
+            }
+            last = now;
+        }
     }
 
     /// Current memory, from `smaps_rollup`, which is exact; the values in `status` may be out of date.

@@ -41,16 +41,17 @@ pub(crate) struct Server {
 impl Server {
     /// The origin, which is the upstream of HAProxy and nginx; agimo starts an origin itself.
     pub(crate) fn origin(environment: &Environment) -> io::Result<Self> {
+        Self::origin_at(environment, Ipv4Addr::LOCALHOST)
+    }
+
+    /// The origin on an address of this machine.
+    pub(crate) fn origin_at(environment: &Environment, address: Ipv4Addr) -> io::Result<Self> {
         let port = environment.free_port()?;
-        let command = strings(&[&bench_binary()?, "origin", "--port", &port.to_string()]);
-        Self::start(
-            environment,
-            "direct",
-            environment.load_core(),
-            &command,
-            port,
-            &environment.new_directory("origin")?,
-        )
+        let mut command = strings(&[&bench_binary()?, "origin", "--port", &port.to_string()]);
+        command.extend(strings(&["--address", &address.to_string()]));
+        let directory = environment.new_directory("origin")?;
+        let address = SocketAddr::from((address, port));
+        Self::start(environment, "direct", environment.load_core(), &command, address, &directory)
     }
 
     /// The origin as nginx: with HTTP/2, gRPC and large bodies.
@@ -93,7 +94,8 @@ impl Server {
         fs::write(&file, configuration::haproxy(ports, backend, &path_text(&directory)?))?;
         let command = strings(&["haproxy", "-db", "-f", &path_text(&file)?]);
         let core = environment.proxy_core();
-        let server = Self::start(environment, "HAProxy", core, &command, ports.http, &directory)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.http));
+        let server = Self::start(environment, "HAProxy", core, &command, address, &directory)?;
         Ok(server.with_ports(ports))
     }
 
@@ -118,7 +120,8 @@ impl Server {
         fs::write(&file, text)?;
         let errors = path_text(&directory.join("error.log"))?;
         let command = strings(&["nginx", "-c", &path_text(&file)?, "-e", &errors]);
-        let mut server = Self::start(environment, name, core, &command, ports.http, directory)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, ports.http));
+        let mut server = Self::start(environment, name, core, &command, address, directory)?;
         // The worker handles the requests; the master listens before it has started the worker.
         let master = server.process.pid();
         let mut stats = ProcessStats::of_process(master);
@@ -207,12 +210,11 @@ impl Server {
         name: &str,
         core: Option<usize>,
         command: &[String],
-        port: u16,
+        address: SocketAddr,
         directory: &Path,
     ) -> io::Result<Self> {
         debug_assert!(core.is_some() == environment.cores.is_some());
         let log = directory.join("output.log");
-        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let mut process = RunningProgram::start(name, core, command, &log)?;
         process.wait_until("listening", START_TIMEOUT, || TcpStream::connect(address).is_ok())?;
         let stats = ProcessStats::of_process(process.pid());

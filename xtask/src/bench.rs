@@ -4,17 +4,19 @@ use std::path::PathBuf;
 
 use crate::{cluster, packages, workspace};
 
-/// Selects the cold starts in Kubernetes; a cluster is started for them.
-const CLUSTER_OPTION: &str = "--cluster";
+/// Options that select a section for which a cluster is started, and its name: the cold starts in Kubernetes, and the comparison
+/// with binaries of KEDA's HTTP add-on and of Knative.
+const IN_CLUSTERS: [(&str, &str); 2] = [("--cluster", "cluster"), ("--peers", "peers")];
 
 pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
     // Two builds: in one build, cargo would unify the features of agimo with those of the benchmark.
     let agimo = build_release("agimo")?;
     let bench = build_release("bench")?;
-    let (cluster_options, arguments): (Vec<_>, Vec<_>) =
-        arguments.iter().partition(|argument| *argument == CLUSTER_OPTION);
+    let option = |argument: &String| IN_CLUSTERS.iter().find(|(option, _)| argument == option);
+    let section = arguments.iter().find_map(option);
+    let arguments = arguments.iter().filter(|argument| option(argument).is_none());
     let mut command = workspace::program(&bench.to_string_lossy());
-    if !cluster_options.is_empty() {
+    if let Some((_, section)) = section {
         cluster::check_requirements()?;
         packages::install_missing(packages::FOR_CLUSTERS)?;
         let testbed = cluster::testbed_command()?;
@@ -23,7 +25,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
         command = cluster::testbed_command()?;
         command.args(["with", &name, "--agimo"]).arg(&agimo);
         command.arg("--").arg(testbed.get_program()).args(["enter", &name, "--"]);
-        command.arg(bench).args(["--only", "cluster"]);
+        command.arg(bench).args(["--only", section]);
     }
     command.arg("--agimo").arg(agimo).args(arguments);
     subprocess::run(&mut command)

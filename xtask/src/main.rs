@@ -39,7 +39,7 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         name: "bench",
         arguments: "[argument..]",
-        summary: "run the benchmark of agimo, HAProxy and nginx; with --cluster measure cold starts in Kubernetes",
+        summary: "run the benchmark of agimo, HAProxy and nginx; with --cluster measure cold starts in Kubernetes, with --peers compare with KEDA's HTTP add-on and Knative",
         run: bench::bench,
     },
     Subcommand {
