@@ -1,6 +1,7 @@
 //! Compares agimo with two other systems that wake workloads, KEDA's HTTP add-on and Knative Serving, as binaries that the user
 //! has. All run against the same API server and hold requests for the same application.
 
+use std::fs;
 use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -10,7 +11,7 @@ use clap::Args;
 
 use crate::clients::Clients;
 use crate::environment::Environment;
-use crate::kubernetes::require_test_bed;
+use crate::kubernetes::{require_test_bed, wait_until};
 use crate::load::{LoadGenerator, RoundResult};
 use crate::process_stats::ProcessStats;
 use crate::report::{Report, Table, Target, median};
@@ -70,6 +71,8 @@ struct Warm {
 }
 
 const CONNECTIONS: u32 = 64;
+/// Linux keeps a connection in TIME_WAIT for one minute.
+const TIME_WAIT_LIMIT: Duration = Duration::from_secs(90);
 /// Connections before the first measurement of memory, and those added.
 const INITIAL_CONNECTIONS: usize = 200;
 const ADDED_CONNECTIONS: usize = 2_000;
@@ -153,6 +156,7 @@ fn measure_held(
     plan: &Plan,
     measured: &mut Measured,
 ) -> io::Result<()> {
+    wait_for_free_ports()?;
     let program = application.run(kind, None)?;
     let mut delays = Vec::new();
     for _ in 0..plan.repeats {
@@ -172,6 +176,16 @@ fn measure_held(
     measured.held = Some(per_connection(before, after));
     measured.released = Some(per_connection(before, program.stats.peak_memory()?));
     Ok(())
+}
+
+/// Waits until the connections of the program before have left TIME_WAIT (RFC 9293 section 3.6.1). At a release, some programs
+/// open several connections for each request; without free ports they would wait.
+fn wait_for_free_ports() -> io::Result<()> {
+    wait_until("too many connections are in TIME_WAIT", TIME_WAIT_LIMIT, || {
+        let statistics = fs::read_to_string("/proc/net/sockstat")?;
+        let count = statistics.split(" tw ").nth(1).and_then(|rest| rest.split(' ').next());
+        Ok(count.and_then(|count| count.parse().ok()).is_some_and(|count: u32| count < 1_000))
+    })
 }
 
 /// Adds the endpoint, and waits for every response. Returns the milliseconds from the write to the last first byte.
