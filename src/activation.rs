@@ -46,7 +46,7 @@ pub struct Activation {
     /// Counts how often a request was seen that waits for the workload, here or at another replica of agimo.
     demand_seen: watch::Sender<u64>,
     /// Who requested the next wake first, and with which request.
-    requester: Mutex<Option<(WakeRequester, WakingRequest)>>,
+    requester: Mutex<Option<(WakeRequester, Option<WakingRequest>)>>,
     /// Phases that the first held request of the current wake has not reached yet.
     pending_phases: AtomicU8,
     /// Counts the wakes.
@@ -102,6 +102,8 @@ pub struct WakingRequest {
     /// Without the query, which may hold secrets.
     pub path: String,
     pub client: String,
+    /// What kind of program the client is, from a closed set.
+    pub client_kind: &'static str,
 }
 
 /// What the first held request of a wake reaches, each once.
@@ -173,7 +175,11 @@ impl Activation {
     }
 
     /// Requests a wake, if there is none; it outlives the caller.
-    pub fn request_wake(&self, requester: &WakeRequester, request: impl FnOnce() -> WakingRequest) {
+    pub fn request_wake(
+        &self,
+        requester: &WakeRequester,
+        request: impl FnOnce() -> Option<WakingRequest>,
+    ) {
         let mut first = self.requester.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| (requester.clone(), request()));
         drop(first);
@@ -251,7 +257,7 @@ impl Activation {
         self.endpoints_changed.notify_waiters();
     }
 
-    fn take_requester(&self) -> Option<(WakeRequester, WakingRequest)> {
+    fn take_requester(&self) -> Option<(WakeRequester, Option<WakingRequest>)> {
         self.requester.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

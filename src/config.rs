@@ -43,6 +43,8 @@ pub struct Config {
     pub tls: ClientTls,
     /// Addresses of which each connection begins with a header of the PROXY protocol (`proxy_protocol`).
     pub proxy_protocol: Vec<IpNet>,
+    /// Whether records of wakes name the request (`record_requests`).
+    pub record_requests: bool,
     /// Absent where annotations of workloads are not read.
     pub annotations: Option<AnnotationsConfig>,
     /// In the order of the file, then those of annotated workloads.

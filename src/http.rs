@@ -11,4 +11,5 @@ pub mod http2;
 pub mod message;
 pub mod outgoing;
 mod request_rules;
+pub mod user_agent;
 mod websocket;

@@ -15,6 +15,7 @@ pub mod coordination;
 pub mod demand;
 pub mod file_version;
 pub mod http;
+pub mod ledger;
 pub mod net;
 pub mod ownership;
 pub mod routing;

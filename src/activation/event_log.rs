@@ -34,7 +34,7 @@ fn log(event: &LifecycleEvent) {
     // Details quote what applications and Kubernetes wrote.
     let shown = |detail: &String| printable_whole(detail.as_bytes());
     match &event.kind {
-        EventKind::WakeRequested { service, request } => info!(
+        EventKind::WakeRequested { service, request: Some(request) } => info!(
             %workload,
             %service,
             method = request.method,
@@ -42,6 +42,9 @@ fn log(event: &LifecycleEvent) {
             client = request.client,
             "request held, waking the workload"
         ),
+        EventKind::WakeRequested { service, request: None } => {
+            info!(%workload, %service, "request held, waking the workload");
+        }
         EventKind::ScaleWritten { replicas } => info!(%workload, replicas, "scaled"),
         EventKind::PodScheduled { pod } => debug!(%workload, pod, "pod scheduled"),
         EventKind::ContainerStarted { pod } => debug!(%workload, pod, "container started"),

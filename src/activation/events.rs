@@ -25,8 +25,9 @@ pub struct LifecycleEvent {
 /// What happened. Durations count from the moment the wake was requested, unless said otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventKind {
-    /// A request of this service is held and nothing was waking the workload yet.
-    WakeRequested { service: Arc<str>, request: WakingRequest },
+    /// A request of this service is held and nothing was waking the workload yet. The request is absent where the configuration
+    /// says that requests are not recorded.
+    WakeRequested { service: Arc<str>, request: Option<WakingRequest> },
     /// The API server accepted a write of `replicas`.
     ScaleWritten { replicas: u32 },
     /// A pod of the wake was assigned to a node.

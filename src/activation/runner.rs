@@ -47,7 +47,7 @@ pub struct Runner {
     machine: Machine,
     /// Who requested the current or last wake.
     requester: Option<WakeRequester>,
-    waking_request: WakingRequest,
+    waking_request: Option<WakingRequest>,
     failures_seen: u64,
     started_seen: Option<Instant>,
     not_ready_seen: Option<NotReadyReason>,
@@ -114,7 +114,7 @@ impl Runner {
             status,
             machine: Machine::default(),
             requester: None,
-            waking_request: WakingRequest::default(),
+            waking_request: None,
             failures_seen: 0,
             started_seen: None,
             not_ready_seen: None,

@@ -129,7 +129,7 @@ impl Fixture {
     }
 
     async fn request_wake(&self) {
-        self.activation.request_wake(&requester(), WakingRequest::default);
+        self.activation.request_wake(&requester(), || None);
         self.settle().await;
     }
 
@@ -178,7 +178,7 @@ async fn many_requests_wake_once_and_all_are_released_in_arrival_order() {
         let (activation, order) = (fixture.activation.clone(), order.clone());
         tokio::spawn(async move {
             let changed = activation.endpoints_changed();
-            activation.request_wake(&requester(), WakingRequest::default);
+            activation.request_wake(&requester(), || None);
             changed.await;
             order.lock().unwrap().push(number);
         });

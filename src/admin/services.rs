@@ -26,9 +26,9 @@ pub fn event(event: &LifecycleEvent) -> Value {
     let details = match &event.kind {
         EventKind::WakeRequested { service, request } => json!({
             "service": &**service,
-            "method": request.method,
-            "path": request.path,
-            "client": request.client,
+            "method": request.as_ref().map(|request| &request.method),
+            "path": request.as_ref().map(|request| &request.path),
+            "client": request.as_ref().map(|request| &request.client),
         }),
         EventKind::ScaleWritten { replicas } | EventKind::WakeObserved { replicas } => {
             json!({ "replicas": replicas })

@@ -26,6 +26,7 @@ impl Config {
             client,
             tls,
             proxy_protocol,
+            record_requests,
             annotations,
             services,
         } = self;
@@ -52,6 +53,7 @@ impl Config {
             "max_connections_per_address": max_connections_per_address.map_or(off(), |most| json!(most)),
             "max_idle_upstream": max_idle_upstream,
             "proxy_protocol": proxy_protocol.iter().map(ToString::to_string).collect::<Vec<_>>(),
+            "record_requests": record_requests,
             "annotations": annotations.is_some(),
             "services": services.iter().map(service).collect::<Vec<_>>(),
         });

@@ -68,6 +68,7 @@ fn config(text: &str, document: &DeTable<'_>, problems: &mut Vec<Problem>) -> Op
         client: client?,
         tls: tls?,
         proxy_protocol: layers.networks("proxy_protocol")?,
+        record_requests: layers.boolean("record_requests")?,
         services: services?,
     })
 }

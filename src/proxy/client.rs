@@ -11,6 +11,7 @@ use crate::activation::WakingRequest;
 use crate::http::codec::Downstream;
 use crate::http::forwarded::ClientIdentity;
 use crate::http::message::{RequestHead, ResponseHead};
+use crate::http::user_agent::UserAgentClass;
 use crate::net::timer::Timer;
 use crate::telemetry::printable::printable;
 
@@ -134,13 +135,17 @@ impl<D: Downstream> Client<D> {
     }
 
     /// The request as the log of its wake names it.
-    pub fn waking_request(&self, request: &RequestHead) -> WakingRequest {
+    pub fn waking_request(&self, request: &RequestHead) -> Option<WakingRequest> {
+        if !self.core.view().snapshot.config.record_requests {
+            return None;
+        }
         let path = request.path().split(|byte| *byte == b'?').next().unwrap_or_default();
-        WakingRequest {
+        Some(WakingRequest {
             method: request.method.as_str().to_owned(),
             path: printable(path),
             client: self.identity.address().to_owned(),
-        }
+            client_kind: UserAgentClass::of(request.fields.named(b"user-agent")).as_str(),
+        })
     }
 
     fn log_failure(

@@ -101,6 +101,17 @@ pub const TABLE: &[Key] = &[
         example: "max_connections = 20000",
     },
     Key {
+        name: "record_requests",
+        aliases: &[],
+        place: Place::Top,
+        kind: ValueKind::Boolean,
+        default: KeyDefault::Value("true"),
+        description: "Whether the log and the records of wakes say which request caused them: its method, its path without the \
+                      query, the client (records: its network only, /24 or /48) and the kind of its user agent. The last 100 \
+                      records of each workload are kept in memory.",
+        example: "record_requests = false",
+    },
+    Key {
         name: "max_connections_per_address",
         aliases: &[],
         place: Place::Top,

@@ -1,0 +1,321 @@
+//! One record of the ledger, and how lifecycle events make it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use ipnet::IpNet;
+
+use crate::activation::WakingRequest;
+use crate::activation::events::{EventKind, LifecycleEvent};
+use crate::cause::NotReadyReason;
+use crate::ownership::directive::Directive;
+use crate::workload::WorkloadId;
+
+/// Something that happened to a workload.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Record {
+    /// Grows with time, in one process of agimo.
+    pub number: u64,
+    pub workload: Arc<WorkloadId>,
+    /// When it began.
+    pub at: SystemTime,
+    pub kind: RecordKind,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum RecordKind {
+    Wake(Wake),
+    /// Scaled to zero by agimo, after it was idle for so long.
+    Sleep {
+        idle: Duration,
+        by_pin: bool,
+    },
+    /// Scaled to zero by somebody else.
+    SleptElsewhere,
+    /// With `mode = "observe"`: agimo would have scaled it to so many replicas.
+    WakeObserved {
+        replicas: u32,
+    },
+    /// With `mode = "observe"`: agimo would have scaled it to zero.
+    SleepObserved {
+        idle: Duration,
+    },
+    /// What went wrong while it was awake or falling asleep.
+    Failure(Failure),
+}
+
+/// A wake, and how far it has come.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Wake {
+    pub cause: WakeCause,
+    /// The phases that were reached, in the order in which they were, and how long after the beginning.
+    pub phases: Vec<(WakePhase, Duration)>,
+    /// What last kept the workload from becoming ready.
+    pub obstacle: Option<NotReadyReason>,
+    pub outcome: WakeOutcome,
+    /// Nothing more will be added.
+    pub is_over: bool,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum WakeCause {
+    /// A request of this service, which this replica of agimo holds; absent where the configuration says that requests are not
+    /// recorded.
+    Request { service: Arc<str>, request: Option<RecordedRequest> },
+    /// A pin or a schedule.
+    Directive(Directive),
+    /// Another replica of agimo, another scaler, or a person; or it was awake when agimo started.
+    Elsewhere,
+}
+
+/// What is kept of the request that caused a wake.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RecordedRequest {
+    pub method: String,
+    /// Without the query, and shortened.
+    pub path: String,
+    /// The network of the client: /24 for IPv4, /48 for IPv6.
+    pub network: Option<IpNet>,
+    pub client_kind: &'static str,
+}
+
+/// What a cold start goes through. Some phases are left out, and some may come in another order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum WakePhase {
+    ScaleWritten,
+    PodScheduled,
+    ContainerStarted,
+    /// The process was started; workloads in Kubernetes have pods.
+    Started,
+    /// The readiness probes passed when agimo ran them.
+    ProbesPassed,
+    PodReady,
+    SliceReady,
+    /// Held requests are released.
+    Ready,
+    Connected,
+    Forwarded,
+    /// The first held request was answered.
+    Answered,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum WakeOutcome {
+    Underway,
+    Ready,
+    Answered,
+    Failed {
+        reason: &'static str,
+        detail: String,
+    },
+    /// Every client left, and another scaler wakes the workload.
+    Cancelled,
+    /// It never became ready, and no request waited for it any more.
+    GivenUp,
+    /// It slept, ended or was removed before it was ready.
+    Interrupted,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Failure {
+    /// No endpoint was ready any more, although nobody had scaled the workload to zero.
+    EndpointsLost,
+    SleepFailed {
+        detail: String,
+    },
+    ProcessExited {
+        detail: String,
+    },
+    ProcessUnresponsive {
+        detail: String,
+    },
+}
+
+/// Longer paths are shortened.
+const MOST_PATH_BYTES: usize = 200;
+
+// === impl Record ===
+
+impl Record {
+    /// Whether it may still change.
+    pub fn is_open(&self) -> bool {
+        matches!(&self.kind, RecordKind::Wake(wake) if !wake.is_over)
+    }
+
+    pub fn wake(&self) -> Option<&Wake> {
+        match &self.kind {
+            RecordKind::Wake(wake) => Some(wake),
+            _ => None,
+        }
+    }
+
+    /// Adds what an event says about a wake that is not over.
+    pub(super) fn note(&mut self, event: &LifecycleEvent) {
+        let since = event.at.duration_since(self.at).unwrap_or_default();
+        if let RecordKind::Wake(wake) = &mut self.kind {
+            wake.note(&event.kind, since);
+        }
+    }
+}
+
+// === impl RecordKind ===
+
+impl RecordKind {
+    /// The record that begins with this event of a workload, if one does. `is_waking`: a record of its wake is open.
+    pub(super) fn begin(
+        event: &EventKind,
+        is_waking: bool,
+        directive: Option<Directive>,
+    ) -> Option<Self> {
+        Some(match event {
+            EventKind::WakeRequested { service, request } => {
+                let service = service.clone();
+                let request = request.as_ref().map(RecordedRequest::of);
+                Self::Wake(Wake::new(WakeCause::Request { service, request }))
+            }
+            EventKind::Ready { .. } if !is_waking => {
+                let directive = directive.filter(|directive| directive.keeps_awake());
+                let mut wake =
+                    Wake::new(directive.map_or(WakeCause::Elsewhere, WakeCause::Directive));
+                wake.note(event, Duration::ZERO);
+                Self::Wake(wake)
+            }
+            EventKind::Asleep { idle } => {
+                Self::Sleep { idle: *idle, by_pin: directive == Some(Directive::AsleepByPin) }
+            }
+            EventKind::EndpointsLost { scaled_down: true } => Self::SleptElsewhere,
+            EventKind::EndpointsLost { scaled_down: false } => {
+                Self::Failure(Failure::EndpointsLost)
+            }
+            EventKind::WakeObserved { replicas } => Self::WakeObserved { replicas: *replicas },
+            EventKind::SleepObserved { idle } => Self::SleepObserved { idle: *idle },
+            EventKind::SleepFailed { detail } => {
+                Self::Failure(Failure::SleepFailed { detail: detail.clone() })
+            }
+            EventKind::ProcessExited { detail } => {
+                Self::Failure(Failure::ProcessExited { detail: detail.clone() })
+            }
+            EventKind::ProcessUnresponsive { detail } => {
+                Self::Failure(Failure::ProcessUnresponsive { detail: detail.clone() })
+            }
+            _ => return None,
+        })
+    }
+
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::Wake(_) => "wake",
+            Self::Sleep { .. } | Self::SleptElsewhere => "sleep",
+            Self::WakeObserved { .. } => "wake_observed",
+            Self::SleepObserved { .. } => "sleep_observed",
+            Self::Failure(_) => "failure",
+        }
+    }
+}
+
+// === impl RecordedRequest ===
+
+impl RecordedRequest {
+    fn of(request: &WakingRequest) -> Self {
+        let network = |address: IpAddr| {
+            let length = if address.is_ipv4() { 24 } else { 48 };
+            IpNet::new(address, length).ok().map(|network| network.trunc())
+        };
+        let end = request.path.floor_char_boundary(MOST_PATH_BYTES);
+        Self {
+            method: request.method.clone(),
+            path: request.path[..end].to_owned(),
+            network: request.client.parse().ok().and_then(network),
+            client_kind: request.client_kind,
+        }
+    }
+}
+
+// === impl Wake ===
+
+impl Wake {
+    fn new(cause: WakeCause) -> Self {
+        let outcome = WakeOutcome::Underway;
+        Self { cause, phases: Vec::new(), obstacle: None, outcome, is_over: false }
+    }
+
+    /// When this phase was reached, counted from the beginning of the wake.
+    pub fn reached(&self, phase: WakePhase) -> Option<Duration> {
+        self.phases.iter().find(|(reached, _)| *reached == phase).map(|(_, after)| *after)
+    }
+
+    fn note(&mut self, event: &EventKind, since: Duration) {
+        if let Some(phase) = WakePhase::of(event)
+            && self.reached(phase).is_none()
+        {
+            self.phases.push((phase, since));
+        }
+        let outcome = match event {
+            EventKind::NotReady(reason) => {
+                self.obstacle = Some(reason.clone());
+                return;
+            }
+            EventKind::Ready { .. } => {
+                self.outcome = WakeOutcome::Ready;
+                // A request that waits is still to be answered.
+                self.is_over = !matches!(self.cause, WakeCause::Request { .. });
+                return;
+            }
+            EventKind::FirstAnswer { .. } => WakeOutcome::Answered,
+            EventKind::WakeFailed { cause, detail, .. } => {
+                WakeOutcome::Failed { reason: cause.token(), detail: detail.clone() }
+            }
+            EventKind::WakeCancelled => WakeOutcome::Cancelled,
+            EventKind::WakeGivenUp => WakeOutcome::GivenUp,
+            // Its clients left before the answer, or it was not to be.
+            EventKind::Asleep { .. }
+            | EventKind::EndpointsLost { .. }
+            | EventKind::WakeRequested { .. }
+            | EventKind::Replaced
+            | EventKind::Removed => match self.outcome {
+                WakeOutcome::Underway => WakeOutcome::Interrupted,
+                _ => WakeOutcome::Ready,
+            },
+            _ => return,
+        };
+        (self.outcome, self.is_over) = (outcome, true);
+    }
+}
+
+// === impl WakePhase ===
+
+impl WakePhase {
+    fn of(event: &EventKind) -> Option<Self> {
+        Some(match event {
+            EventKind::ScaleWritten { .. } => Self::ScaleWritten,
+            EventKind::PodScheduled { .. } => Self::PodScheduled,
+            EventKind::ContainerStarted { .. } => Self::ContainerStarted,
+            EventKind::Started { .. } => Self::Started,
+            EventKind::PodReadyEarly { .. } => Self::ProbesPassed,
+            EventKind::PodReady { .. } => Self::PodReady,
+            EventKind::EndpointSliceReady => Self::SliceReady,
+            EventKind::Ready { .. } => Self::Ready,
+            EventKind::Connected => Self::Connected,
+            EventKind::Forwarded => Self::Forwarded,
+            EventKind::FirstAnswer { .. } => Self::Answered,
+            _ => return None,
+        })
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ScaleWritten => "scale_written",
+            Self::PodScheduled => "pod_scheduled",
+            Self::ContainerStarted => "container_started",
+            Self::Started => "started",
+            Self::ProbesPassed => "probes_passed",
+            Self::PodReady => "pod_ready",
+            Self::SliceReady => "endpoint_slice_ready",
+            Self::Ready => "ready",
+            Self::Connected => "connected",
+            Self::Forwarded => "forwarded",
+            Self::Answered => "answered",
+        }
+    }
+}

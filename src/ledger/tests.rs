@@ -1,0 +1,217 @@
+//! Lifecycle events and the records that they make.
+
+use std::time::{Duration, SystemTime};
+
+use super::record::{Failure, WakeCause, WakeOutcome, WakePhase};
+use super::*;
+use crate::activation::WakingRequest;
+use crate::cause::{Cause, NotReadyReason};
+use crate::workload::WorkloadKind;
+
+/// A ledger to which events of one workload are given, at times in milliseconds.
+struct Fixture {
+    ledger: Ledger,
+    workload: Arc<WorkloadId>,
+    begin: SystemTime,
+}
+
+impl Fixture {
+    fn new() -> Self {
+        Self { ledger: Ledger::default(), workload: workload("web"), begin: SystemTime::now() }
+    }
+
+    fn note(&self, at: u64, kind: EventKind) {
+        let at = self.begin + Duration::from_millis(at);
+        self.ledger.note(&LifecycleEvent { workload: self.workload.clone(), at, kind });
+    }
+
+    /// Newest first.
+    fn records(&self) -> Vec<RecordKind> {
+        self.ledger.newest(10, |_| true).records.into_iter().map(|record| record.kind).collect()
+    }
+}
+
+fn workload(name: &str) -> Arc<WorkloadId> {
+    let (kind, namespace) = (WorkloadKind::Deployment, "default".to_owned());
+    Arc::new(WorkloadId { kind, namespace, name: name.to_owned() })
+}
+
+fn requested(path: &str, client: &str) -> EventKind {
+    let request = WakingRequest {
+        method: "GET".to_owned(),
+        path: path.to_owned(),
+        client: client.to_owned(),
+        client_kind: "browser",
+    };
+    EventKind::WakeRequested { service: "a.test".into(), request: Some(request) }
+}
+
+fn ready(after: u64) -> EventKind {
+    EventKind::Ready { after: Some(Duration::from_millis(after)), endpoints: 1 }
+}
+
+fn answered(after: u64) -> EventKind {
+    EventKind::FirstAnswer { after: Duration::from_millis(after) }
+}
+
+#[test]
+fn a_cold_start_has_its_cause_and_each_phase_once() {
+    let fixture = Fixture::new();
+    let mut finished = fixture.ledger.finished();
+    let pod = || "web-1".to_owned();
+    fixture.note(0, requested("/cart", "203.0.113.77"));
+    fixture.note(4, EventKind::ScaleWritten { replicas: 1 });
+    fixture.note(20, EventKind::PodScheduled { pod: pod() });
+    fixture.note(30, EventKind::PodScheduled { pod: "web-2".to_owned() });
+    fixture.note(500, EventKind::ContainerStarted { pod: pod() });
+    fixture.note(600, EventKind::EndpointSliceReady);
+    fixture.note(600, ready(600));
+    fixture.note(601, EventKind::Connected);
+    assert!(finished.is_empty(), "the request is not answered yet");
+    fixture.note(610, answered(610));
+    let records = fixture.records();
+    let RecordKind::Wake(wake) = &records[0] else { panic!("{records:?}") };
+    let WakeCause::Request { service, request: Some(request) } = &wake.cause else {
+        panic!("{wake:?}")
+    };
+    let network = request.network.unwrap().to_string();
+    let shown = (&**service, &*request.method, &*request.path, &*network, request.client_kind);
+    assert_eq!(shown, ("a.test", "GET", "/cart", "203.0.113.0/24", "browser"));
+    let phases: Vec<_> =
+        wake.phases.iter().map(|(phase, after)| (phase.as_str(), after.as_millis())).collect();
+    let expected = [
+        ("scale_written", 4),
+        ("pod_scheduled", 20),
+        ("container_started", 500),
+        ("endpoint_slice_ready", 600),
+        ("ready", 600),
+        ("connected", 601),
+        ("answered", 610),
+    ];
+    assert_eq!(phases, expected);
+    assert_eq!(wake.outcome, WakeOutcome::Answered);
+    assert_eq!(finished.try_recv().unwrap().kind, records[0]);
+    assert!(finished.is_empty());
+}
+
+#[test]
+fn a_request_is_recorded_with_no_more_than_the_network_of_its_client() {
+    let fixture = Fixture::new();
+    fixture.note(0, requested(&"/é".repeat(200), "2001:db8:1:2:3::4"));
+    let RecordKind::Wake(wake) = &fixture.records()[0] else { panic!("a wake") };
+    let WakeCause::Request { request: Some(request), .. } = &wake.cause else { panic!("{wake:?}") };
+    assert_eq!(request.network.unwrap().to_string(), "2001:db8:1::/48");
+    assert_eq!(request.path.len(), 200 - 200 % 3 + 1, "shortened between two characters");
+    fixture.note(9, EventKind::WakeCancelled);
+    fixture.note(10, EventKind::WakeRequested { service: "a.test".into(), request: None });
+    let RecordKind::Wake(wake) = &fixture.records()[0] else { panic!("a wake") };
+    assert_eq!(wake.cause, WakeCause::Request { service: "a.test".into(), request: None });
+}
+
+#[test]
+fn a_wake_that_fails_says_why_and_what_kept_it() {
+    let fixture = Fixture::new();
+    fixture.note(0, requested("/", "192.0.2.1"));
+    let reason =
+        NotReadyReason { cause: Cause::ImageUnavailable, detail: "no such image".to_owned() };
+    fixture.note(5, EventKind::NotReady(reason.clone()));
+    let (detail, retry_after) = ("exited with 1".to_owned(), Duration::from_secs(1));
+    fixture.note(
+        9,
+        EventKind::WakeFailed { cause: Cause::Exited, detail: detail.clone(), retry_after },
+    );
+    // The next request is another wake.
+    fixture.note(2000, requested("/", "192.0.2.1"));
+    let records = fixture.records();
+    let RecordKind::Wake(failed) = &records[1] else { panic!("{records:?}") };
+    assert_eq!(failed.obstacle, Some(reason));
+    assert_eq!(failed.outcome, WakeOutcome::Failed { reason: Cause::Exited.token(), detail });
+    assert_eq!(failed.reached(WakePhase::Ready), None);
+    assert!(matches!(&records[0], RecordKind::Wake(wake) if wake.outcome == WakeOutcome::Underway));
+}
+
+#[test]
+fn a_workload_that_gets_ready_by_itself_was_woken_by_a_pin_or_elsewhere() {
+    let fixture = Fixture::new();
+    let elsewhere = || EventKind::Ready { after: None, endpoints: 1 };
+    fixture.note(0, elsewhere());
+    fixture.note(1, EventKind::Asleep { idle: Duration::from_secs(1) });
+    fixture.note(2, EventKind::DirectiveChanged(Some(Directive::AwakeByPin)));
+    fixture.note(3, ready(1));
+    fixture.note(4, EventKind::DirectiveChanged(Some(Directive::AsleepByPin)));
+    fixture.note(5, EventKind::Asleep { idle: Duration::ZERO });
+    let causes: Vec<_> = fixture
+        .records()
+        .into_iter()
+        .map(|record| match record {
+            RecordKind::Wake(wake) => format!("{:?} {:?}", wake.cause, wake.outcome),
+            RecordKind::Sleep { by_pin, .. } => format!("sleep, by pin: {by_pin}"),
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    let expected = [
+        "sleep, by pin: true",
+        "Directive(AwakeByPin) Ready",
+        "sleep, by pin: false",
+        "Elsewhere Ready",
+    ];
+    assert_eq!(causes, expected);
+}
+
+#[test]
+fn a_wake_whose_clients_have_left_ends_with_the_next_sleep() {
+    let fixture = Fixture::new();
+    fixture.note(0, requested("/", "192.0.2.1"));
+    fixture.note(5, ready(5));
+    fixture.note(900, EventKind::Asleep { idle: Duration::from_millis(895) });
+    let records = fixture.records();
+    assert!(
+        matches!(&records[1], RecordKind::Wake(wake) if wake.is_over && wake.outcome == WakeOutcome::Ready)
+    );
+    assert!(matches!(&records[0], RecordKind::Sleep { .. }));
+    fixture.note(1000, requested("/", "192.0.2.1"));
+    fixture.note(1001, EventKind::Removed);
+    let records = fixture.records();
+    assert!(
+        matches!(&records[0], RecordKind::Wake(wake) if wake.outcome == WakeOutcome::Interrupted)
+    );
+}
+
+#[test]
+fn failures_and_what_is_only_observed_are_records_too() {
+    let fixture = Fixture::new();
+    let detail = || "exit status: 1".to_owned();
+    fixture.note(0, EventKind::ProcessExited { detail: detail() });
+    fixture.note(1, EventKind::EndpointsLost { scaled_down: false });
+    fixture.note(2, EventKind::EndpointsLost { scaled_down: true });
+    fixture.note(3, EventKind::WakeObserved { replicas: 2 });
+    fixture.note(4, EventKind::SleepObserved { idle: Duration::from_secs(60) });
+    fixture.note(5, EventKind::SleepBlocked(None));
+    let expected = [
+        RecordKind::SleepObserved { idle: Duration::from_secs(60) },
+        RecordKind::WakeObserved { replicas: 2 },
+        RecordKind::SleptElsewhere,
+        RecordKind::Failure(Failure::EndpointsLost),
+        RecordKind::Failure(Failure::ProcessExited { detail: detail() }),
+    ];
+    assert_eq!(fixture.records(), expected);
+}
+
+#[test]
+fn the_number_of_records_is_bounded_for_each_workload_and_in_all() {
+    let ledger = Ledger::default();
+    let note = |name: &str| {
+        let kind = EventKind::Asleep { idle: Duration::ZERO };
+        ledger.note(&LifecycleEvent { workload: workload(name), at: SystemTime::now(), kind });
+    };
+    note("quiet");
+    (0..3 * MOST_OF_A_WORKLOAD).for_each(|_| note("busy"));
+    let of =
+        |name: &'static str| ledger.newest(MOST, move |workload| workload.name == name).records;
+    assert_eq!((of("quiet").len(), of("busy").len()), (1, MOST_OF_A_WORKLOAD));
+    assert_eq!(of("busy")[0].number, 3 * MOST_OF_A_WORKLOAD as u64);
+    (0..MOST).for_each(|number| note(&format!("other-{number}")));
+    assert_eq!((of("quiet").len(), of("busy").len()), (0, 0), "the oldest are dropped");
+    let entries = ledger.lock();
+    assert_eq!((entries.records.len(), entries.numbers.len()), (MOST, MOST));
+}
