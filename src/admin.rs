@@ -17,12 +17,14 @@ use tokio::sync::{Semaphore, watch};
 use crate::activation::events::EventBus;
 use crate::catalog::Snapshot;
 use crate::control_port::{ControlPort, Protocol};
+use crate::ledger::Ledger;
 use crate::shutdown::Shutdown;
 use crate::status;
 use crate::telemetry::{EXPOSITION_TYPE, Exposition};
 
 pub mod events;
 pub mod services;
+pub mod v1;
 
 /// Writes one room's metrics.
 pub type Collector = Box<dyn Fn(&mut Exposition) + Send + Sync>;
@@ -32,6 +34,7 @@ pub struct Admin {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     pub collectors: Vec<Collector>,
     pub events: EventBus,
+    pub ledger: Ledger,
     /// Whether endpoints are known: not before the first list of every watch.
     pub is_ready: Box<dyn Fn() -> bool + Send + Sync>,
     pub shutdown: Shutdown,
@@ -56,6 +59,9 @@ pub struct PageQueue {
 type AdminBody =
     Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>;
 
+/// The paths of the API begin so.
+const API: &str = "/api/v1/";
+const EVENTS: &str = "/api/v1/events";
 /// An idle or slow connection does not stay.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const MOST_CONNECTIONS: usize = 1024;
@@ -72,7 +78,10 @@ impl Default for PageQueue {
 
 impl PageQueue {
     /// Makes a page outside of the runtime, since wakes must not wait for it. `None` where too many are asked for.
-    async fn make(&self, page: impl FnOnce() -> String + Send + 'static) -> Option<String> {
+    async fn make<T: Send + 'static>(
+        &self,
+        page: impl FnOnce() -> T + Send + 'static,
+    ) -> Option<T> {
         let place = self.places.clone().try_acquire_owned().ok()?;
         let turn = self.making.clone().acquire_owned().await.ok()?;
         // The page is made to its end, even for a client that has left.
@@ -136,7 +145,17 @@ impl Admin {
                     move || format!("{:#}\n", services::services(&status::services(&snapshot)));
                 page("application/json", self.pages.make(text).await)
             }
-            "/events" => {
+            path if path.starts_with(API) && path != EVENTS => {
+                let (path, query) = (path[API.len()..].to_owned(), request.uri().query());
+                let query = query.unwrap_or_default().to_owned();
+                let (snapshot, ledger) = (self.snapshots.borrow().clone(), self.ledger.clone());
+                let answer = move || v1::answer(&path, &query, &snapshot, &ledger);
+                match self.pages.make(answer).await {
+                    Some((status, text)) => respond(status, "application/json", text),
+                    None => page("application/json", None),
+                }
+            }
+            "/events" | EVENTS => {
                 // Probes must find a free connection.
                 let Ok(place) = self.streams.clone().try_acquire_owned() else {
                     return respond(
@@ -152,7 +171,7 @@ impl Admin {
             _ => respond(
                 StatusCode::NOT_FOUND,
                 TEXT,
-                "there are /metrics (also at /), /livez, /readyz, /services, /events and /config\n",
+                "there are /metrics (also at /), /livez, /readyz, /services, /events, /config and /api/v1/\n",
             ),
         }
     }

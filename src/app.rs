@@ -25,6 +25,7 @@ use crate::config_file;
 use crate::coordination::{self, Coordination};
 use crate::external_metrics::Registered;
 use crate::kubernetes::Cluster;
+use crate::ledger::Ledger;
 use crate::process::ports::Ports;
 use crate::process::{self, exec};
 use crate::proxy::accept::{self, CoreListeners, Proxy};
@@ -164,6 +165,9 @@ pub async fn serve(
     let events = settings.events;
     let log_stop = CancellationToken::new();
     let event_log = tokio::spawn(event_log::run(events.subscribe(), log_stop.clone()));
+    let ledger = Ledger::default();
+    // Before anything can publish an event.
+    let ledger_events = events.subscribe();
     let is_joined = Arc::new(AtomicBool::new(settings.config.annotations.is_none()));
     let sources = Sources::new(&settings.config);
     let (catalog, snapshots) = Catalog::new(
@@ -193,6 +197,7 @@ pub async fn serve(
         snapshots: snapshots.clone(),
         collectors,
         events: events.clone(),
+        ledger: ledger.clone(),
         is_ready: {
             let (is_listed, is_joined) = (cluster.is_ready(), is_joined.clone());
             Box::new(move || is_listed() && is_joined.load(Ordering::Relaxed))
@@ -225,6 +230,10 @@ pub async fn serve(
     tasks.spawn(async move {
         cluster.task().await;
         "the watches of the cluster"
+    });
+    tasks.spawn(async move {
+        ledger.run(ledger_events).await;
+        "the ledger"
     });
     let admin_listener = tokio::net::TcpListener::from_std(listeners.admin)?;
     tasks.spawn(async move {

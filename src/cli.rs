@@ -169,6 +169,10 @@ pub enum Command {
     Demo(DemoOptions),
     /// Replay a trace of requests through the scaler, and print what it would have done
     Simulate(SimulateOptions),
+    /// Show every service of a running agimo: its state, its requests, and what woke it last
+    Status(StatusOptions),
+    /// Show what woke the workload of a host and put it to sleep, with the time of each phase
+    Why(WhyOptions),
     /// Print the JSON Schema of the configuration
     Schema {
         /// Print the manual of the configuration keys instead (docs/configuration.md)
@@ -186,6 +190,54 @@ pub enum Command {
         #[arg(long, value_parser = humantime::parse_duration)]
         sleep_after: Duration,
     },
+}
+
+/// Which agimo is asked.
+#[derive(Clone, Debug, Args)]
+pub struct AdminOptions {
+    /// Admin port of a running agimo
+    #[arg(
+        long,
+        env = "AGIMO_ADMIN",
+        value_name = "URL",
+        default_value = "http://127.0.0.1:9090",
+        value_parser = http_url
+    )]
+    pub admin: String,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct StatusOptions {
+    #[command(flatten)]
+    pub admin: AdminOptions,
+    /// What to print: a table, one with more columns, or the answer of the admin port
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: OutputFormat,
+    /// Look again every two seconds
+    #[arg(short, long)]
+    pub watch: bool,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct WhyOptions {
+    /// Host of a service, with a path where several services share the host
+    #[arg(value_name = "HOST[/PATH]")]
+    pub host: String,
+    #[command(flatten)]
+    pub admin: AdminOptions,
+    /// How many records to show, the newest first
+    #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    pub number: u16,
+    /// What to print: text, or the answer of the admin port
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OutputFormat {
+    Table,
+    Wide,
+    Json,
 }
 
 #[derive(Clone, Debug, Args)]

@@ -31,7 +31,7 @@ struct Entries {
     records: BTreeMap<u64, Record>,
     numbers: HashMap<Arc<WorkloadId>, VecDeque<u64>>,
     /// The last wake of each workload.
-    open: HashMap<Arc<WorkloadId>, u64>,
+    last_wakes: HashMap<Arc<WorkloadId>, u64>,
     /// The pin or schedule that applies to a workload.
     directives: HashMap<Arc<WorkloadId>, Directive>,
     lost_events: u64,
@@ -95,6 +95,13 @@ impl Ledger {
         }
     }
 
+    /// The last wake of each workload.
+    pub fn last_wakes(&self) -> Vec<Record> {
+        let entries = self.lock();
+        let records = entries.last_wakes.values().filter_map(|number| entries.records.get(number));
+        records.cloned().collect()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -141,7 +148,7 @@ impl Entries {
 
     /// The wake of this workload that is not over.
     fn open_wake(&mut self, workload: &Arc<WorkloadId>) -> Option<&mut Record> {
-        let number = *self.open.get(workload)?;
+        let number = *self.last_wakes.get(workload)?;
         self.records.get_mut(&number).filter(|record| record.is_open())
     }
 
@@ -149,8 +156,8 @@ impl Entries {
         let numbers = self.numbers.entry(record.workload.clone()).or_default();
         numbers.push_back(record.number);
         let dropped = if numbers.len() > MOST_OF_A_WORKLOAD { numbers.pop_front() } else { None };
-        if record.is_open() {
-            self.open.insert(record.workload.clone(), record.number);
+        if record.wake().is_some() {
+            self.last_wakes.insert(record.workload.clone(), record.number);
         }
         self.next += 1;
         self.records.insert(record.number, record);
@@ -168,7 +175,7 @@ impl Entries {
         numbers.pop_front();
         if numbers.is_empty() {
             self.numbers.remove(&oldest.workload);
-            self.open.remove(&oldest.workload);
+            self.last_wakes.remove(&oldest.workload);
         }
     }
 }

@@ -2,6 +2,7 @@
 
 // A room imports only from rooms above it; `tests/it/tidy.rs` holds this order.
 pub mod activation;
+pub mod api;
 pub mod autoscaler;
 pub mod backend;
 pub mod backoff;
@@ -29,6 +30,7 @@ pub mod workload;
 
 // Edges: none imports another.
 pub mod admin;
+pub mod commands;
 pub mod config_file;
 pub mod external_metrics;
 pub mod keda;

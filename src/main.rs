@@ -12,6 +12,7 @@ use agimo::app::ports::{ControlPorts, ExternalMetricsSettings, KedaSettings, Pee
 use agimo::app::{self, AppSettings, Listeners};
 use agimo::certificates;
 use agimo::cli::{Cli, Command, ServeOptions, SimulateOptions, SimulationFormat};
+use agimo::commands;
 use agimo::config::report::Problem;
 use agimo::config::{Config, ServiceConfig, WorkloadConfig, keys, schema};
 use agimo::config_file::{self, LoadError, WatchedFile};
@@ -46,6 +47,8 @@ fn main() -> ExitCode {
         Some(Command::Check { cluster }) => check(&cli.serve, cluster),
         Some(Command::Demo(options)) => demo::run(&options),
         Some(Command::Simulate(options)) => simulate(&cli.serve.conf, &options),
+        Some(Command::Status(options)) => commands::status::status(&options),
+        Some(Command::Why(options)) => commands::why::why(&options),
         Some(Command::Schema { markdown }) => print(if markdown {
             keys::markdown()
         } else {

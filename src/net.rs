@@ -2,6 +2,7 @@
 
 pub mod address_quota;
 pub mod dns;
+pub mod http_client;
 pub mod lent_buffers;
 pub mod proxy_protocol;
 pub mod stream;

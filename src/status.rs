@@ -69,7 +69,7 @@ pub fn services(snapshot: &Snapshot) -> Vec<ServiceStatus> {
 // === impl ServiceStatus ===
 
 impl ServiceStatus {
-    fn of(route: &Route) -> Self {
+    pub fn of(route: &Route) -> Self {
         let activation = route.workload.activation.as_ref();
         Self {
             host: route.config.host.clone(),

@@ -2,23 +2,19 @@
 
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::header::{self, HeaderValue};
 use http::{Request, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 
 use super::response::{self, ResponseError, Sample};
 use crate::net::dns::Resolver;
+use crate::net::http_client::{self, HttpClient};
 
 /// The Prometheus query API at one address.
 pub struct QueryApi {
     /// Without a trailing slash.
     address: String,
-    client: Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>,
+    client: HttpClient,
 }
 
 /// Why a query has no result. `Unreachable`, `Status` and `Response` may succeed on a retry.
@@ -51,21 +47,9 @@ impl QueryApi {
     pub fn new(address: &str, resolver: Resolver) -> Result<Self, QueryError> {
         let address = address.trim_end_matches('/').to_owned();
         let uri: Uri = address.parse().map_err(|_| QueryError::Address(address.clone()))?;
-        let mut connector = HttpConnector::new_with_resolver(resolver);
-        connector.enforce_http(false);
-        connector.set_connect_timeout(Some(QUERY_TIMEOUT));
-        let tls = HttpsConnectorBuilder::new();
-        let builder = if uri.scheme_str() == Some("https") {
-            tls.with_native_roots().map_err(|error| QueryError::Tls(error.to_string()))?
-        } else {
-            // Plain HTTP also works in an image without certificates.
-            let none = rustls::RootCertStore::empty();
-            tls.with_tls_config(
-                rustls::ClientConfig::builder().with_root_certificates(none).with_no_client_auth(),
-            )
-        };
-        let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
-        Ok(Self { address, client: Client::builder(TokioExecutor::new()).build(connector) })
+        let client = http_client::build(&uri, resolver, QUERY_TIMEOUT)
+            .map_err(|error| QueryError::Tls(error.to_string()))?;
+        Ok(Self { address, client })
     }
 
     /// The result of an instant query (Prometheus, HTTP API, instant queries).

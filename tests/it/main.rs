@@ -29,6 +29,7 @@ mod request_path;
 mod retries;
 mod shutdown;
 mod smoke;
+mod status_api;
 mod streaming;
 mod third_party_servers;
 mod tidy;

@@ -1,0 +1,138 @@
+//! `/api/v1`: the state of services and what has happened to their workloads, for programs and for the commands of agimo.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use hyper::StatusCode;
+use serde::Serialize;
+
+use crate::api::records::{LedgerRecord, LedgerRecords};
+use crate::api::{Problem, Service, Services};
+use crate::catalog::{Route, Snapshot};
+use crate::ledger::Ledger;
+use crate::status;
+use crate::workload::WorkloadId;
+
+/// An answer in JSON, with its status.
+pub type Answer = (StatusCode, String);
+
+/// Records in an answer, where the query does not say how many.
+const USUAL_LIMIT: usize = 100;
+
+/// The answer to a GET of this path below `/api/v1/`, with this query.
+pub fn answer(path: &str, query: &str, snapshot: &Snapshot, ledger: &Ledger) -> Answer {
+    let answered = match path {
+        "services" => Parameters::read(query, &["host"]).and_then(|parameters| {
+            let routes = parameters.routes(snapshot)?;
+            Ok(json(&services(&routes, ledger)))
+        }),
+        "wakes" => Parameters::read(query, &["host", "limit"]).and_then(|parameters| {
+            let limit = parameters.limit()?;
+            Ok(json(&wakes(&parameters.routes(snapshot)?, &parameters, limit, ledger)))
+        }),
+        "config" => Parameters::read(query, &[]).map(|_| json(&snapshot.config.effective())),
+        _ => Err((
+            StatusCode::NOT_FOUND,
+            "there are /api/v1/services, /api/v1/wakes, /api/v1/config and /api/v1/events"
+                .to_owned(),
+        )),
+    };
+    match answered {
+        Ok(text) => (StatusCode::OK, text),
+        Err((status, error)) => (status, json(&Problem { error })),
+    }
+}
+
+fn services(routes: &[Arc<Route>], ledger: &Ledger) -> Services {
+    let wakes = ledger.last_wakes();
+    let wakes: HashMap<_, _> =
+        wakes.iter().map(|record| (record.workload.to_string(), record)).collect();
+    let services = routes.iter().map(|route| {
+        let status = status::ServiceStatus::of(route);
+        let wake = wakes.get(&status.workload).map(|record| LedgerRecord::from(*record));
+        Service::new(&status, wake)
+    });
+    Services { services: services.collect() }
+}
+
+fn wakes(
+    routes: &[Arc<Route>],
+    parameters: &Parameters,
+    limit: usize,
+    ledger: &Ledger,
+) -> LedgerRecords {
+    // Without a host, those of workloads that have left the configuration, too.
+    let is_asked_for = |workload: &WorkloadId| {
+        parameters.host.is_none() || routes.iter().any(|route| *route.workload.id == *workload)
+    };
+    LedgerRecords::from(&ledger.newest(limit, is_asked_for))
+}
+
+/// The query of a request.
+#[derive(Debug, Default)]
+struct Parameters {
+    host: Option<String>,
+    limit: Option<String>,
+}
+
+// === impl Parameters ===
+
+impl Parameters {
+    fn read(query: &str, allowed: &[&str]) -> Result<Self, (StatusCode, String)> {
+        let mut parameters = Self::default();
+        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+            let slot = match &*name {
+                "host" if allowed.contains(&"host") => &mut parameters.host,
+                "limit" if allowed.contains(&"limit") => &mut parameters.limit,
+                _ => {
+                    let known = match allowed {
+                        [] => "nothing is asked for here".to_owned(),
+                        names => format!("write {}", names.join(" or ")),
+                    };
+                    return Err((
+                        StatusCode::BAD_REQUEST,
+                        format!("`{name}` is no parameter of this path; {known}"),
+                    ));
+                }
+            };
+            *slot = Some(value.into_owned());
+        }
+        Ok(parameters)
+    }
+
+    /// The routes of the host and path that are asked for, or all.
+    fn routes(&self, snapshot: &Snapshot) -> Result<Vec<Arc<Route>>, (StatusCode, String)> {
+        let Some(wanted) = &self.host else { return Ok(snapshot.routes.clone()) };
+        let (host, path) = match wanted.find('/') {
+            Some(at) => wanted.split_at(at),
+            None => (wanted.as_str(), "/"),
+        };
+        // Without a path, every service of the host.
+        let of_host = |route: &&Arc<Route>| {
+            !wanted.contains('/') && route.config.host.eq_ignore_ascii_case(host)
+        };
+        let mut routes: Vec<_> = snapshot.routes.iter().filter(of_host).cloned().collect();
+        if routes.is_empty() {
+            routes.extend(snapshot.table.find(host.as_bytes(), path.as_bytes()).cloned());
+        }
+        if routes.is_empty() {
+            let error = format!("no service of the configuration has the host `{wanted}`");
+            return Err((StatusCode::NOT_FOUND, error));
+        }
+        Ok(routes)
+    }
+
+    fn limit(&self) -> Result<usize, (StatusCode, String)> {
+        let Some(text) = &self.limit else { return Ok(USUAL_LIMIT) };
+        text.parse().ok().filter(|limit| (1..=10_000).contains(limit)).ok_or_else(|| {
+            let error = format!("`limit` is a number from 1 to 10000, not `{text}`");
+            (StatusCode::BAD_REQUEST, error)
+        })
+    }
+}
+
+/// In one line for each nested value, as people read it.
+fn json(value: &impl Serialize) -> String {
+    // The types of the API have no keys that are no strings.
+    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
+}

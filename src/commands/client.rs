@@ -1,0 +1,84 @@
+//! A client of `/api/v1` (see `api`).
+
+use std::time::Duration;
+
+use anyhow::{Context, anyhow, bail};
+use bytes::Bytes;
+use http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
+use serde::de::DeserializeOwned;
+
+use crate::api::Problem;
+use crate::net::dns::Resolver;
+use crate::net::http_client::{self, HttpClient};
+
+/// The admin port of an agimo.
+pub struct AdminClient {
+    /// Without a trailing slash.
+    address: String,
+    client: HttpClient,
+}
+
+/// Of connecting, and of a whole answer.
+const TIMEOUT: Duration = Duration::from_secs(10);
+/// In bytes. Ten thousand services have about 10 MiB.
+const MAX_ANSWER: usize = 256 * 1024 * 1024;
+
+// === impl AdminClient ===
+
+impl AdminClient {
+    /// `address` is a URL, such as http://127.0.0.1:9090. Nothing is sent yet.
+    pub fn new(address: &str) -> anyhow::Result<Self> {
+        let address = address.trim_end_matches('/').to_owned();
+        let uri: Uri = address.parse().with_context(|| format!("{address} is not a URL"))?;
+        let client = http_client::build(&uri, Resolver::default(), TIMEOUT)
+            .context("the root certificates for TLS cannot be loaded")?;
+        Ok(Self { address, client })
+    }
+
+    /// The answer to a GET of this path and query below `/api/v1/`, as it was sent.
+    pub async fn get_text(&self, path: &str) -> anyhow::Result<Bytes> {
+        let url = format!("{}/api/v1/{path}", self.address);
+        let request = Request::get(&url).body(Full::default())?;
+        let exchange = async {
+            let response = self.client.request(request).await.map_err(|error| {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                let cause = cause.unwrap_or_else(|| error.to_string());
+                anyhow!(
+                    "the admin port of agimo at {} does not answer: {cause}; name another one with --admin, such as \
+                     http://agimo.example:9090",
+                    self.address
+                )
+            })?;
+            let status = response.status();
+            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
+            let body = body.map_err(|error| anyhow!("{url}: {error}"))?.to_bytes();
+            Ok::<_, anyhow::Error>((status, body))
+        };
+        let answer = tokio::time::timeout(TIMEOUT, exchange).await;
+        let (status, body) = answer
+            .with_context(|| format!("{url} did not answer within {} s", TIMEOUT.as_secs()))??;
+        if status == StatusCode::OK {
+            return Ok(body);
+        }
+        match serde_json::from_slice(&body) {
+            Ok(Problem { error }) => bail!("{error}"),
+            Err(_) => {
+                bail!("{url} answers with status {status}: is it the admin port of an agimo?")
+            }
+        }
+    }
+
+    pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
+        let text = self.get_text(path).await?;
+        serde_json::from_slice(&text)
+            .with_context(|| format!("{}/api/v1/{path}: an unexpected answer", self.address))
+    }
+}
+
+/// A path and one parameter.
+pub fn with_parameter(path: &str, name: &str, value: &str) -> String {
+    let query = form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish();
+    let separator = if path.contains('?') { '&' } else { '?' };
+    format!("{path}{separator}{query}")
+}

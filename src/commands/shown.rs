@@ -1,0 +1,73 @@
+//! How times and requests are written for people.
+
+use std::time::{Duration, SystemTime};
+
+use jiff::Timestamp;
+
+use crate::api::records::{Cause, LedgerRecord, Request, What};
+
+/// Three significant digits: `4 ms`, `2.31 s`, `1m 5s`.
+pub fn milliseconds(value: f64) -> String {
+    match value {
+        value if value < 10.0 => format!("{value:.1} ms"),
+        value if value < 1_000.0 => format!("{value:.0} ms"),
+        value if value < 60_000.0 => format!("{:.2} s", value / 1e3),
+        value => duration(Duration::from_millis(value as u64)),
+    }
+}
+
+/// The two largest units: `5m`, `2h 3m`.
+pub fn duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
+    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+}
+
+/// How long ago, in the largest unit.
+pub fn ago(at_unix: f64) -> String {
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let since = Duration::try_from_secs_f64(now.as_secs_f64() - at_unix).unwrap_or_default();
+    let text = duration(since);
+    format!("{} ago", text.split(' ').next().unwrap_or_default())
+}
+
+/// In UTC, to the second (RFC 3339).
+pub fn time(at_unix: f64) -> String {
+    let at = Timestamp::from_second(at_unix as i64);
+    at.map_or_else(|_| at_unix.to_string(), |at| at.to_string())
+}
+
+/// Who caused a wake.
+pub fn cause(cause: &Cause) -> String {
+    match cause {
+        Cause::Request { request: Some(request), .. } => self::request(request),
+        Cause::Request { request: None, .. } => "a request".to_owned(),
+        Cause::Directive { directive } => directive.clone(),
+        Cause::Elsewhere => "elsewhere".to_owned(),
+    }
+}
+
+/// A request with what is known of its client.
+pub fn request(request: &Request) -> String {
+    let Request { method, path, network, client_kind } = request;
+    let from = network.as_ref().map_or(String::new(), |network| format!(" from {network}"));
+    format!("{method} {path}{from} ({client_kind})")
+}
+
+/// How long the wake took, up to the last phase that was reached.
+pub fn wake_duration(record: &LedgerRecord) -> Option<String> {
+    let What::Wake(wake) = &record.what else { return None };
+    wake.phases.last().map(|phase| milliseconds(phase.after_ms))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_written_with_few_digits() {
+        let shown = [3.25, 412.3, 2_310.0, 65_000.0, 7_384_000.0].map(milliseconds);
+        assert_eq!(shown, ["3.2 ms", "412 ms", "2.31 s", "1m 5s", "2h 3m"]);
+        assert_eq!(time(1_795_721_107.9), "2026-11-26T19:25:07Z");
+    }
+}

@@ -1,0 +1,122 @@
+//! `agimo why`: what has happened to the workload of a host, each cold start phase by phase.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use crate::api::records::{Cause, LedgerRecord, LedgerRecords, Phase, WakeRecord, What};
+use crate::cli::{OutputFormat, WhyOptions};
+
+use super::client::{AdminClient, with_parameter};
+use super::{run, shown};
+
+/// The bar of a whole cold start.
+const BAR_WIDTH: usize = 30;
+
+/// Prints the last records of the host, newest first.
+pub fn why(options: &WhyOptions) -> anyhow::Result<()> {
+    let client = AdminClient::new(&options.admin.admin)?;
+    let path = with_parameter("wakes", "host", &options.host);
+    let path = with_parameter(&path, "limit", &options.number.to_string());
+    let text = run(async {
+        if options.output == OutputFormat::Json {
+            return Ok(String::from_utf8_lossy(&client.get_text(&path).await?).into_owned());
+        }
+        let answer: LedgerRecords = client.get(&path).await?;
+        Ok(report(&answer))
+    })?;
+    std::io::stdout().lock().write_all(text.as_bytes())?;
+    Ok(())
+}
+
+fn report(answer: &LedgerRecords) -> String {
+    if answer.records.is_empty() {
+        return "nothing has happened since this agimo was started\n".to_owned();
+    }
+    let mut text = String::new();
+    for (at, record) in answer.records.iter().enumerate() {
+        if at > 0 {
+            text.push('\n');
+        }
+        text.push_str(&explain(record));
+    }
+    if answer.lost_events > 0 {
+        // Writing to a String cannot fail.
+        let _ = write!(
+            text,
+            "\n{} events came too fast: something may be missing\n",
+            answer.lost_events
+        );
+    }
+    text
+}
+
+fn explain(record: &LedgerRecord) -> String {
+    let (headline, details) = match &record.what {
+        What::Wake(wake) => {
+            let WakeRecord { cause, phases, outcome, failure, obstacle } = &**wake;
+            let by = match cause {
+                Cause::Request { service, .. } => format!("{} for {service}", shown::cause(cause)),
+                Cause::Directive { directive } => format!("a directive: {directive}"),
+                Cause::Elsewhere => "somebody else, or before agimo was started".to_owned(),
+            };
+            let mut details = waterfall(phases);
+            for (name, reason) in [("kept waiting by", obstacle), ("failed because of", failure)] {
+                if let Some(reason) = reason {
+                    let _ = writeln!(details, "  {name} {}: {}", reason.reason, reason.detail);
+                }
+            }
+            (format!("woken by {by}: {outcome}"), details)
+        }
+        What::Sleep { by, idle_ms } => {
+            let idle = idle_ms.map_or(String::new(), |idle| {
+                format!(" after {} without a request", shown::milliseconds(idle))
+            });
+            let by = match by.as_str() {
+                "pin" => " by a pin",
+                "elsewhere" => " by another scaler or a person",
+                _ => "",
+            };
+            (format!("put to sleep{by}{idle}"), String::new())
+        }
+        What::WakeObserved { replicas } => {
+            (format!("observed: agimo would have scaled to {replicas}"), String::new())
+        }
+        What::SleepObserved { idle_ms } => {
+            let idle = shown::milliseconds(*idle_ms);
+            (
+                format!("observed: agimo would have scaled to zero after {idle} without a request"),
+                String::new(),
+            )
+        }
+        What::Failure { what, detail } => {
+            let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+            (format!("failure: {what}{detail}"), String::new())
+        }
+    };
+    format!("{}  {}  {headline}\n{details}", shown::time(record.at_unix), record.workload)
+}
+
+/// A line for each phase: when it was reached, how long it took, and a bar from the end of the phase before.
+fn waterfall(phases: &[Phase]) -> String {
+    let whole = phases.last().map_or(0.0, |phase| phase.after_ms);
+    let column = |after: f64| {
+        if whole > 0.0 { (after / whole * BAR_WIDTH as f64).round() as usize } else { 0 }
+    };
+    let mut text = String::new();
+    let mut before: f64 = 0.0;
+    for Phase { phase, after_ms } in phases {
+        // Phases at different places may be noticed in another order.
+        let began = before.min(*after_ms);
+        let (from, to) = (column(began), column(*after_ms));
+        let bar = format!("{}{}", " ".repeat(from), "█".repeat((to - from).max(1)));
+        let (name, took) = (phase.replace('_', " "), shown::milliseconds(after_ms - began));
+        let _ = writeln!(
+            text,
+            "  {name:<20} {:>9}  {:>10}  {bar}",
+            shown::milliseconds(*after_ms),
+            format!("+{took}")
+        );
+        before = before.max(*after_ms);
+    }
+    text
+}

@@ -1,0 +1,184 @@
+//! `/api/v1` on the admin port, and the commands that read it.
+
+use std::process::{Output, Stdio};
+
+use serde_json::Value;
+use tokio::process::Command;
+
+use crate::support::agimo::Agimo;
+use crate::support::python::PythonApplication;
+use crate::support::{eventually, within};
+
+const AGIMO: &str = env!("CARGO_BIN_EXE_agimo");
+
+/// An agimo whose application was woken by a request with curl's name, and put to sleep again.
+async fn woken_once(key: &str) -> Agimo {
+    let application = PythonApplication::new("a.test").key("sleep_after = \"50ms\"");
+    let agimo = Agimo::with(format!("{key}\n{}", application.service())).start().await;
+    let mut client = agimo.connect().await;
+    client
+        .send("GET /cart?secret=1 HTTP/1.1\r\nHost: a.test\r\nUser-Agent: curl/8.14.1\r\n\r\n")
+        .await;
+    assert_eq!(client.response().await.status, 200);
+    agimo.until_sleep_count("a.test", 1).await;
+    agimo
+}
+
+async fn json(agimo: &Agimo, path: &str) -> Value {
+    let response = agimo.admin(path).await;
+    assert_eq!(response.status, 200, "{}", response.text());
+    assert_eq!(response.header("content-type"), Some("application/json"));
+    serde_json::from_str(&response.text()).unwrap()
+}
+
+/// The records of a.test once there are so many, newest first.
+async fn records(agimo: &Agimo, count: usize) -> Vec<Value> {
+    eventually("the records", || async {
+        let answer = json(agimo, "/api/v1/wakes?host=a.test").await;
+        let records = answer["records"].as_array().unwrap().clone();
+        (records.len() == count).then_some(records)
+    })
+    .await
+}
+
+async fn command(agimo: &Agimo, arguments: &[&str]) -> Output {
+    let mut command = Command::new(AGIMO);
+    command.args(arguments).args(["--admin", &format!("http://{}", agimo.admin)]);
+    within("the command to end", command.stdin(Stdio::null()).output()).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_wake_is_recorded_with_its_request_and_its_phases() {
+    let agimo = woken_once("").await;
+    let records = records(&agimo, 2).await;
+    assert_eq!((&records[0]["kind"], &records[0]["by"]), (&"sleep".into(), &"idle".into()));
+    let wake = &records[1];
+    assert_eq!((&wake["kind"], &wake["outcome"]), (&"wake".into(), &"answered".into()));
+    let request = &wake["cause"]["request"];
+    assert_eq!(
+        (&request["method"], &request["path"], &request["network"], &request["client_kind"]),
+        (&"GET".into(), &"/cart".into(), &"127.0.0.0/24".into(), &"command line".into())
+    );
+    let phases: Vec<_> =
+        wake["phases"].as_array().unwrap().iter().map(|phase| &phase["phase"]).collect();
+    assert_eq!(phases, ["started", "ready", "connected", "forwarded", "answered"]);
+    let times = wake["phases"].as_array().unwrap().iter();
+    let times: Vec<_> = times.map(|phase| phase["after_ms"].as_f64().unwrap()).collect();
+    assert!(times.is_sorted() && times[0] > 0.0, "{times:?}");
+}
+
+#[tokio::test]
+async fn a_wake_is_recorded_without_its_request_where_the_configuration_says_so() {
+    let agimo = woken_once("record_requests = false").await;
+    let wake = &records(&agimo, 2).await[1];
+    assert_eq!(wake["cause"]["service"], "a.test");
+    assert_eq!(wake["cause"]["request"], Value::Null);
+    let everything = agimo.log().join("\n") + &agimo.admin("/api/v1/wakes").await.text();
+    assert!(everything.contains("waking the workload"));
+    assert!(!everything.contains("/cart"), "{everything}");
+}
+
+#[tokio::test]
+async fn a_failed_wake_is_recorded_with_the_reason() {
+    let application = PythonApplication::new("a.test").env("EXIT", 7);
+    let agimo = Agimo::with(application.service()).start().await;
+    assert_eq!(agimo.get("a.test", "/").await.status, 503);
+    let records = records(&agimo, 1).await;
+    assert_eq!(records[0]["outcome"], "failed");
+    assert_eq!(records[0]["failure"]["reason"], "wake-exited");
+    let services = json(&agimo, "/api/v1/services").await;
+    let service = &services["services"][0];
+    assert_eq!((&service["host"], &service["state"]), (&"a.test".into(), &"failing".into()));
+    assert_eq!(service["last_failure"]["reason"], "wake-exited");
+    assert_eq!(service["last_wake"]["outcome"], "failed");
+}
+
+#[tokio::test]
+async fn services_are_found_by_host_and_path() {
+    let service = |host: &str, prefix: &str| {
+        PythonApplication::new(host).key(&format!("path_prefix = '{prefix}'")).service()
+    };
+    let configuration = [("a.test", "/"), ("a.test", "/api"), ("*.b.test", "/")]
+        .map(|(host, prefix)| service(host, prefix))
+        .concat();
+    let agimo = Agimo::with(configuration).start().await;
+    let found = async |wanted: &str| {
+        let answer = json(&agimo, &format!("/api/v1/services?host={wanted}")).await;
+        let name = |service: &Value| {
+            [&service["host"], &service["path_prefix"]].map(|part| part.as_str().unwrap()).concat()
+        };
+        answer["services"].as_array().unwrap().iter().map(name).collect::<Vec<_>>()
+    };
+    assert_eq!(found("A.test").await, ["a.test/", "a.test/api"]);
+    assert_eq!(found("a.test/api/x").await, ["a.test/api"]);
+    assert_eq!(found("a.test/x").await, ["a.test/"]);
+    assert_eq!(found("x.b.test").await, ["*.b.test/"]);
+    for (path, status, problem) in [
+        ("services?host=c.test", 404, "no service of the configuration has the host `c.test`"),
+        ("services?limit=1", 400, "`limit` is no parameter of this path; write host"),
+        ("wakes?limit=0", 400, "`limit` is a number from 1 to 10000, not `0`"),
+        (
+            "config?host=a.test",
+            400,
+            "`host` is no parameter of this path; nothing is asked for here",
+        ),
+        ("nothing", 404, "there are /api/v1/services"),
+    ] {
+        let response = agimo.admin(&format!("/api/v1/{path}")).await;
+        let answer: Value = serde_json::from_str(&response.text()).unwrap();
+        let error = answer["error"].as_str().unwrap();
+        assert!((response.status, error.starts_with(problem)) == (status, true), "{path}: {error}");
+    }
+}
+
+#[tokio::test]
+async fn status_shows_each_service_and_what_woke_it_last() {
+    let agimo = woken_once("").await;
+    records(&agimo, 2).await;
+    let output = command(&agimo, &["status"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Vec<&str>> = text.lines().map(|line| line.split("   ").collect()).collect();
+    let cells = |line: usize| {
+        lines[line]
+            .iter()
+            .map(|cell| cell.trim())
+            .filter(|cell| !cell.is_empty())
+            .collect::<Vec<_>>()
+    };
+    let heading = ["HOST", "STATE", "READY", "OPEN", "HELD", "SLEEP AFTER", "SCALER", "LAST WAKE"];
+    assert_eq!(cells(0), heading, "{text}");
+    assert_eq!(cells(1)[..5], ["a.test", "asleep", "0", "0", "0"], "{text}");
+    assert!(cells(1)[7].contains(" ago, "), "{text}");
+    let output = command(&agimo, &["status", "--output", "json"]).await;
+    let answer: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["services"][0]["host"], "a.test");
+}
+
+#[tokio::test]
+async fn why_explains_a_cold_start_phase_by_phase() {
+    let agimo = woken_once("").await;
+    records(&agimo, 2).await;
+    let output = command(&agimo, &["why", "a.test"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("process a.test  put to sleep after "), "{text}");
+    let woken = "woken by GET /cart from 127.0.0.0/24 (command line) for a.test: answered";
+    assert!(text.contains(woken), "{text}");
+    let phases = text.lines().filter(|line| line.contains('█'));
+    let phases: Vec<_> = phases.map(|line| line.split_whitespace().next().unwrap()).collect();
+    assert_eq!(phases, ["started", "ready", "connected", "forwarded", "answered"], "{text}");
+}
+
+#[tokio::test]
+async fn a_command_that_finds_no_agimo_or_no_such_host_says_so() {
+    let agimo = Agimo::with(PythonApplication::new("a.test").service()).start().await;
+    let output = command(&agimo, &["why", "b.test"]).await;
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(error, "agimo: no service of the configuration has the host `b.test`\n");
+    assert!(!output.status.success() && output.stdout.is_empty());
+    let port = super::process::free_port();
+    let address = format!("http://127.0.0.1:{port}");
+    let output = Command::new(AGIMO).args(["status", "--admin", &address]).output().await.unwrap();
+    let error = String::from_utf8(output.stderr).unwrap();
+    assert!(error.contains(&address) && error.contains("--admin"), "{error}");
+    assert!(!output.status.success());
+}
