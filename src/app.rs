@@ -144,12 +144,13 @@ pub async fn serve(
         anyhow!("{}", lines.collect::<Vec<_>>().join("\n"))
     })?;
     let (coordination, registered) = (Coordination::default(), Registered::default());
+    let ledger = Ledger::default();
     let cluster = match settings.cluster {
         Some(cluster) => {
-            let (config, events) = (&settings.config, &settings.events);
+            let (config, records) = (&settings.config, (&settings.events, &ledger));
             let served = settings.control_ports.external_metrics.is_some();
             let served = served.then(|| registered.subscribe());
-            cluster::choose(cluster, config, &coordination, &shutdown, events, served).await?
+            cluster::choose(cluster, config, &coordination, &shutdown, records, served).await?
         }
         None => ReadinessBackend::Neither,
     };
@@ -165,7 +166,6 @@ pub async fn serve(
     let events = settings.events;
     let log_stop = CancellationToken::new();
     let event_log = tokio::spawn(event_log::run(events.subscribe(), log_stop.clone()));
-    let ledger = Ledger::default();
     // Before anything can publish an event.
     let ledger_events = events.subscribe();
     let is_joined = Arc::new(AtomicBool::new(settings.config.annotations.is_none()));

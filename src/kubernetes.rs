@@ -14,6 +14,7 @@ use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::BackendContext;
 use crate::config::annotations::AnnotatedWorkload;
 use crate::coordination::Coordination;
+use crate::ledger::Ledger;
 use crate::net::dns::Resolver;
 use crate::shutdown::Shutdown;
 use crate::workload::WorkloadId;
@@ -66,6 +67,7 @@ pub struct Cluster {
     coordination: Coordination,
     shutdown: Shutdown,
     events: EventBus,
+    ledger: Ledger,
     demand: Arc<WatchDemand>,
     external_metrics: Option<watch::Receiver<bool>>,
 }
@@ -83,6 +85,8 @@ pub struct ClusterOptions {
     pub shutdown: Shutdown,
     /// What happens to workloads, to be written as Events.
     pub events: EventBus,
+    /// Wakes and sleeps, to be written as Events when they are complete.
+    pub ledger: Ledger,
     /// The ConfigMap that keeps the replicas of sleeping workloads.
     pub replica_store: Option<ObjectName>,
     /// Whether HorizontalPodAutoscalers read the metrics of agimo from agimo itself.
@@ -109,6 +113,7 @@ impl Cluster {
             coordination,
             shutdown,
             events,
+            ledger,
             replica_store,
             external_metrics,
         } = options;
@@ -127,6 +132,7 @@ impl Cluster {
             coordination,
             shutdown,
             events,
+            ledger,
             demand,
             external_metrics,
         }
@@ -138,7 +144,7 @@ impl Cluster {
         let peers = self.index.lock().peers();
         let recorder = event_recorder::run(
             self.client.clone(),
-            self.events.subscribe(),
+            (self.events.subscribe(), self.ledger.finished()),
             self.index.clone(),
             self.coordination.clone(),
         );

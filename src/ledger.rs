@@ -14,6 +14,7 @@ use crate::workload::WorkloadId;
 use self::record::{Record, RecordKind};
 
 pub mod record;
+pub mod summary;
 #[cfg(test)]
 mod tests;
 

@@ -9,6 +9,7 @@ use tracing_subscriber::layer::SubscriberExt as _;
 use tracing_subscriber::util::SubscriberInitExt as _;
 
 pub mod counters;
+pub mod durations;
 pub mod panics;
 pub mod printable;
 pub mod process;

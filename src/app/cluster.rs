@@ -18,6 +18,7 @@ use crate::keda::FindTarget;
 use crate::kubernetes::client::{self, Source};
 use crate::kubernetes::objects::ObjectName;
 use crate::kubernetes::{Cluster, ClusterOptions};
+use crate::ledger::Ledger;
 use crate::net::dns::Resolver;
 use crate::prometheus::Prometheus;
 use crate::shutdown::Shutdown;
@@ -55,7 +56,7 @@ pub async fn choose(
     config: &Config,
     coordination: &Coordination,
     shutdown: &Shutdown,
-    events: &EventBus,
+    (events, ledger): (&EventBus, &Ledger),
     external_metrics: Option<watch::Receiver<bool>>,
 ) -> anyhow::Result<ReadinessBackend> {
     let is_needed = config
@@ -78,6 +79,7 @@ pub async fn choose(
                     coordination: coordination.clone(),
                     shutdown: shutdown.clone(),
                     events: events.clone(),
+                    ledger: ledger.clone(),
                     replica_store: settings.replica_store.map(object_name),
                     external_metrics,
                 };

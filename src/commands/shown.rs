@@ -5,29 +5,18 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 
 use crate::api::records::{Cause, LedgerRecord, Request, What};
+use crate::telemetry::durations;
 
-/// Three significant digits: `4 ms`, `2.31 s`, `1m 5s`.
+/// A time of the API.
 pub fn milliseconds(value: f64) -> String {
-    match value {
-        value if value < 10.0 => format!("{value:.1} ms"),
-        value if value < 1_000.0 => format!("{value:.0} ms"),
-        value if value < 60_000.0 => format!("{:.2} s", value / 1e3),
-        value => duration(Duration::from_millis(value as u64)),
-    }
-}
-
-/// The two largest units: `5m`, `2h 3m`.
-pub fn duration(duration: Duration) -> String {
-    let seconds = duration.as_secs();
-    let text = humantime::format_duration(Duration::from_secs(seconds)).to_string();
-    text.split(' ').take(2).collect::<Vec<_>>().join(" ")
+    durations::short(Duration::try_from_secs_f64(value / 1e3).unwrap_or_default())
 }
 
 /// How long ago, in the largest unit.
 pub fn ago(at_unix: f64) -> String {
     let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     let since = Duration::try_from_secs_f64(now.as_secs_f64() - at_unix).unwrap_or_default();
-    let text = duration(since);
+    let text = durations::whole(since);
     format!("{} ago", text.split(' ').next().unwrap_or_default())
 }
 
@@ -65,9 +54,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn times_are_written_with_few_digits() {
-        let shown = [3.25, 412.3, 2_310.0, 65_000.0, 7_384_000.0].map(milliseconds);
-        assert_eq!(shown, ["3.2 ms", "412 ms", "2.31 s", "1m 5s", "2h 3m"]);
+    fn times_of_the_api_are_written_for_people() {
+        assert_eq!(
+            (milliseconds(2_310.0), milliseconds(-1.0)),
+            ("2.31 s".to_owned(), "0.0 ms".to_owned())
+        );
         assert_eq!(time(1_795_721_107.9), "2026-11-26T19:25:07Z");
     }
 }

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use crate::api::{Service, Services};
 use crate::cli::{OutputFormat, StatusOptions};
+use crate::telemetry::durations;
 
 use super::client::AdminClient;
 use super::table::{Table, terminal_width};
@@ -66,7 +67,7 @@ fn table(services: &[Service], is_wide: bool) -> Table {
             service.ready_endpoints.to_string(),
             service.open_requests.to_string(),
             service.held_requests.to_string(),
-            sleep_after.map_or("-".to_owned(), shown::duration),
+            sleep_after.map_or("-".to_owned(), durations::whole),
             service.scaler.as_ref().map_or("-", |scaler| &scaler.reason).to_owned(),
             wake.unwrap_or_else(|| "-".to_owned()),
         ];

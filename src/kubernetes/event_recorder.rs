@@ -1,6 +1,7 @@
 //! Writes what happens to a workload, and concerns whoever looks after it, as Events on its Deployment or StatefulSet.
 //! The recorder of kube-runtime is not used: it writes the note of the first Event again for later ones of its reason.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -17,6 +18,7 @@ use super::client::error_with_sources;
 use super::watches::SharedIndex;
 use crate::activation::events::{EventKind, LifecycleEvent};
 use crate::coordination::Coordination;
+use crate::ledger::record::{Record, RecordKind, Wake, WakeCause, WakeOutcome};
 use crate::ownership::directive::Directive;
 use crate::ownership::writers;
 use crate::workload::WorkloadId;
@@ -37,31 +39,35 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(5);
 const MOST_BYTES: usize = 1_000;
 const REPORTING_CONTROLLER: &str = "agimo.onichandame.com/agimo";
 
-/// Writes Events as lifecycle events come, forever.
+/// Writes Events as lifecycle events come and wakes and sleeps are complete, forever.
 pub async fn run(
     client: Client,
-    mut events: Receiver<LifecycleEvent>,
+    (mut events, mut records): (Receiver<LifecycleEvent>, Receiver<Arc<Record>>),
     index: SharedIndex,
     coordination: Coordination,
 ) {
     let mut has_failed = false;
     loop {
-        let event = match events.recv().await {
-            Ok(event) => event,
+        let next = tokio::select! {
+            event = events.recv() => event.map(|event| (event.workload.clone(), note(&event))),
+            record = records.recv() => record.map(|record| (record.workload.clone(), note_of_record(&record))),
+        };
+        let (workload, note) = match next {
+            Ok((workload, Some(note))) => (workload, note),
+            Ok((_, None)) => continue,
             Err(RecvError::Lagged(lost)) => {
                 debug!(lost, "lifecycle events were not written as Events");
                 continue;
             }
             Err(RecvError::Closed) => return std::future::pending().await,
         };
-        let Some(note) = note(&event) else { continue };
         if note.is_seen_by_all && !coordination.is_leader() {
             continue;
         }
-        let Some(uid) = index.lock().uid_of(&event.workload) else { continue };
+        let Some(uid) = index.lock().uid_of(&workload) else { continue };
         let instance = format!("agimo-{:016x}", coordination.instance());
-        let object = object(&event.workload, &uid, &note, instance);
-        let api: Api<Event> = Api::namespaced(client.clone(), &event.workload.namespace);
+        let object = object(&workload, &uid, &note, instance);
+        let api: Api<Event> = Api::namespaced(client.clone(), &workload.namespace);
         let parameters = PostParams::default();
         let error =
             match tokio::time::timeout(WRITE_TIMEOUT, api.create(&parameters, &object)).await {
@@ -74,16 +80,33 @@ pub async fn run(
             };
         // Everything is in the log and in the status as well.
         if has_failed {
-            debug!(workload = %event.workload, error, "an Event cannot be written");
+            debug!(%workload, error, "an Event cannot be written");
         } else {
             warn!(
-                workload = %event.workload,
+                %workload,
                 error,
                 "an Event cannot be written; let agimo create events of events.k8s.io"
             );
         }
         has_failed = true;
     }
+}
+
+/// What to write about a complete record, if anything. A wake by somebody else is no news to its owner.
+fn note_of_record(record: &Record) -> Option<Note> {
+    let (is_warning, reason) = match &record.kind {
+        RecordKind::Sleep { .. } => (false, "Asleep"),
+        RecordKind::Wake(Wake { cause: WakeCause::Elsewhere, .. }) => return None,
+        RecordKind::Wake(wake) => match wake.outcome {
+            WakeOutcome::Failed { .. } | WakeOutcome::GivenUp => (true, "WakeFailed"),
+            _ => (false, "Woken"),
+        },
+        _ => return None,
+    };
+    // A pin is seen by all; a request, and the sleep that follows, by one replica of agimo.
+    let is_seen_by_all =
+        record.wake().is_some_and(|wake| matches!(wake.cause, WakeCause::Directive(_)));
+    Some(Note::new(is_warning, reason, &record.summary(), is_seen_by_all))
 }
 
 /// What to write about a lifecycle event, if anything.
@@ -134,8 +157,16 @@ fn note(event: &LifecycleEvent) -> Option<Note> {
         }
         _ => return None,
     };
-    let text = text[..text.floor_char_boundary(MOST_BYTES)].to_owned();
-    Some(Note { is_warning, reason, text, is_seen_by_all })
+    Some(Note::new(is_warning, reason, &text, is_seen_by_all))
+}
+
+// === impl Note ===
+
+impl Note {
+    fn new(is_warning: bool, reason: &'static str, text: &str, is_seen_by_all: bool) -> Self {
+        let text = text[..text.floor_char_boundary(MOST_BYTES)].to_owned();
+        Self { is_warning, reason, text, is_seen_by_all }
+    }
 }
 
 fn object(workload: &WorkloadId, uid: &str, note: &Note, instance: String) -> Event {
@@ -168,7 +199,6 @@ fn object(workload: &WorkloadId, uid: &str, note: &Note, instance: String) -> Ev
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
     use std::time::SystemTime;
 
     use super::*;

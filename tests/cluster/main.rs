@@ -18,6 +18,7 @@ mod chart_rbac;
 mod documented_manifests;
 mod early_ready;
 mod endpoint_discovery;
+mod explained_wakes;
 mod external_metrics;
 mod external_scaler;
 mod failed_wakes;

@@ -1,0 +1,36 @@
+//! What a wake leaves behind for those who look after the workload: a record with every phase, and Events.
+
+use serde_json::Value;
+
+use crate::fixtures::{Namespace, start_agimo};
+use crate::support::eventually;
+
+#[tokio::test]
+async fn a_cold_start_is_explained_phase_by_phase_by_a_record_and_an_event() {
+    let namespace = Namespace::new("explained").await;
+    let web = namespace.deployment("web").apply().await;
+    let keys = "scaler = \"agimo\"\nsleep_after = \"1s\"";
+    let agimo = start_agimo(&web.service_config("web.test", keys)).await;
+    assert_eq!(agimo.get("web.test", "/cart?secret=1").await.status, 200);
+    web.until_asleep().await;
+    let records = eventually("the records of the wake and the sleep", || async {
+        let answer = agimo.admin("/api/v1/wakes?host=web.test").await.text();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let records = answer["records"].as_array().unwrap().clone();
+        (records.len() == 2).then_some(records)
+    })
+    .await;
+    assert_eq!((&records[0]["kind"], &records[0]["by"]), (&"sleep".into(), &"idle".into()));
+    let (wake, phases) = (&records[1], records[1]["phases"].as_array().unwrap());
+    assert_eq!(wake["cause"]["request"]["path"], "/cart");
+    let names: Vec<_> = phases.iter().map(|phase| phase["phase"].as_str().unwrap()).collect();
+    let first = ["scale_written", "pod_scheduled", "container_started"];
+    assert!(names.starts_with(&first), "{names:?}");
+    // The pod or its EndpointSlice is seen first, and the other one may not be seen at all.
+    assert!(names.contains(&"pod_ready") || names.contains(&"endpoint_slice_ready"), "{names:?}");
+    assert!(names.ends_with(&["ready", "connected", "forwarded", "answered"]), "{names:?}");
+
+    let told = ["woken by GET /cart from 127.0.0.0/24 (unnamed) for web.test", "answered after"];
+    web.until_event("Woken", &told).await;
+    web.until_event("Asleep", &["scaled to zero, after 1s without a request"]).await;
+}
