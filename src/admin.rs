@@ -17,7 +17,6 @@ use tokio::sync::{Semaphore, watch};
 use crate::activation::events::EventBus;
 use crate::catalog::Snapshot;
 use crate::control_port::{ControlPort, Protocol};
-use crate::ledger::Ledger;
 use crate::shutdown::Shutdown;
 use crate::status;
 use crate::telemetry::{EXPOSITION_TYPE, Exposition};
@@ -34,7 +33,10 @@ pub struct Admin {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     pub collectors: Vec<Collector>,
     pub events: EventBus,
-    pub ledger: Ledger,
+    /// What `/api/v1` answers from.
+    pub own: Box<dyn Fn() -> v1::Own + Send + Sync>,
+    /// Absent where this replica is the only one.
+    pub ask_others: Option<v1::AskOthers>,
     /// Whether endpoints are known: not before the first list of every watch.
     pub is_ready: Box<dyn Fn() -> bool + Send + Sync>,
     pub shutdown: Shutdown,
@@ -146,11 +148,8 @@ impl Admin {
                 page("application/json", self.pages.make(text).await)
             }
             path if path.starts_with(API) && path != EVENTS => {
-                let (path, query) = (path[API.len()..].to_owned(), request.uri().query());
-                let query = query.unwrap_or_default().to_owned();
-                let (snapshot, ledger) = (self.snapshots.borrow().clone(), self.ledger.clone());
-                let answer = move || v1::answer(&path, &query, &snapshot, &ledger);
-                match self.pages.make(answer).await {
+                let query = request.uri().query().unwrap_or_default();
+                match self.api(&path[API.len()..], query).await {
                     Some((status, text)) => respond(status, "application/json", text),
                     None => page("application/json", None),
                 }
@@ -174,6 +173,22 @@ impl Admin {
                 "there are /metrics (also at /), /livez, /readyz, /services, /events, /config and /api/v1/\n",
             ),
         }
+    }
+
+    /// The answer of this replica and, where each knows only a part, of the others.
+    async fn api(&self, path: &str, query: &str) -> Option<v1::Answer> {
+        let own = (self.own)();
+        let (wanted, parameters) = (path.to_owned(), query.to_owned());
+        let (status, text) =
+            self.pages.make(move || v1::answer(&wanted, &parameters, &own)).await?;
+        let Some(ask) = self.ask_others.as_ref().filter(|_| path == "wakes") else {
+            return Some((status, text));
+        };
+        if status != StatusCode::OK {
+            return Some((status, text));
+        }
+        let (others, query) = (ask(format!("{path}?{query}")).await, query.to_owned());
+        Some((status, self.pages.make(move || v1::merge(text, &query, others)).await?))
     }
 
     fn metrics(&self) -> String {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
+use hyper::StatusCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -14,6 +15,7 @@ use tracing::{info, warn};
 
 use crate::activation::event_log;
 use crate::activation::events::EventBus;
+use crate::admin::v1::{self, Own};
 use crate::admin::{Admin, Collector, MOST_EVENT_STREAMS, PageQueue};
 use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::{BackendContext, Backends};
@@ -193,11 +195,21 @@ pub async fn serve(
         let registered = registered.clone();
         collectors.push(Box::new(move |page| registered.collect(page)));
     }
+    let own = {
+        let (snapshots, ledger) = (snapshots.clone(), ledger.clone());
+        let replica = Arc::<str>::from(coordination.name());
+        move || Own {
+            snapshot: snapshots.borrow().clone(),
+            ledger: ledger.clone(),
+            replica: replica.clone(),
+        }
+    };
     let admin = Admin {
         snapshots: snapshots.clone(),
         collectors,
         events: events.clone(),
-        ledger: ledger.clone(),
+        own: Box::new(own.clone()),
+        ask_others: settings.control_ports.ask_others(&coordination),
         is_ready: {
             let (is_listed, is_joined) = (cluster.is_ready(), is_joined.clone());
             Box::new(move || is_listed() && is_joined.load(Ordering::Relaxed))
@@ -243,6 +255,10 @@ pub async fn serve(
     let context = PortContext {
         snapshots: snapshots.clone(),
         coordination,
+        answers: Arc::new(move |path, query| {
+            let (status, text) = v1::answer(path, query, &own());
+            (status == StatusCode::OK).then_some(text)
+        }),
         find_target,
         client,
         registered,

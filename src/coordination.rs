@@ -134,6 +134,11 @@ impl Coordination {
         self.shared.instance
     }
 
+    /// The name of this process in Events and records.
+    pub fn name(&self) -> String {
+        format!("agimo-{:016x}", self.instance())
+    }
+
     /// The replicas exchange their demand from now on.
     pub fn begin_exchange(&self) {
         self.shared.has_exchange.store(true, Ordering::Relaxed);
@@ -227,6 +232,11 @@ impl Coordination {
             known.is_connected = false;
             self.publish_all(&state);
         }
+    }
+
+    /// Where the replicas are that have reported, other than this one.
+    pub fn peers(&self) -> Vec<SocketAddr> {
+        self.lock().peers.keys().copied().collect()
     }
 
     // --- what this replica says

@@ -2,6 +2,7 @@
 //! token. The connection is not encrypted: what it carries are names of workloads and numbers.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
@@ -17,8 +18,12 @@ pub struct Exchange {
     pub listener: TcpListener,
     pub tokens: Tokens,
     pub coordination: Coordination,
+    pub answers: Answers,
     pub shutdown: Shutdown,
 }
+
+/// What this replica alone answers to a path and a query of the API, as JSON; absent where it has no answer.
+pub type Answers = Arc<dyn Fn(&str, &str) -> Option<String> + Send + Sync>;
 
 /// The tokens that a replica accepts: those of a file, or of every file in a folder. They are read each time, so that a new
 /// token is added first everywhere and the old one removed later, without a gap.
@@ -29,6 +34,8 @@ pub struct Tokens {
 
 /// Where the reports are.
 const PATH: &str = "/v1/reports";
+/// Paths of the API of one replica begin so.
+const API: &str = "/v1/api/";
 /// A shorter token is a mistake.
 const SHORTEST_TOKEN: usize = 16;
 
@@ -37,9 +44,11 @@ const SHORTEST_TOKEN: usize = 16;
 impl Exchange {
     /// Runs until agimo is aborted: while a replica drains, the others must know what it still has in flight.
     pub async fn run(self) {
-        let Self { listener, tokens, coordination, shutdown } = self;
+        let Self { listener, tokens, coordination, answers, shutdown } = self;
         coordination.begin_exchange();
-        let server = server::run(listener, tokens.clone(), coordination.clone(), shutdown.clone());
+        let served =
+            server::Served { tokens: tokens.clone(), coordination: coordination.clone(), answers };
+        let server = server::run(listener, served, shutdown.clone());
         tokio::select! {
             () = shutdown.aborted() => {}
             () = server => {}
@@ -97,7 +106,6 @@ impl Tokens {
 mod tests {
     use std::collections::BTreeSet;
     use std::net::SocketAddr;
-    use std::sync::Arc;
     use std::time::Duration;
 
     use super::*;
@@ -136,6 +144,9 @@ mod tests {
                 listener,
                 tokens: Tokens::new(folder.path()).unwrap(),
                 coordination: coordination.clone(),
+                answers: Arc::new(move |path, query| {
+                    (path == "wakes").then(|| format!("{query} at port {}", address.port()))
+                }),
                 shutdown: shutdown.clone(),
             };
             tokio::spawn(exchange.run());
@@ -198,6 +209,23 @@ mod tests {
             one.coordination.are_peers_known() && other.coordination.are_peers_known()
         })
         .await;
+    }
+
+    #[tokio::test]
+    async fn the_others_are_asked_for_what_they_alone_know() {
+        let (one, other) =
+            (Replica::start(&[("a", OLD)]).await, Replica::start(&[("a", OLD)]).await);
+        list(&[&one, &other]);
+        until("both to know the other", || one.coordination.are_peers_known()).await;
+        let tokens = Tokens::new(one.folder.path()).unwrap();
+        let ask = |path: &str| client::ask(&one.coordination, &tokens, path.to_owned());
+        let expected = format!("host=a at port {}", other.address.port());
+        let answers = ask("wakes?host=a").await;
+        assert_eq!(answers.len(), 1, "it does not ask itself");
+        assert_eq!(answers[0], (other.address, Ok(expected.into())));
+        assert!(ask("nothing").await[0].1.as_ref().unwrap_err().contains("404"));
+        std::fs::write(one.folder.path().join("a"), NEW).unwrap();
+        assert!(ask("wakes").await[0].1.as_ref().unwrap_err().contains("none of the tokens"));
     }
 
     #[test]

@@ -1,34 +1,72 @@
 //! `/api/v1`: the state of services and what has happened to their workloads, for programs and for the commands of agimo.
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 
+use bytes::Bytes;
+use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use serde::Serialize;
 
 use crate::api::records::{LedgerRecord, LedgerRecords};
 use crate::api::{Problem, Service, Services};
 use crate::catalog::{Route, Snapshot};
-use crate::ledger::Ledger;
+use crate::ledger::{Excerpt, Ledger};
 use crate::status;
 use crate::workload::WorkloadId;
 
 /// An answer in JSON, with its status.
 pub type Answer = (StatusCode, String);
 
+/// What one replica of agimo answers from.
+#[derive(Clone)]
+pub struct Own {
+    pub snapshot: Arc<Snapshot>,
+    pub ledger: Ledger,
+    /// The name of this replica.
+    pub replica: Arc<str>,
+}
+
+/// Asks the other replicas of agimo for a path and query below `/api/v1/`.
+pub type AskOthers = Box<dyn Fn(String) -> BoxFuture<'static, Vec<OtherAnswer>> + Send + Sync>;
+/// The address of a replica, and its answer or why there is none.
+pub type OtherAnswer = (SocketAddr, Result<Bytes, String>);
+
+/// Adds what the other replicas have answered to the own answer.
+pub fn merge(own: String, query: &str, others: Vec<OtherAnswer>) -> String {
+    let Ok(mut records) = serde_json::from_str::<LedgerRecords>(&own) else { return own };
+    let parameters = Parameters::read(query, &["host", "limit"]).unwrap_or_default();
+    let limit = parameters.limit().unwrap_or(USUAL_LIMIT);
+    let mut answered = Vec::new();
+    for (address, answer) in others {
+        let parsed = answer.and_then(|text| {
+            serde_json::from_slice(&text).map_err(|error| format!("unexpected answer: {error}"))
+        });
+        match parsed {
+            Ok(other) => answered.push(other),
+            Err(problem) => records.unreachable.push(format!("{address}: {problem}")),
+        }
+    }
+    records.merge(answered, limit);
+    json(&records)
+}
+
 /// Records in an answer, where the query does not say how many.
 const USUAL_LIMIT: usize = 100;
 
 /// The answer to a GET of this path below `/api/v1/`, with this query.
-pub fn answer(path: &str, query: &str, snapshot: &Snapshot, ledger: &Ledger) -> Answer {
+pub fn answer(path: &str, query: &str, own: &Own) -> Answer {
+    let Own { snapshot, ledger, replica } = own;
     let answered = match path {
         "services" => Parameters::read(query, &["host"]).and_then(|parameters| {
             let routes = parameters.routes(snapshot)?;
-            Ok(json(&services(&routes, ledger)))
+            Ok(json(&services(&routes, ledger, replica)))
         }),
         "wakes" => Parameters::read(query, &["host", "limit"]).and_then(|parameters| {
             let limit = parameters.limit()?;
-            Ok(json(&wakes(&parameters.routes(snapshot)?, &parameters, limit, ledger)))
+            let excerpt = wakes(&parameters.routes(snapshot)?, &parameters, limit, ledger);
+            Ok(json(&LedgerRecords::new(&excerpt, replica)))
         }),
         "config" => Parameters::read(query, &[]).map(|_| json(&snapshot.config.effective())),
         _ => Err((
@@ -43,29 +81,24 @@ pub fn answer(path: &str, query: &str, snapshot: &Snapshot, ledger: &Ledger) -> 
     }
 }
 
-fn services(routes: &[Arc<Route>], ledger: &Ledger) -> Services {
+fn services(routes: &[Arc<Route>], ledger: &Ledger, replica: &str) -> Services {
     let wakes = ledger.last_wakes();
     let wakes: HashMap<_, _> =
         wakes.iter().map(|record| (record.workload.to_string(), record)).collect();
     let services = routes.iter().map(|route| {
         let status = status::ServiceStatus::of(route);
-        let wake = wakes.get(&status.workload).map(|record| LedgerRecord::from(*record));
+        let wake = wakes.get(&status.workload).map(|record| LedgerRecord::new(record, replica));
         Service::new(&status, wake)
     });
     Services { services: services.collect() }
 }
 
-fn wakes(
-    routes: &[Arc<Route>],
-    parameters: &Parameters,
-    limit: usize,
-    ledger: &Ledger,
-) -> LedgerRecords {
+fn wakes(routes: &[Arc<Route>], parameters: &Parameters, limit: usize, ledger: &Ledger) -> Excerpt {
     // Without a host, those of workloads that have left the configuration, too.
     let is_asked_for = |workload: &WorkloadId| {
         parameters.host.is_none() || routes.iter().any(|route| *route.workload.id == *workload)
     };
-    LedgerRecords::from(&ledger.newest(limit, is_asked_for))
+    ledger.newest(limit, is_asked_for)
 }
 
 /// The query of a request.

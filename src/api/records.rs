@@ -16,11 +16,16 @@ pub struct LedgerRecords {
     pub records: Vec<LedgerRecord>,
     /// Events that came faster than they could be recorded: something may be missing.
     pub lost_events: u64,
+    /// Other replicas of agimo that did not answer, and why: what they know is missing.
+    #[serde(default)]
+    pub unreachable: Vec<String>,
 }
 
 /// Something that happened to a workload.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LedgerRecord {
+    /// The replica of agimo that has recorded it.
+    pub replica: String,
     pub workload: String,
     /// In seconds since 1970-01-01 UTC.
     pub at_unix: f64,
@@ -97,25 +102,69 @@ pub struct Phase {
     pub after_ms: f64,
 }
 
+/// Who has scaled a workload to zero, where agimo has not.
+const ELSEWHERE: &str = "elsewhere";
+/// In seconds: replicas of agimo learn of an endpoint within this time, and their clocks differ by less.
+const SAME_TIME: f64 = 2.0;
+
 // === impl LedgerRecords ===
 
-impl From<&Excerpt> for LedgerRecords {
-    fn from(excerpt: &Excerpt) -> Self {
-        let records = excerpt.records.iter().map(LedgerRecord::from).collect();
-        Self { records, lost_events: excerpt.lost_events }
+impl LedgerRecords {
+    pub fn new(excerpt: &Excerpt, replica: &str) -> Self {
+        let records = excerpt.records.iter().map(|record| LedgerRecord::new(record, replica));
+        let (lost_events, unreachable) = (excerpt.lost_events, Vec::new());
+        Self { records: records.collect(), lost_events, unreachable }
+    }
+
+    /// Adds what other replicas have recorded, and keeps the newest.
+    pub fn merge(&mut self, others: Vec<Self>, most: usize) {
+        for other in others {
+            self.records.extend(other.records);
+            self.lost_events += other.lost_events;
+        }
+        self.records.sort_by(|one, other| other.at_unix.total_cmp(&one.at_unix));
+        let known = self.records.clone();
+        // What one replica has caused, the others see as a wake or a sleep by somebody else.
+        self.records.retain(|record| {
+            !(record.is_elsewhere() && known.iter().any(|other| other.explains(record)))
+        });
+        self.records.truncate(most);
     }
 }
 
 // === impl LedgerRecord ===
 
-impl From<&Record> for LedgerRecord {
-    fn from(record: &Record) -> Self {
+impl LedgerRecord {
+    pub fn new(record: &Record, replica: &str) -> Self {
         let at = record.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
+            replica: replica.to_owned(),
             workload: record.workload.to_string(),
             at_unix: at.as_millis() as f64 / 1e3,
             what: What::from(&record.kind),
         }
+    }
+
+    /// Whether the replica that has recorded it did not cause it.
+    fn is_elsewhere(&self) -> bool {
+        match &self.what {
+            What::Wake(wake) => wake.cause == Cause::Elsewhere,
+            What::Sleep { by, .. } => by == ELSEWHERE,
+            _ => false,
+        }
+    }
+
+    /// Whether the other record is what another replica saw of this wake or sleep.
+    fn explains(&self, other: &Self) -> bool {
+        let took = match (&self.what, &other.what) {
+            (What::Wake(wake), What::Wake(_)) => {
+                wake.phases.last().map_or(0.0, |phase| phase.after_ms / 1e3)
+            }
+            (What::Sleep { .. }, What::Sleep { .. }) => 0.0,
+            _ => return false,
+        };
+        let times = self.at_unix - SAME_TIME..=self.at_unix + took + SAME_TIME;
+        !self.is_elsewhere() && self.workload == other.workload && times.contains(&other.at_unix)
     }
 }
 
@@ -129,7 +178,7 @@ impl From<&RecordKind> for What {
                 let by = if *by_pin { "pin" } else { "idle" };
                 Self::Sleep { by: by.to_owned(), idle_ms: Some(millis(*idle)) }
             }
-            RecordKind::SleptElsewhere => Self::Sleep { by: "elsewhere".to_owned(), idle_ms: None },
+            RecordKind::SleptElsewhere => Self::Sleep { by: ELSEWHERE.to_owned(), idle_ms: None },
             RecordKind::WakeObserved { replicas } => Self::WakeObserved { replicas: *replicas },
             RecordKind::SleepObserved { idle } => Self::SleepObserved { idle_ms: millis(*idle) },
             RecordKind::Failure(failure) => {
@@ -202,4 +251,62 @@ impl From<&WakeCause> for Cause {
 
 fn millis(duration: Duration) -> f64 {
     duration.as_micros() as f64 / 1e3
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wake(replica: &str, at_unix: f64, cause: Cause) -> LedgerRecord {
+        let wake = WakeRecord {
+            cause,
+            phases: vec![Phase { phase: "ready".to_owned(), after_ms: 3_000.0 }],
+            outcome: "ready".to_owned(),
+            failure: None,
+            obstacle: None,
+        };
+        let what = What::Wake(Box::new(wake));
+        LedgerRecord { replica: replica.to_owned(), workload: "web".to_owned(), at_unix, what }
+    }
+
+    fn records(records: Vec<LedgerRecord>, lost_events: u64) -> LedgerRecords {
+        LedgerRecords { records, lost_events, unreachable: Vec::new() }
+    }
+
+    #[test]
+    fn records_of_several_replicas_are_ordered_and_one_wake_is_shown_once() {
+        let requested = || Cause::Request { service: "a.test".to_owned(), request: None };
+        let mut own = records(
+            vec![
+                wake("a", 500.0, Cause::Elsewhere),
+                wake("a", 103.1, Cause::Elsewhere),
+                wake("a", 50.0, requested()),
+            ],
+            1,
+        );
+        let other =
+            records(vec![wake("b", 100.0, requested()), wake("b", 53.0, Cause::Elsewhere)], 2);
+        own.merge(vec![other], 3);
+        let shown: Vec<_> =
+            own.records.iter().map(|record| (&*record.replica, record.at_unix)).collect();
+        assert_eq!(shown, [("a", 500.0), ("b", 100.0), ("a", 50.0)]);
+        assert_eq!(own.lost_events, 3);
+        own.merge(Vec::new(), 1);
+        assert_eq!(own.records.len(), 1);
+    }
+
+    #[test]
+    fn an_answer_is_read_as_it_was_written() {
+        let kinds = [
+            What::Sleep { by: "idle".to_owned(), idle_ms: Some(5.0) },
+            What::WakeObserved { replicas: 2 },
+            What::Failure { what: "endpoints-lost".to_owned(), detail: String::new() },
+        ];
+        let of_kind = |what| LedgerRecord { what, ..wake("a", 1.5, Cause::Elsewhere) };
+        let mut all: Vec<_> = kinds.into_iter().map(of_kind).collect();
+        all.push(wake("b", 2.5, Cause::Directive { directive: "pinned-awake".to_owned() }));
+        let written = serde_json::to_string(&records(all.clone(), 0)).unwrap();
+        assert!(written.contains(r#""kind":"sleep","by":"idle""#), "{written}");
+        assert_eq!(serde_json::from_str::<LedgerRecords>(&written).unwrap().records, all);
+    }
 }

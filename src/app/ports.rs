@@ -10,13 +10,14 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
+use crate::admin::v1::AskOthers;
 use crate::catalog::Snapshot;
 use crate::control_port::tls::{CertificateSource, Tls};
 use crate::coordination::Coordination;
 use crate::external_metrics::{ExternalMetricsPort, PortCertificate, Registered};
 use crate::keda::{FindTarget, KedaPort};
 use crate::net::tls;
-use crate::peers::{Exchange, Tokens};
+use crate::peers::{self, Answers, Exchange, Tokens};
 use crate::scaling_signal::Signals;
 use crate::shutdown::Shutdown;
 
@@ -34,6 +35,7 @@ pub struct ControlPorts {
 pub(super) struct PortContext {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) coordination: Coordination,
+    pub(super) answers: Answers,
     pub(super) find_target: FindTarget,
     /// Of the cluster, where readiness comes from its API.
     pub(super) client: Option<Client>,
@@ -64,6 +66,15 @@ pub struct ExternalMetricsSettings {
 // === impl ControlPorts ===
 
 impl ControlPorts {
+    /// Asks the other replicas of agimo, where there may be some.
+    pub(super) fn ask_others(&self, coordination: &Coordination) -> Option<AskOthers> {
+        let (coordination, tokens) = (coordination.clone(), self.peers.as_ref()?.tokens.clone());
+        Some(Box::new(move |path| {
+            let (coordination, tokens) = (coordination.clone(), tokens.clone());
+            Box::pin(async move { peers::client::ask(&coordination, &tokens, path).await })
+        }))
+    }
+
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         let peers = self.peers.as_ref().map(|port| &port.listener);
         let keda = self.keda.as_ref().map(|port| &port.listener);
@@ -81,13 +92,20 @@ impl ControlPorts {
         context: PortContext,
         tasks: &mut JoinSet<&'static str>,
     ) -> anyhow::Result<()> {
-        let PortContext { snapshots, coordination, find_target, client, registered, shutdown } =
-            context;
+        let PortContext {
+            snapshots,
+            coordination,
+            answers,
+            find_target,
+            client,
+            registered,
+            shutdown,
+        } = context;
         if let Some(PeerSettings { listener, tokens }) = self.peers {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let (shutdown, coordination) = (shutdown.clone(), coordination.clone());
             tasks.spawn(async move {
-                Exchange { listener, tokens, coordination, shutdown }.run().await;
+                Exchange { listener, tokens, coordination, answers, shutdown }.run().await;
                 "the exchange with other replicas"
             });
         }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::time::Duration;
 
 use crate::api::{Service, Services};
-use crate::cli::{OutputFormat, StatusOptions};
+use crate::cli::asking::{OutputFormat, StatusOptions};
 use crate::telemetry::durations;
 
 use super::client::AdminClient;

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::Write as _;
 
 use crate::api::records::{Cause, LedgerRecord, LedgerRecords, Phase, WakeRecord, What};
-use crate::cli::{OutputFormat, WhyOptions};
+use crate::cli::asking::{OutputFormat, WhyOptions};
 
 use super::client::{AdminClient, with_parameter};
 use super::{run, shown};

@@ -65,8 +65,7 @@ pub async fn run(
             continue;
         }
         let Some(uid) = index.lock().uid_of(&workload) else { continue };
-        let instance = format!("agimo-{:016x}", coordination.instance());
-        let object = object(&workload, &uid, &note, instance);
+        let object = object(&workload, &uid, &note, coordination.name());
         let api: Api<Event> = Api::namespaced(client.clone(), &workload.namespace);
         let parameters = PostParams::default();
         let error =

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
 use hyper::{Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -14,7 +14,7 @@ use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, warn};
 
 use super::frame::Frame;
-use super::{PATH, Tokens};
+use super::{API, PATH, Tokens};
 use crate::backoff::Backoff;
 use crate::coordination::Coordination;
 
@@ -104,7 +104,7 @@ async fn follow_once(
     tokens: &Tokens,
     has_heard: &mut bool,
 ) -> Result<(), FollowError> {
-    let mut body = request(address, tokens).await?.into_body();
+    let mut body = request(address, PATH, tokens).await?.into_body();
     let mut line = Vec::new();
     loop {
         let next = tokio::time::timeout(SILENCE_TIMEOUT, body.frame()).await;
@@ -133,8 +133,35 @@ async fn follow_once(
     }
 }
 
+/// What each other replica answers to a path and query of the API, or why it does not. It takes two seconds at most.
+pub async fn ask(
+    coordination: &Coordination,
+    tokens: &Tokens,
+    path_and_query: String,
+) -> Vec<(SocketAddr, Result<Bytes, String>)> {
+    let path = format!("{API}{path_and_query}");
+    let asking = coordination.peers().into_iter().map(|address| {
+        let path = &path;
+        async move {
+            let exchange = async {
+                let response = request(address, path, tokens).await?;
+                let body = Limited::new(response.into_body(), LONGEST_LINE).collect().await;
+                body.map(http_body_util::Collected::to_bytes).map_err(|_| FollowError::TooLong)
+            };
+            let answer = tokio::time::timeout(SILENCE_TIMEOUT, exchange).await;
+            let answer = answer.unwrap_or(Err(FollowError::Silent));
+            (address, answer.map_err(|error| error.to_string()))
+        }
+    });
+    futures_util::future::join_all(asking).await
+}
+
 /// Asks with one token after the other: while they are being replaced, the other replica may not have the first one yet.
-async fn request(address: SocketAddr, tokens: &Tokens) -> Result<Response<Incoming>, FollowError> {
+async fn request(
+    address: SocketAddr,
+    path: &str,
+    tokens: &Tokens,
+) -> Result<Response<Incoming>, FollowError> {
     for token in tokens.read() {
         let connecting = tokio::time::timeout(CONNECT_TIMEOUT, TcpStream::connect(address)).await;
         let stream = connecting.map_err(|_| FollowError::Silent)??;
@@ -142,7 +169,7 @@ async fn request(address: SocketAddr, tokens: &Tokens) -> Result<Response<Incomi
             hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
         // It ends with the body of its only response.
         tokio::spawn(connection);
-        let request = Request::get(PATH)
+        let request = Request::get(path)
             .header(header::HOST, address.to_string())
             .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .body(Empty::new());

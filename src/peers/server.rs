@@ -13,7 +13,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::frame::{Changes, Frame};
-use super::{PATH, Tokens};
+use super::{API, Answers, PATH, Tokens};
 use crate::control_port::{ControlPort, Protocol};
 use crate::coordination::Coordination;
 use crate::shutdown::Shutdown;
@@ -35,13 +35,16 @@ const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 /// More connections than agimo ever has replicas.
 const MOST_CONNECTIONS: usize = 256;
 
+/// What is served to the other replicas.
+#[derive(Clone)]
+pub struct Served {
+    pub tokens: Tokens,
+    pub coordination: Coordination,
+    pub answers: Answers,
+}
+
 /// Serves until agimo is aborted.
-pub async fn run(
-    listener: TcpListener,
-    tokens: Tokens,
-    coordination: Coordination,
-    shutdown: Shutdown,
-) {
+pub async fn run(listener: TcpListener, served: Served, shutdown: Shutdown) {
     let port = ControlPort {
         listener,
         name: "exchange",
@@ -51,29 +54,46 @@ pub async fn run(
         shutdown,
     };
     port.serve(service_fn(move |request| {
-        let response = respond(&request, &tokens, &coordination);
-        async move { Ok::<_, Infallible>(response) }
+        let served = served.clone();
+        async move { Ok::<_, Infallible>(served.respond(&request).await) }
     }))
     .await;
 }
 
-fn respond(
-    request: &Request<Incoming>,
-    tokens: &Tokens,
-    coordination: &Coordination,
-) -> Response<ServerBody> {
-    let token = request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-    let token = token.and_then(|value| value.strip_prefix("Bearer "));
-    let (status, body) = if request.method() != Method::GET || request.uri().path() != PATH {
-        (StatusCode::NOT_FOUND, Either::Left(Full::default()))
-    } else if token.is_some_and(|token| tokens.accept(token)) {
-        (StatusCode::OK, LineSender::new(coordination.clone()).into_body())
-    } else {
-        (StatusCode::UNAUTHORIZED, Either::Left(Full::default()))
-    };
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response
+// === impl Served ===
+
+impl Served {
+    async fn respond(&self, request: &Request<Incoming>) -> Response<ServerBody> {
+        let token =
+            request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let token = token.and_then(|value| value.strip_prefix("Bearer "));
+        let is_trusted = token.is_some_and(|token| self.tokens.accept(token));
+        let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
+        let body = match (request.method(), path.strip_prefix(API)) {
+            (&Method::GET, _) if !is_trusted => Err(StatusCode::UNAUTHORIZED),
+            (&Method::GET, None) if path == PATH => {
+                Ok(LineSender::new(self.coordination.clone()).into_body())
+            }
+            (&Method::GET, Some(path)) => match self.answer(path, query).await {
+                Some(answer) => Ok(Either::Left(Full::from(answer))),
+                None => Err(StatusCode::NOT_FOUND),
+            },
+            _ => Err(StatusCode::NOT_FOUND),
+        };
+        let (status, body) = match body {
+            Ok(body) => (StatusCode::OK, body),
+            Err(status) => (status, Either::Left(Full::default())),
+        };
+        let mut response = Response::new(body);
+        *response.status_mut() = status;
+        response
+    }
+
+    /// Made outside of the runtime, since wakes must not wait for it.
+    async fn answer(&self, path: &str, query: &str) -> Option<String> {
+        let (answers, path, query) = (self.answers.clone(), path.to_owned(), query.to_owned());
+        tokio::task::spawn_blocking(move || answers(&path, &query)).await.ok().flatten()
+    }
 }
 
 // === impl LineSender ===

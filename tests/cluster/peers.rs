@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::fixtures::{
     Helm, Namespace, Release, Sample, SampleRequest, SleepCycles, WebSocket, start_agimo,
@@ -115,6 +115,18 @@ async fn every_replica_wakes_a_workload_and_the_leader_puts_it_to_sleep() {
     }
     // The creation, and one write for each wake and each sleep.
     assert_eq!(replicas.web.generation().await, 5);
+    // Each of them explains both wakes, which are those of one replica each.
+    for pod in &replicas.pods {
+        let answer = replicas.release.admin(pod, "/api/v1/wakes?host=web.test").await.text();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        assert_eq!(answer["unreachable"], json!([]), "{answer}");
+        let records = answer["records"].as_array().unwrap();
+        let kinds: Vec<_> = records.iter().map(|record| &record["kind"]).collect();
+        assert_eq!(kinds, ["sleep", "wake", "sleep", "wake"], "{answer}");
+        let causes = [1, 3].map(|at| &records[at]["cause"]["by"]);
+        assert_eq!(causes, ["request", "request"], "{answer}");
+        assert_ne!(records[1]["replica"], records[3]["replica"], "{answer}");
+    }
 }
 
 #[tokio::test]

@@ -33,8 +33,10 @@ const ABOVE_EDGES: &[&str] = &[
     "backend",
     "coordination",
     "activation",
+    "ledger",
     "catalog",
     "status",
+    "api",
     "scaling_signal",
     "simulation",
     "cli",
@@ -43,6 +45,7 @@ const ABOVE_EDGES: &[&str] = &[
 /// Rooms that connect agimo to the outside. None of them imports another.
 const EDGES: &[&str] = &[
     "admin",
+    "commands",
     "config_file",
     "external_metrics",
     "keda",
@@ -68,6 +71,7 @@ const MODEL: &[&str] = &[
     "backend",
     "coordination",
     "activation",
+    "ledger",
     "catalog",
     "status",
     "scaling_signal",
