@@ -107,8 +107,8 @@ fn waterfall(phases: &[Phase]) -> String {
     for Phase { phase, after_ms } in phases {
         // Phases at different places may be noticed in another order.
         let began = before.min(*after_ms);
-        let (from, to) = (column(began), column(*after_ms));
-        let bar = format!("{}{}", " ".repeat(from), "█".repeat((to - from).max(1)));
+        let (from, to) = (column(began).min(BAR_WIDTH - 1), column(*after_ms));
+        let bar = format!("{}{}", " ".repeat(from), "█".repeat(to.saturating_sub(from).max(1)));
         let (name, took) = (phase.replace('_', " "), shown::milliseconds(after_ms - began));
         let _ = writeln!(
             text,

@@ -248,6 +248,8 @@ impl Wake {
     fn note(&mut self, event: &EventKind, since: Duration) {
         if let Some(phase) = WakePhase::of(event)
             && self.reached(phase).is_none()
+            // With pods, the same is seen as the start of a container.
+            && !(phase == WakePhase::Started && self.reached(WakePhase::ContainerStarted).is_some())
         {
             self.phases.push((phase, since));
         }

@@ -64,6 +64,7 @@ fn a_cold_start_has_its_cause_and_each_phase_once() {
     fixture.note(20, EventKind::PodScheduled { pod: pod() });
     fixture.note(30, EventKind::PodScheduled { pod: "web-2".to_owned() });
     fixture.note(500, EventKind::ContainerStarted { pod: pod() });
+    fixture.note(501, EventKind::Started { after: Duration::from_millis(501) });
     fixture.note(600, EventKind::EndpointSliceReady);
     fixture.note(600, ready(600));
     fixture.note(601, EventKind::Connected);
