@@ -37,6 +37,8 @@ pub struct Admin {
     pub own: Box<dyn Fn() -> v1::Own + Send + Sync>,
     /// Absent where this replica is the only one.
     pub ask_others: Option<v1::AskOthers>,
+    /// Lets few ask the other replicas at a time, whose ports have other work.
+    pub asking: Semaphore,
     /// Whether endpoints are known: not before the first list of every watch.
     pub is_ready: Box<dyn Fn() -> bool + Send + Sync>,
     pub shutdown: Shutdown,
@@ -47,6 +49,8 @@ pub struct Admin {
 /// Streams of events that may be open at once.
 pub type EventStreams = Arc<Semaphore>;
 
+/// How many may ask the other replicas at a time.
+pub const MOST_ASKING: usize = 2;
 /// As many as people and programs need.
 pub const MOST_EVENT_STREAMS: usize = 64;
 
@@ -181,13 +185,15 @@ impl Admin {
         let (wanted, parameters) = (path.to_owned(), query.to_owned());
         let (status, text) =
             self.pages.make(move || v1::answer(&wanted, &parameters, &own)).await?;
-        let Some(ask) = self.ask_others.as_ref().filter(|_| path == "wakes") else {
+        let Some(ask) = self.ask_others.as_ref().filter(|_| path == v1::WAKES) else {
             return Some((status, text));
         };
         if status != StatusCode::OK {
             return Some((status, text));
         }
+        let turn = self.asking.acquire().await.ok()?;
         let (others, query) = (ask(format!("{path}?{query}")).await, query.to_owned());
+        drop(turn);
         Some((status, self.pages.make(move || v1::merge(text, &query, others)).await?))
     }
 

@@ -16,7 +16,7 @@ use tracing::{info, warn};
 use crate::activation::event_log;
 use crate::activation::events::EventBus;
 use crate::admin::v1::{self, Own};
-use crate::admin::{Admin, Collector, MOST_EVENT_STREAMS, PageQueue};
+use crate::admin::{Admin, Collector, MOST_ASKING, MOST_EVENT_STREAMS, PageQueue};
 use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::{BackendContext, Backends};
 use crate::catalog::sources::Sources;
@@ -210,6 +210,7 @@ pub async fn serve(
         events: events.clone(),
         own: Box::new(own.clone()),
         ask_others: settings.control_ports.ask_others(&coordination),
+        asking: Semaphore::new(MOST_ASKING),
         is_ready: {
             let (is_listed, is_joined) = (cluster.is_ready(), is_joined.clone());
             Box::new(move || is_listed() && is_joined.load(Ordering::Relaxed))
@@ -257,7 +258,7 @@ pub async fn serve(
         coordination,
         answers: Arc::new(move |path, query| {
             let (status, text) = v1::answer(path, query, &own());
-            (status == StatusCode::OK).then_some(text)
+            (path == v1::WAKES && status == StatusCode::OK).then_some(text)
         }),
         find_target,
         client,

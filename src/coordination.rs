@@ -234,9 +234,11 @@ impl Coordination {
         }
     }
 
-    /// Where the replicas are that have reported, other than this one.
+    /// Where the other replicas are, as far as this one knows its own address.
     pub fn peers(&self) -> Vec<SocketAddr> {
-        self.lock().peers.keys().copied().collect()
+        let own = self.lock().own.clone();
+        let listed = self.shared.listed.borrow();
+        listed.iter().filter(|address| !own.contains(*address)).copied().collect()
     }
 
     // --- what this replica says

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, SystemTime};
 
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::broadcast::{self, Receiver};
@@ -11,7 +12,7 @@ use crate::activation::events::{EventKind, LifecycleEvent};
 use crate::ownership::directive::Directive;
 use crate::workload::WorkloadId;
 
-use self::record::{Record, RecordKind};
+use self::record::{Before, Record, RecordKind, WakePhase};
 
 pub mod record;
 pub mod summary;
@@ -29,7 +30,7 @@ pub struct Ledger {
 #[derive(Debug, Default)]
 struct Entries {
     next: u64,
-    records: BTreeMap<u64, Record>,
+    records: BTreeMap<u64, Arc<Record>>,
     numbers: HashMap<Arc<WorkloadId>, VecDeque<u64>>,
     /// The last wake of each workload.
     last_wakes: HashMap<Arc<WorkloadId>, u64>,
@@ -41,7 +42,7 @@ struct Entries {
 /// Some records, newest first.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Excerpt {
-    pub records: Vec<Record>,
+    pub records: Vec<Arc<Record>>,
     /// Events that were published faster than they could be recorded: something may be missing.
     pub lost_events: u64,
 }
@@ -50,6 +51,10 @@ pub struct Excerpt {
 const MOST_OF_A_WORKLOAD: usize = 100;
 /// Records of all workloads, each of about half a kilobyte.
 const MOST: usize = 20_000;
+/// How often wakes are looked for whose request is gone.
+const CHECK_INTERVAL: Duration = Duration::from_secs(5);
+/// A request that is answered later than so long after its wake is not recorded as answered.
+const ANSWER_TIME: Duration = Duration::from_secs(60);
 /// Finished records that a slow subscriber may fall behind.
 const FINISHED_CAPACITY: usize = 256;
 
@@ -64,20 +69,35 @@ impl Default for Ledger {
 impl Ledger {
     /// Records events until nobody can publish one any more.
     pub async fn run(self, mut events: Receiver<LifecycleEvent>) {
+        let mut check = tokio::time::interval(CHECK_INTERVAL);
         loop {
-            match events.recv().await {
-                Ok(event) => self.note(&event),
-                Err(RecvError::Lagged(lost)) => self.lock().lost_events += lost,
-                Err(RecvError::Closed) => return,
+            tokio::select! {
+                event = events.recv() => match event {
+                    Ok(event) => self.note(&event),
+                    Err(RecvError::Lagged(lost)) => self.lock().lost_events += lost,
+                    Err(RecvError::Closed) => return,
+                },
+                _ = check.tick() => self.finish_unanswered(SystemTime::now()),
             }
         }
     }
 
     /// Records one event.
     pub fn note(&self, event: &LifecycleEvent) {
-        for finished in self.lock().note(event) {
+        let finished = self.lock().note(event);
+        self.tell(finished);
+    }
+
+    /// Ends the records of wakes whose request is gone: its client has left, or another request was answered first.
+    fn finish_unanswered(&self, now: SystemTime) {
+        let finished = self.lock().finish_unanswered(now);
+        self.tell(finished);
+    }
+
+    fn tell(&self, finished: Vec<Arc<Record>>) {
+        for record in finished {
             // Without subscribers there is nobody to tell.
-            let _ = self.finished.send(Arc::new(finished));
+            let _ = self.finished.send(record);
         }
     }
 
@@ -97,7 +117,7 @@ impl Ledger {
     }
 
     /// The last wake of each workload.
-    pub fn last_wakes(&self) -> Vec<Record> {
+    pub fn last_wakes(&self) -> Vec<Arc<Record>> {
         let entries = self.lock();
         let records = entries.last_wakes.values().filter_map(|number| entries.records.get(number));
         records.cloned().collect()
@@ -112,25 +132,53 @@ impl Ledger {
 
 impl Entries {
     /// Returns the records that end with this event.
-    fn note(&mut self, event: &LifecycleEvent) -> Vec<Record> {
+    fn note(&mut self, event: &LifecycleEvent) -> Vec<Arc<Record>> {
         self.follow_directive(event);
         let directive = self.directives.get(&event.workload).copied();
         let mut finished = Vec::new();
         let mut is_waking = false;
         if let Some(wake) = self.open_wake(&event.workload) {
             is_waking = true;
-            wake.note(event);
+            Arc::make_mut(wake).note(event);
             if !wake.is_open() {
                 finished.push(wake.clone());
             }
         }
-        if let Some(kind) = RecordKind::begin(&event.kind, is_waking, directive) {
+        let before = match is_waking {
+            true => Before::Waking,
+            false if self.has_slept(&event.workload) => Before::Asleep,
+            false => Before::Unknown,
+        };
+        if let Some(kind) = RecordKind::begin(&event.kind, before, directive) {
             let (workload, at) = (event.workload.clone(), event.at);
-            let record = Record { number: self.next, workload, at, kind };
+            let record = Arc::new(Record { number: self.next, workload, at, kind });
             if !record.is_open() {
                 finished.push(record.clone());
             }
             self.add(record);
+        }
+        finished
+    }
+
+    /// Whether the last record says that the workload is asleep.
+    fn has_slept(&self, workload: &Arc<WorkloadId>) -> bool {
+        let last = self.numbers.get(workload).and_then(|numbers| numbers.back());
+        last.and_then(|number| self.records.get(number)).is_some_and(|record| record.is_sleep())
+    }
+
+    fn finish_unanswered(&mut self, now: SystemTime) -> Vec<Arc<Record>> {
+        let is_late = |record: &Record| {
+            let ready = record.wake().and_then(|wake| wake.reached(WakePhase::Ready));
+            let since = now.duration_since(record.at).unwrap_or_default();
+            record.is_open() && ready.is_some_and(|ready| since > ready + ANSWER_TIME)
+        };
+        let mut finished = Vec::new();
+        for number in self.last_wakes.values() {
+            let late = self.records.get_mut(number).filter(|record| is_late(record));
+            if let Some(record) = late {
+                Arc::make_mut(record).finish();
+                finished.push(record.clone());
+            }
         }
         finished
     }
@@ -140,7 +188,7 @@ impl Entries {
             EventKind::DirectiveChanged(Some(directive)) => {
                 self.directives.insert(event.workload.clone(), *directive);
             }
-            EventKind::DirectiveChanged(None) | EventKind::Replaced | EventKind::Removed => {
+            EventKind::DirectiveChanged(None) | EventKind::Removed => {
                 self.directives.remove(&event.workload);
             }
             _ => {}
@@ -148,12 +196,12 @@ impl Entries {
     }
 
     /// The wake of this workload that is not over.
-    fn open_wake(&mut self, workload: &Arc<WorkloadId>) -> Option<&mut Record> {
+    fn open_wake(&mut self, workload: &Arc<WorkloadId>) -> Option<&mut Arc<Record>> {
         let number = *self.last_wakes.get(workload)?;
         self.records.get_mut(&number).filter(|record| record.is_open())
     }
 
-    fn add(&mut self, record: Record) {
+    fn add(&mut self, record: Arc<Record>) {
         let numbers = self.numbers.entry(record.workload.clone()).or_default();
         numbers.push_back(record.number);
         let dropped = if numbers.len() > MOST_OF_A_WORKLOAD { numbers.pop_front() } else { None };

@@ -1,10 +1,11 @@
 //! The exchange between the replicas of agimo: each follows what every other one reports, over HTTP/1.1 with a shared
-//! token. The connection is not encrypted: what it carries are names of workloads and numbers.
+//! token. The connection is not encrypted: it carries names of workloads, numbers and, when somebody asks, records of wakes.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 
 use crate::coordination::Coordination;
 use crate::shutdown::Shutdown;
@@ -46,8 +47,12 @@ impl Exchange {
     pub async fn run(self) {
         let Self { listener, tokens, coordination, answers, shutdown } = self;
         coordination.begin_exchange();
-        let served =
-            server::Served { tokens: tokens.clone(), coordination: coordination.clone(), answers };
+        let served = server::Served {
+            tokens: tokens.clone(),
+            coordination: coordination.clone(),
+            answers,
+            answering: Arc::new(Semaphore::new(1)),
+        };
         let server = server::run(listener, served, shutdown.clone());
         tokio::select! {
             () = shutdown.aborted() => {}

@@ -45,6 +45,7 @@ fn log(event: &LifecycleEvent) {
         EventKind::WakeRequested { service, request: None } => {
             info!(%workload, %service, "request held, waking the workload");
         }
+        EventKind::WakeBegun => debug!(%workload, "waking the workload without a request"),
         EventKind::ScaleWritten { replicas } => info!(%workload, replicas, "scaled"),
         EventKind::PodScheduled { pod } => debug!(%workload, pod, "pod scheduled"),
         EventKind::ContainerStarted { pod } => debug!(%workload, pod, "container started"),

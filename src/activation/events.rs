@@ -28,6 +28,8 @@ pub enum EventKind {
     /// A request of this service is held and nothing was waking the workload yet. The request is absent where the configuration
     /// says that requests are not recorded.
     WakeRequested { service: Arc<str>, request: Option<WakingRequest> },
+    /// A wake that no request of this replica of agimo has caused: a pin, a schedule, or a request that another replica holds.
+    WakeBegun,
     /// The API server accepted a write of `replicas`.
     ScaleWritten { replicas: u32 },
     /// A pod of the wake was assigned to a node.
@@ -58,7 +60,8 @@ pub enum EventKind {
     WakeCancelled,
     /// The workload never became ready, and no request has waited for it for the idle time: it is scaled to zero.
     WakeGivenUp,
-    /// No endpoint is ready any more. `scaled_down` where an external scaler owns `replicas`.
+    /// No endpoint is ready any more. `scaled_down` where the workload has been scaled to zero or, as long as that is not known,
+    /// where somebody else decides about it.
     EndpointsLost { scaled_down: bool },
     /// Another scaler has appeared, changed or gone, or the configuration has changed.
     OwnerDecided(Ownership),
@@ -128,6 +131,7 @@ impl EventKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::WakeRequested { .. } => "wake_requested",
+            Self::WakeBegun => "wake_begun",
             Self::ScaleWritten { .. } => "scale_written",
             Self::PodScheduled { .. } => "pod_scheduled",
             Self::ContainerStarted { .. } => "container_started",

@@ -282,12 +282,13 @@ impl Runner {
                 if self.requester.is_some() {
                     self.membership.announce_demand();
                 }
-                // Without a requester, the request is held by another replica, which publishes the event.
-                if let Some(requester) = &self.requester {
-                    let service = requester.service.clone();
-                    let request = self.waking_request.clone();
-                    self.activation.events.publish(EventKind::WakeRequested { service, request });
-                }
+                self.activation.events.publish(match &self.requester {
+                    Some(requester) => EventKind::WakeRequested {
+                        service: requester.service.clone(),
+                        request: self.waking_request.clone(),
+                    },
+                    None => EventKind::WakeBegun,
+                });
             }
             Action::PublishEndpoints => self.publish_endpoints(before),
             Action::RejectUntil { until } => self.reject(until),

@@ -85,7 +85,8 @@ pub fn event(event: &LifecycleEvent) -> Value {
         | EventKind::ProcessUnresponsive { detail } => {
             json!({ "detail": detail })
         }
-        EventKind::EndpointSliceReady
+        EventKind::WakeBegun
+        | EventKind::EndpointSliceReady
         | EventKind::Connected
         | EventKind::Forwarded
         | EventKind::WakeCancelled

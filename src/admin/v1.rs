@@ -52,6 +52,8 @@ pub fn merge(own: String, query: &str, others: Vec<OtherAnswer>) -> String {
     json(&records)
 }
 
+/// Of which each replica knows only a part.
+pub const WAKES: &str = "wakes";
 /// Records in an answer, where the query does not say how many.
 const USUAL_LIMIT: usize = 100;
 
@@ -61,12 +63,13 @@ pub fn answer(path: &str, query: &str, own: &Own) -> Answer {
     let answered = match path {
         "services" => Parameters::read(query, &["host"]).and_then(|parameters| {
             let routes = parameters.routes(snapshot)?;
-            Ok(json(&services(&routes, ledger, replica)))
+            Ok(json(&services(&routes, own)))
         }),
-        "wakes" => Parameters::read(query, &["host", "limit"]).and_then(|parameters| {
+        WAKES => Parameters::read(query, &["host", "limit"]).and_then(|parameters| {
             let limit = parameters.limit()?;
             let excerpt = wakes(&parameters.routes(snapshot)?, &parameters, limit, ledger);
-            Ok(json(&LedgerRecords::new(&excerpt, replica)))
+            let with_requests = snapshot.config.record_requests;
+            Ok(json(&LedgerRecords::new(&excerpt, replica, with_requests)))
         }),
         "config" => Parameters::read(query, &[]).map(|_| json(&snapshot.config.effective())),
         _ => Err((
@@ -81,13 +84,16 @@ pub fn answer(path: &str, query: &str, own: &Own) -> Answer {
     }
 }
 
-fn services(routes: &[Arc<Route>], ledger: &Ledger, replica: &str) -> Services {
-    let wakes = ledger.last_wakes();
+fn services(routes: &[Arc<Route>], own: &Own) -> Services {
+    let with_requests = own.snapshot.config.record_requests;
+    let wakes = own.ledger.last_wakes();
     let wakes: HashMap<_, _> =
         wakes.iter().map(|record| (record.workload.to_string(), record)).collect();
     let services = routes.iter().map(|route| {
         let status = status::ServiceStatus::of(route);
-        let wake = wakes.get(&status.workload).map(|record| LedgerRecord::new(record, replica));
+        let wake = wakes
+            .get(&status.workload)
+            .map(|record| LedgerRecord::new(record, &own.replica, with_requests));
         Service::new(&status, wake)
     });
     Services { services: services.collect() }

@@ -1,5 +1,7 @@
 //! `/api/v1/wakes`: the records of the ledger.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use serde::{Deserialize, Serialize};
@@ -13,6 +15,8 @@ use super::Decision;
 /// `/api/v1/wakes`: what has happened to workloads, newest first.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LedgerRecords {
+    /// The replica of agimo that answers.
+    pub replica: String,
     pub records: Vec<LedgerRecord>,
     /// Events that came faster than they could be recorded: something may be missing.
     pub lost_events: u64,
@@ -55,6 +59,9 @@ pub enum What {
         what: String,
         detail: String,
     },
+    /// Of a newer agimo.
+    #[serde(other)]
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,7 +89,8 @@ pub enum Cause {
     },
     /// A pin or a schedule.
     Directive { directive: String },
-    /// Another replica of agimo, another scaler or a person; or it was awake when agimo started.
+    /// Another replica of agimo, another scaler or a person; or of a kind that only a newer agimo knows.
+    #[serde(other)]
     Elsewhere,
 }
 
@@ -106,28 +114,47 @@ pub struct Phase {
 const ELSEWHERE: &str = "elsewhere";
 /// In seconds: replicas of agimo learn of an endpoint within this time, and their clocks differ by less.
 const SAME_TIME: f64 = 2.0;
+/// Records of one workload with which another one is compared: replicas record the same at nearly the same time.
+const NEIGHBOURS: usize = 8;
 
 // === impl LedgerRecords ===
 
 impl LedgerRecords {
-    pub fn new(excerpt: &Excerpt, replica: &str) -> Self {
-        let records = excerpt.records.iter().map(|record| LedgerRecord::new(record, replica));
-        let (lost_events, unreachable) = (excerpt.lost_events, Vec::new());
-        Self { records: records.collect(), lost_events, unreachable }
+    /// `with_requests`: whether they say which request caused a wake.
+    pub fn new(excerpt: &Excerpt, replica: &str, with_requests: bool) -> Self {
+        let shown = |record: &Arc<Record>| LedgerRecord::new(record, replica, with_requests);
+        Self {
+            replica: replica.to_owned(),
+            records: excerpt.records.iter().map(shown).collect(),
+            lost_events: excerpt.lost_events,
+            unreachable: Vec::new(),
+        }
     }
 
-    /// Adds what other replicas have recorded, and keeps the newest.
+    /// Adds what other replicas have recorded, each wake and sleep once, and keeps the newest.
     pub fn merge(&mut self, others: Vec<Self>, most: usize) {
-        for other in others {
-            self.records.extend(other.records);
+        let mut all = std::mem::take(&mut self.records);
+        for other in others.into_iter().filter(|other| other.replica != self.replica) {
+            all.extend(other.records);
             self.lost_events += other.lost_events;
         }
+        all.sort_by(|one, other| other.at_unix.total_cmp(&one.at_unix));
+        let mut of_workload: HashMap<String, Vec<usize>> = HashMap::new();
+        for record in all {
+            let known = of_workload.entry(record.workload.clone()).or_default();
+            let near = known.iter().rev().take(NEIGHBOURS).copied();
+            let same = near.into_iter().find(|at| self.records[*at].is_same(&record));
+            match same {
+                // Whoever caused it knows most; of several, the first one.
+                Some(at) if record.rank() >= self.records[at].rank() => self.records[at] = record,
+                Some(_) => {}
+                None => {
+                    known.push(self.records.len());
+                    self.records.push(record);
+                }
+            }
+        }
         self.records.sort_by(|one, other| other.at_unix.total_cmp(&one.at_unix));
-        let known = self.records.clone();
-        // What one replica has caused, the others see as a wake or a sleep by somebody else.
-        self.records.retain(|record| {
-            !(record.is_elsewhere() && known.iter().any(|other| other.explains(record)))
-        });
         self.records.truncate(most);
     }
 }
@@ -135,45 +162,57 @@ impl LedgerRecords {
 // === impl LedgerRecord ===
 
 impl LedgerRecord {
-    pub fn new(record: &Record, replica: &str) -> Self {
+    /// `with_requests`: whether it says which request caused a wake.
+    pub fn new(record: &Record, replica: &str, with_requests: bool) -> Self {
         let at = record.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         Self {
             replica: replica.to_owned(),
             workload: record.workload.to_string(),
             at_unix: at.as_millis() as f64 / 1e3,
-            what: What::from(&record.kind),
+            what: What::new(&record.kind, with_requests),
         }
     }
 
-    /// Whether the replica that has recorded it did not cause it.
-    fn is_elsewhere(&self) -> bool {
+    /// How much the replica that has recorded it knows of its cause.
+    fn rank(&self) -> u8 {
         match &self.what {
-            What::Wake(wake) => wake.cause == Cause::Elsewhere,
-            What::Sleep { by, .. } => by == ELSEWHERE,
-            _ => false,
+            What::Wake(wake) => match wake.cause {
+                Cause::Request { .. } => 2,
+                Cause::Directive { .. } => 1,
+                Cause::Elsewhere => 0,
+            },
+            What::Sleep { by, .. } => u8::from(by != ELSEWHERE),
+            _ => 0,
         }
     }
 
-    /// Whether the other record is what another replica saw of this wake or sleep.
-    fn explains(&self, other: &Self) -> bool {
-        let took = match (&self.what, &other.what) {
-            (What::Wake(wake), What::Wake(_)) => {
-                wake.phases.last().map_or(0.0, |phase| phase.after_ms / 1e3)
-            }
-            (What::Sleep { .. }, What::Sleep { .. }) => 0.0,
-            _ => return false,
+    /// Whether two replicas have recorded the same wake, sleep or failure of a workload.
+    fn is_same(&self, other: &Self) -> bool {
+        let is_same_kind = match (&self.what, &other.what) {
+            (What::Wake(_), What::Wake(_)) | (What::Sleep { .. }, What::Sleep { .. }) => true,
+            (What::Failure { what, .. }, What::Failure { what: other, .. }) => what == other,
+            _ => false,
         };
-        let times = self.at_unix - SAME_TIME..=self.at_unix + took + SAME_TIME;
-        !self.is_elsewhere() && self.workload == other.workload && times.contains(&other.at_unix)
+        let end = |record: &Self| {
+            let last = match &record.what {
+                What::Wake(wake) => wake.phases.last().map_or(0.0, |phase| phase.after_ms / 1e3),
+                _ => 0.0,
+            };
+            record.at_unix + last + SAME_TIME
+        };
+        is_same_kind
+            && self.replica != other.replica
+            && self.at_unix <= end(other)
+            && other.at_unix <= end(self)
     }
 }
 
 // === impl What ===
 
-impl From<&RecordKind> for What {
-    fn from(kind: &RecordKind) -> Self {
+impl What {
+    fn new(kind: &RecordKind, with_requests: bool) -> Self {
         match kind {
-            RecordKind::Wake(wake) => Self::Wake(Box::new(WakeRecord::from(wake))),
+            RecordKind::Wake(wake) => Self::Wake(Box::new(WakeRecord::new(wake, with_requests))),
             RecordKind::Sleep { idle, by_pin } => {
                 let by = if *by_pin { "pin" } else { "idle" };
                 Self::Sleep { by: by.to_owned(), idle_ms: Some(millis(*idle)) }
@@ -196,8 +235,8 @@ impl From<&RecordKind> for What {
 
 // === impl WakeRecord ===
 
-impl From<&Wake> for WakeRecord {
-    fn from(wake: &Wake) -> Self {
+impl WakeRecord {
+    fn new(wake: &Wake, with_requests: bool) -> Self {
         let (outcome, failure) = match &wake.outcome {
             WakeOutcome::Underway => ("underway", None),
             WakeOutcome::Ready => ("ready", None),
@@ -215,7 +254,7 @@ impl From<&Wake> for WakeRecord {
             after_ms: millis(*after),
         };
         Self {
-            cause: Cause::from(&wake.cause),
+            cause: Cause::new(&wake.cause, with_requests),
             phases: wake.phases.iter().map(phase).collect(),
             outcome: outcome.to_owned(),
             failure,
@@ -229,12 +268,12 @@ impl From<&Wake> for WakeRecord {
 
 // === impl Cause ===
 
-impl From<&WakeCause> for Cause {
-    fn from(cause: &WakeCause) -> Self {
+impl Cause {
+    fn new(cause: &WakeCause, with_requests: bool) -> Self {
         match cause {
             WakeCause::Request { service, request } => Self::Request {
                 service: service.to_string(),
-                request: request.as_ref().map(|request| Request {
+                request: request.as_ref().filter(|_| with_requests).map(|request| Request {
                     method: request.method.clone(),
                     path: request.path.clone(),
                     network: request.network.map(|network| network.to_string()),
@@ -269,28 +308,44 @@ mod tests {
         LedgerRecord { replica: replica.to_owned(), workload: "web".to_owned(), at_unix, what }
     }
 
-    fn records(records: Vec<LedgerRecord>, lost_events: u64) -> LedgerRecords {
-        LedgerRecords { records, lost_events, unreachable: Vec::new() }
+    fn records(replica: &str, records: Vec<LedgerRecord>) -> LedgerRecords {
+        let replica = replica.to_owned();
+        LedgerRecords { replica, records, lost_events: 1, unreachable: Vec::new() }
     }
 
     #[test]
     fn records_of_several_replicas_are_ordered_and_one_wake_is_shown_once() {
         let requested = || Cause::Request { service: "a.test".to_owned(), request: None };
+        let sleep = |replica: &str, at_unix, by: &str| LedgerRecord {
+            what: What::Sleep { by: by.to_owned(), idle_ms: None },
+            ..wake(replica, at_unix, Cause::Elsewhere)
+        };
         let mut own = records(
+            "a",
             vec![
                 wake("a", 500.0, Cause::Elsewhere),
+                sleep("a", 300.0, ELSEWHERE),
+                sleep("a", 110.0, "idle"),
                 wake("a", 103.1, Cause::Elsewhere),
                 wake("a", 50.0, requested()),
             ],
-            1,
         );
-        let other =
-            records(vec![wake("b", 100.0, requested()), wake("b", 53.0, Cause::Elsewhere)], 2);
-        own.merge(vec![other], 3);
+        let other = records(
+            "b",
+            vec![
+                wake("b", 500.2, Cause::Elsewhere),
+                sleep("b", 110.1, ELSEWHERE),
+                wake("b", 100.0, requested()),
+                // Its request came a moment later.
+                wake("b", 51.0, requested()),
+            ],
+        );
+        // A replica may ask itself before it knows its own address.
+        own.merge(vec![other, own.clone()], 5);
         let shown: Vec<_> =
             own.records.iter().map(|record| (&*record.replica, record.at_unix)).collect();
-        assert_eq!(shown, [("a", 500.0), ("b", 100.0), ("a", 50.0)]);
-        assert_eq!(own.lost_events, 3);
+        assert_eq!(shown, [("a", 500.0), ("a", 300.0), ("a", 110.0), ("b", 100.0), ("a", 50.0)]);
+        assert_eq!(own.lost_events, 2);
         own.merge(Vec::new(), 1);
         assert_eq!(own.records.len(), 1);
     }
@@ -305,8 +360,11 @@ mod tests {
         let of_kind = |what| LedgerRecord { what, ..wake("a", 1.5, Cause::Elsewhere) };
         let mut all: Vec<_> = kinds.into_iter().map(of_kind).collect();
         all.push(wake("b", 2.5, Cause::Directive { directive: "pinned-awake".to_owned() }));
-        let written = serde_json::to_string(&records(all.clone(), 0)).unwrap();
+        let written = serde_json::to_string(&records("a", all.clone())).unwrap();
         assert!(written.contains(r#""kind":"sleep","by":"idle""#), "{written}");
         assert_eq!(serde_json::from_str::<LedgerRecords>(&written).unwrap().records, all);
+        let newer = written.replace("\"directive\"", "\"moon\"").replace("wake_observed", "dream");
+        let read = serde_json::from_str::<LedgerRecords>(&newer).unwrap().records;
+        assert_eq!((read.len(), &read[1].what), (4, &What::Unknown));
     }
 }

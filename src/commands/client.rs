@@ -8,6 +8,7 @@ use http::{Request, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use serde::de::DeserializeOwned;
 
+use super::shown;
 use crate::api::Problem;
 use crate::net::dns::Resolver;
 use crate::net::http_client::{self, HttpClient};
@@ -62,7 +63,10 @@ impl AdminClient {
             return Ok(body);
         }
         match serde_json::from_slice(&body) {
-            Ok(Problem { error }) => bail!("{error}"),
+            Ok(Problem { error }) => bail!("{}", shown::clean(&error)),
+            Err(_) if status == StatusCode::SERVICE_UNAVAILABLE => {
+                bail!("{url}: {}", shown::clean(String::from_utf8_lossy(&body).trim()))
+            }
             Err(_) => {
                 bail!("{url} answers with status {status}: is it the admin port of an agimo?")
             }

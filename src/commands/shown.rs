@@ -6,6 +6,7 @@ use jiff::Timestamp;
 
 use crate::api::records::{Cause, LedgerRecord, Request, What};
 use crate::telemetry::durations;
+use crate::telemetry::printable::printable_whole;
 
 /// A time of the API.
 pub fn milliseconds(value: f64) -> String {
@@ -26,12 +27,20 @@ pub fn time(at_unix: f64) -> String {
     at.map_or_else(|_| at_unix.to_string(), |at| at.to_string())
 }
 
+/// On one line and without anything that a terminal would act on: it quotes what others wrote.
+pub fn clean(text: &str) -> String {
+    printable_whole(text.as_bytes())
+}
+
 /// Who caused a wake.
 pub fn cause(cause: &Cause) -> String {
     match cause {
         Cause::Request { request: Some(request), .. } => self::request(request),
         Cause::Request { request: None, .. } => "a request".to_owned(),
-        Cause::Directive { directive } => directive.clone(),
+        Cause::Directive { directive } if directive.starts_with("scheduled") => {
+            "schedule".to_owned()
+        }
+        Cause::Directive { .. } => "pin".to_owned(),
         Cause::Elsewhere => "elsewhere".to_owned(),
     }
 }
@@ -40,7 +49,7 @@ pub fn cause(cause: &Cause) -> String {
 pub fn request(request: &Request) -> String {
     let Request { method, path, network, client_kind } = request;
     let from = network.as_ref().map_or(String::new(), |network| format!(" from {network}"));
-    format!("{method} {path}{from} ({client_kind})")
+    format!("{} {}{from} ({client_kind})", clean(method), clean(path))
 }
 
 /// How long the wake took, up to the last phase that was reached.

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 
+use crate::api::Decision;
 use crate::api::records::{Cause, LedgerRecord, LedgerRecords, Phase, WakeRecord, What};
 use crate::cli::asking::{OutputFormat, WhyOptions};
 
@@ -22,30 +23,31 @@ pub fn why(options: &WhyOptions) -> anyhow::Result<()> {
             return Ok(String::from_utf8_lossy(&client.get_text(&path).await?).into_owned());
         }
         let answer: LedgerRecords = client.get(&path).await?;
-        Ok(report(&answer))
+        Ok(report(&options.host, &answer))
     })?;
     std::io::stdout().lock().write_all(text.as_bytes())?;
     Ok(())
 }
 
-fn report(answer: &LedgerRecords) -> String {
-    if answer.records.is_empty() {
-        return "nothing has happened since this agimo was started\n".to_owned();
-    }
+fn report(host: &str, answer: &LedgerRecords) -> String {
     let mut text = String::new();
+    if answer.records.is_empty() {
+        text = format!("nothing is recorded for {host} since agimo was started\n");
+    }
     for (at, record) in answer.records.iter().enumerate() {
         if at > 0 {
             text.push('\n');
         }
         text.push_str(&explain(record));
     }
+    // Writing to a String cannot fail.
     if answer.lost_events > 0 {
-        // Writing to a String cannot fail.
-        let _ = write!(
-            text,
-            "\n{} events came too fast: something may be missing\n",
-            answer.lost_events
-        );
+        let lost = answer.lost_events;
+        let _ = write!(text, "\n{lost} lifecycle events were lost: records may be incomplete\n");
+    }
+    for problem in &answer.unreachable {
+        let problem = shown::clean(problem);
+        let _ = write!(text, "\nthe records of another replica of agimo are missing: {problem}\n");
     }
     text
 }
@@ -56,13 +58,14 @@ fn explain(record: &LedgerRecord) -> String {
             let WakeRecord { cause, phases, outcome, failure, obstacle } = &**wake;
             let by = match cause {
                 Cause::Request { service, .. } => format!("{} for {service}", shown::cause(cause)),
-                Cause::Directive { directive } => format!("a directive: {directive}"),
-                Cause::Elsewhere => "somebody else, or before agimo was started".to_owned(),
+                Cause::Directive { .. } => format!("a {}", shown::cause(cause)),
+                Cause::Elsewhere => "another scaler or a person".to_owned(),
             };
             let mut details = waterfall(phases);
-            for (name, reason) in [("kept waiting by", obstacle), ("failed because of", failure)] {
-                if let Some(reason) = reason {
-                    let _ = writeln!(details, "  {name} {}: {}", reason.reason, reason.detail);
+            for (name, reason) in [("was not ready", obstacle), ("failed", failure)] {
+                if let Some(Decision { reason, detail }) = reason {
+                    let detail = shown::clean(detail);
+                    let _ = writeln!(details, "  {name} because of {reason}: {detail}");
                 }
             }
             (format!("woken by {by}: {outcome}"), details)
@@ -89,9 +92,11 @@ fn explain(record: &LedgerRecord) -> String {
             )
         }
         What::Failure { what, detail } => {
-            let detail = if detail.is_empty() { String::new() } else { format!(": {detail}") };
+            let detail = shown::clean(detail);
+            let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
             (format!("failure: {what}{detail}"), String::new())
         }
+        What::Unknown => ("something that only a newer agimo explains".to_owned(), String::new()),
     };
     format!("{}  {}  {headline}\n{details}", shown::time(record.at_unix), record.workload)
 }

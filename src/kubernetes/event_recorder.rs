@@ -18,7 +18,7 @@ use super::client::error_with_sources;
 use super::watches::SharedIndex;
 use crate::activation::events::{EventKind, LifecycleEvent};
 use crate::coordination::Coordination;
-use crate::ledger::record::{Record, RecordKind, Wake, WakeCause, WakeOutcome};
+use crate::ledger::record::{Record, RecordKind, WakeCause, WakeOutcome, WakePhase};
 use crate::ownership::directive::Directive;
 use crate::ownership::writers;
 use crate::workload::WorkloadId;
@@ -91,20 +91,26 @@ pub async fn run(
     }
 }
 
-/// What to write about a complete record, if anything. A wake by somebody else is no news to its owner.
+/// What to write about a complete record, if anything. A wake by another scaler or a person is no news.
 fn note_of_record(record: &Record) -> Option<Note> {
     let (is_warning, reason) = match &record.kind {
         RecordKind::Sleep { .. } => (false, "Asleep"),
-        RecordKind::Wake(Wake { cause: WakeCause::Elsewhere, .. }) => return None,
-        RecordKind::Wake(wake) => match wake.outcome {
-            WakeOutcome::Failed { .. } | WakeOutcome::GivenUp => (true, "WakeFailed"),
-            _ => (false, "Woken"),
+        RecordKind::Wake(wake) => match (&wake.cause, &wake.outcome) {
+            (_, WakeOutcome::Failed { .. } | WakeOutcome::GivenUp) => (true, "WakeFailed"),
+            (WakeCause::Elsewhere, _) => return None,
+            (WakeCause::Directive(_), _) if wake.reached(WakePhase::ScaleWritten).is_none() => {
+                return None;
+            }
+            (_, WakeOutcome::Ready | WakeOutcome::Answered) => (false, "Woken"),
+            (_, WakeOutcome::Cancelled | WakeOutcome::Interrupted | WakeOutcome::Underway) => {
+                (false, "WakeCancelled")
+            }
         },
         _ => return None,
     };
     // A pin is seen by all; a request, and the sleep that follows, by one replica of agimo.
     let is_seen_by_all =
-        record.wake().is_some_and(|wake| matches!(wake.cause, WakeCause::Directive(_)));
+        record.wake().is_some_and(|wake| !matches!(wake.cause, WakeCause::Request { .. }));
     Some(Note::new(is_warning, reason, &record.summary(), is_seen_by_all))
 }
 

@@ -31,7 +31,7 @@ pub enum RecordKind {
         idle: Duration,
         by_pin: bool,
     },
-    /// Scaled to zero by somebody else.
+    /// Scaled to zero by another scaler or a person.
     SleptElsewhere,
     /// With `mode = "observe"`: agimo would have scaled it to so many replicas.
     WakeObserved {
@@ -109,12 +109,22 @@ pub enum WakeOutcome {
         reason: &'static str,
         detail: String,
     },
-    /// Every client left, and another scaler wakes the workload.
+    /// No request waits any more: the clients have left, were answered by agimo, or are those of another replica.
     Cancelled,
     /// It never became ready, and no request waited for it any more.
     GivenUp,
     /// It slept, ended or was removed before it was ready.
     Interrupted,
+}
+
+/// What is known of a workload before an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// A record of its wake is open.
+    Waking,
+    Asleep,
+    /// It is awake, or nothing has happened since agimo was started.
+    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -134,6 +144,8 @@ pub enum Failure {
 
 /// Longer paths are shortened.
 const MOST_PATH_BYTES: usize = 200;
+/// Longer details are shortened: they quote what applications and Kubernetes wrote.
+const MOST_DETAIL_BYTES: usize = 500;
 
 // === impl Record ===
 
@@ -150,6 +162,18 @@ impl Record {
         }
     }
 
+    /// Whether the workload was scaled to zero.
+    pub(super) fn is_sleep(&self) -> bool {
+        matches!(self.kind, RecordKind::Sleep { .. } | RecordKind::SleptElsewhere)
+    }
+
+    /// Ends a wake whose request is not waited for any more.
+    pub(super) fn finish(&mut self) {
+        if let RecordKind::Wake(wake) = &mut self.kind {
+            wake.is_over = true;
+        }
+    }
+
     /// Adds what an event says about a wake that is not over.
     pub(super) fn note(&mut self, event: &LifecycleEvent) {
         let since = event.at.duration_since(self.at).unwrap_or_default();
@@ -162,23 +186,27 @@ impl Record {
 // === impl RecordKind ===
 
 impl RecordKind {
-    /// The record that begins with this event of a workload, if one does. `is_waking`: a record of its wake is open.
+    /// The record that begins with this event of a workload, if one does.
     pub(super) fn begin(
         event: &EventKind,
-        is_waking: bool,
+        before: Before,
         directive: Option<Directive>,
     ) -> Option<Self> {
+        let of_directive = || {
+            let directive = directive.filter(|directive| directive.keeps_awake());
+            Wake::new(directive.map_or(WakeCause::Elsewhere, WakeCause::Directive))
+        };
         Some(match event {
             EventKind::WakeRequested { service, request } => {
                 let service = service.clone();
                 let request = request.as_ref().map(RecordedRequest::of);
                 Self::Wake(Wake::new(WakeCause::Request { service, request }))
             }
-            EventKind::Ready { .. } if !is_waking => {
-                let directive = directive.filter(|directive| directive.keeps_awake());
-                let mut wake =
-                    Wake::new(directive.map_or(WakeCause::Elsewhere, WakeCause::Directive));
-                wake.note(event, Duration::ZERO);
+            EventKind::WakeBegun => Self::Wake(of_directive()),
+            // What is ready at the start of agimo, or again after a failed readiness probe, was not woken.
+            EventKind::Ready { .. } if before == Before::Asleep => {
+                let mut wake = of_directive();
+                (wake.outcome, wake.is_over) = (WakeOutcome::Ready, true);
                 Self::Wake(wake)
             }
             EventKind::Asleep { idle } => {
@@ -191,13 +219,13 @@ impl RecordKind {
             EventKind::WakeObserved { replicas } => Self::WakeObserved { replicas: *replicas },
             EventKind::SleepObserved { idle } => Self::SleepObserved { idle: *idle },
             EventKind::SleepFailed { detail } => {
-                Self::Failure(Failure::SleepFailed { detail: detail.clone() })
+                Self::Failure(Failure::SleepFailed { detail: shortened(detail) })
             }
             EventKind::ProcessExited { detail } => {
-                Self::Failure(Failure::ProcessExited { detail: detail.clone() })
+                Self::Failure(Failure::ProcessExited { detail: shortened(detail) })
             }
             EventKind::ProcessUnresponsive { detail } => {
-                Self::Failure(Failure::ProcessUnresponsive { detail: detail.clone() })
+                Self::Failure(Failure::ProcessUnresponsive { detail: shortened(detail) })
             }
             _ => return None,
         })
@@ -222,14 +250,21 @@ impl RecordedRequest {
             let length = if address.is_ipv4() { 24 } else { 48 };
             IpNet::new(address, length).ok().map(|network| network.trunc())
         };
-        let end = request.path.floor_char_boundary(MOST_PATH_BYTES);
         Self {
-            method: request.method.clone(),
-            path: request.path[..end].to_owned(),
+            method: cut(&request.method, MOST_PATH_BYTES),
+            path: cut(&request.path, MOST_PATH_BYTES),
             network: request.client.parse().ok().and_then(network),
             client_kind: request.client_kind,
         }
     }
+}
+
+fn cut(text: &str, most: usize) -> String {
+    text[..text.floor_char_boundary(most)].to_owned()
+}
+
+fn shortened(detail: &str) -> String {
+    cut(detail, MOST_DETAIL_BYTES)
 }
 
 // === impl Wake ===
@@ -255,7 +290,8 @@ impl Wake {
         }
         let outcome = match event {
             EventKind::NotReady(reason) => {
-                self.obstacle = Some(reason.clone());
+                let (cause, detail) = (reason.cause, shortened(&reason.detail));
+                self.obstacle = Some(NotReadyReason { cause, detail });
                 return;
             }
             EventKind::Ready { .. } => {
@@ -266,7 +302,7 @@ impl Wake {
             }
             EventKind::FirstAnswer { .. } => WakeOutcome::Answered,
             EventKind::WakeFailed { cause, detail, .. } => {
-                WakeOutcome::Failed { reason: cause.token(), detail: detail.clone() }
+                WakeOutcome::Failed { reason: cause.token(), detail: shortened(detail) }
             }
             EventKind::WakeCancelled => WakeOutcome::Cancelled,
             EventKind::WakeGivenUp => WakeOutcome::GivenUp,
@@ -274,7 +310,7 @@ impl Wake {
             EventKind::Asleep { .. }
             | EventKind::EndpointsLost { .. }
             | EventKind::WakeRequested { .. }
-            | EventKind::Replaced
+            | EventKind::WakeBegun
             | EventKind::Removed => match self.outcome {
                 WakeOutcome::Underway => WakeOutcome::Interrupted,
                 _ => WakeOutcome::Ready,
@@ -290,7 +326,8 @@ impl Wake {
 impl WakePhase {
     fn of(event: &EventKind) -> Option<Self> {
         Some(match event {
-            EventKind::ScaleWritten { .. } => Self::ScaleWritten,
+            // The write of a zero may still have been under way.
+            EventKind::ScaleWritten { replicas } if *replicas > 0 => Self::ScaleWritten,
             EventKind::PodScheduled { .. } => Self::PodScheduled,
             EventKind::ContainerStarted { .. } => Self::ContainerStarted,
             EventKind::Started { .. } => Self::Started,

@@ -1,6 +1,7 @@
 //! A record in one sentence, for Events and logs.
 
 use super::record::{Failure, Record, RecordKind, RecordedRequest, Wake, WakeCause, WakeOutcome};
+use crate::ownership::directive::Directive;
 use crate::telemetry::durations::{short, whole};
 
 // === impl Record ===
@@ -48,14 +49,15 @@ impl Wake {
             WakeCause::Request { service, request: None } => {
                 format!("woken by a request for {service}")
             }
-            WakeCause::Directive(directive) => format!("woken: {}", directive.as_str()),
-            WakeCause::Elsewhere => "woken by somebody else".to_owned(),
+            WakeCause::Directive(Directive::AwakeBySchedule) => "woken by a schedule".to_owned(),
+            WakeCause::Directive(_) => "woken by a pin".to_owned(),
+            WakeCause::Elsewhere => "scaled up by another scaler or a person".to_owned(),
         };
         let outcome = match &self.outcome {
             WakeOutcome::Underway => "not ready yet".to_owned(),
             WakeOutcome::Ready | WakeOutcome::Answered => String::new(),
             WakeOutcome::Failed { reason, detail } => format!("failed ({reason}): {detail}"),
-            WakeOutcome::Cancelled => "every client left before it was ready".to_owned(),
+            WakeOutcome::Cancelled => "no request waits any more".to_owned(),
             WakeOutcome::GivenUp => "given up, as it never became ready".to_owned(),
             WakeOutcome::Interrupted => "interrupted before it was ready".to_owned(),
         };
@@ -63,7 +65,7 @@ impl Wake {
             format!("{} after {}", phase.as_str().replace('_', " "), short(*after))
         });
         let obstacle = self.obstacle.iter().map(|obstacle| {
-            format!("kept waiting by {}: {}", obstacle.cause.token(), obstacle.detail)
+            format!("not ready because of {}: {}", obstacle.cause.token(), obstacle.detail)
         });
         let details = std::iter::once(outcome).chain(phases).chain(obstacle);
         let details: Vec<String> = details.filter(|detail| !detail.is_empty()).collect();

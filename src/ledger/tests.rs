@@ -27,7 +27,8 @@ impl Fixture {
 
     /// Newest first.
     fn records(&self) -> Vec<RecordKind> {
-        self.ledger.newest(10, |_| true).records.into_iter().map(|record| record.kind).collect()
+        let records = self.ledger.newest(10, |_| true).records;
+        records.into_iter().map(|record| record.kind.clone()).collect()
     }
 }
 
@@ -143,11 +144,19 @@ fn a_workload_that_gets_ready_by_itself_was_woken_by_a_pin_or_elsewhere() {
     let fixture = Fixture::new();
     let elsewhere = || EventKind::Ready { after: None, endpoints: 1 };
     fixture.note(0, elsewhere());
+    assert_eq!(fixture.records(), [], "it was awake when agimo started");
     fixture.note(1, EventKind::Asleep { idle: Duration::from_secs(1) });
-    fixture.note(2, EventKind::DirectiveChanged(Some(Directive::AwakeByPin)));
-    fixture.note(3, ready(1));
-    fixture.note(4, EventKind::DirectiveChanged(Some(Directive::AsleepByPin)));
-    fixture.note(5, EventKind::Asleep { idle: Duration::ZERO });
+    fixture.note(2, elsewhere());
+    fixture.note(3, EventKind::Asleep { idle: Duration::from_secs(1) });
+    fixture.note(4, EventKind::DirectiveChanged(Some(Directive::AwakeByPin)));
+    fixture.note(5, EventKind::WakeBegun);
+    fixture.note(7, EventKind::ScaleWritten { replicas: 0 });
+    fixture.note(8, EventKind::ScaleWritten { replicas: 1 });
+    fixture.note(9, ready(4));
+    fixture.note(10, EventKind::DirectiveChanged(Some(Directive::AsleepByPin)));
+    fixture.note(11, EventKind::Asleep { idle: Duration::ZERO });
+    let RecordKind::Wake(pinned) = &fixture.records()[1] else { panic!("a wake") };
+    assert_eq!(pinned.reached(WakePhase::ScaleWritten), Some(Duration::from_millis(3)));
     let causes: Vec<_> = fixture
         .records()
         .into_iter()
@@ -162,6 +171,7 @@ fn a_workload_that_gets_ready_by_itself_was_woken_by_a_pin_or_elsewhere() {
         "Directive(AwakeByPin) Ready",
         "sleep, by pin: false",
         "Elsewhere Ready",
+        "sleep, by pin: false",
     ];
     assert_eq!(causes, expected);
 }
@@ -183,6 +193,37 @@ fn a_wake_whose_clients_have_left_ends_with_the_next_sleep() {
     assert!(
         matches!(&records[0], RecordKind::Wake(wake) if wake.outcome == WakeOutcome::Interrupted)
     );
+}
+
+#[test]
+fn a_wake_whose_request_is_gone_ends_a_minute_after_it_was_ready() {
+    let fixture = Fixture::new();
+    let mut finished = fixture.ledger.finished();
+    fixture.note(0, requested("/", "192.0.2.1"));
+    fixture.note(5_000, ready(5_000));
+    fixture.ledger.finish_unanswered(fixture.begin + Duration::from_secs(60));
+    assert!(finished.is_empty());
+    fixture.ledger.finish_unanswered(fixture.begin + Duration::from_secs(66));
+    let record = finished.try_recv().unwrap();
+    assert_eq!(record.wake().unwrap().outcome, WakeOutcome::Ready);
+    fixture.note(90_000, answered(90_000));
+    assert_eq!(fixture.records()[0], record.kind, "nothing is added any more");
+}
+
+#[test]
+fn a_workload_that_loses_its_endpoints_for_a_moment_was_not_woken() {
+    let fixture = Fixture::new();
+    fixture.note(0, EventKind::EndpointsLost { scaled_down: false });
+    fixture.note(9, EventKind::Ready { after: None, endpoints: 1 });
+    fixture.note(10, EventKind::Asleep { idle: Duration::ZERO });
+    fixture.note(11, EventKind::SleepFailed { detail: "é".repeat(1_000) });
+    fixture.note(12, EventKind::Ready { after: None, endpoints: 1 });
+    let names: Vec<_> = fixture.records().iter().map(RecordKind::name).collect();
+    assert_eq!(names, ["failure", "sleep", "failure"]);
+    let RecordKind::Failure(Failure::SleepFailed { detail }) = &fixture.records()[0] else {
+        panic!("a failure")
+    };
+    assert_eq!(detail.len(), 500);
 }
 
 #[test]

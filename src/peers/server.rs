@@ -1,6 +1,7 @@
 //! Sends what this replica reports to the others that ask for it, as long as they stay.
 
 use std::convert::Infallible;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use hyper::body::{Frame as BodyFrame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 
 use super::frame::{Changes, Frame};
 use super::{API, Answers, PATH, Tokens};
@@ -41,6 +42,8 @@ pub struct Served {
     pub tokens: Tokens,
     pub coordination: Coordination,
     pub answers: Answers,
+    /// Lets one answer be made at a time: others may ask more than once.
+    pub answering: Arc<Semaphore>,
 }
 
 /// Serves until agimo is aborted.
@@ -91,8 +94,13 @@ impl Served {
 
     /// Made outside of the runtime, since wakes must not wait for it.
     async fn answer(&self, path: &str, query: &str) -> Option<String> {
+        let turn = self.answering.clone().acquire_owned().await.ok()?;
         let (answers, path, query) = (self.answers.clone(), path.to_owned(), query.to_owned());
-        tokio::task::spawn_blocking(move || answers(&path, &query)).await.ok().flatten()
+        let answer = move || {
+            let _until_made = turn;
+            answers(&path, &query)
+        };
+        tokio::task::spawn_blocking(answer).await.ok().flatten()
     }
 }
 

@@ -31,12 +31,14 @@ pub struct Unanswered {
     known_by: Instant,
     /// It has refused a connection since: what listens there later is another process.
     is_down: bool,
-    /// It was sent on a connection that had been idle.
-    was_idle: bool,
+    /// It was sent on a connection that had carried other requests before.
+    was_reused: bool,
 }
 
 /// A pod that terminates is reported as such within this time.
 const TERMINATION_REPORT: Duration = Duration::from_secs(1);
+/// The connections of a process that ends break within this time.
+const SAME_END: Duration = Duration::from_millis(100);
 /// A held request whose body has not arrived completely: how often to look whether its client is still there.
 const PROBE_INTERVAL: Duration = Duration::from_secs(2);
 /// Unreachable endpoints are not tried more often than this.
@@ -46,17 +48,18 @@ const SHORTEST_WAIT: Duration = Duration::from_millis(5);
 
 impl Unanswered {
     /// A request on this route was sent to this endpoint.
-    pub fn new(route: &CoreRoute, endpoint: SocketAddr, was_idle: bool) -> Self {
+    pub fn new(route: &CoreRoute, endpoint: SocketAddr, was_reused: bool) -> Self {
         let activation = route.route.workload.activation.as_ref();
         let wake = activation.map_or(0, |activation| activation.wake_number());
         let known_by = Instant::now() + TERMINATION_REPORT;
-        Self { endpoint, wake, known_by, is_down: false, was_idle }
+        Self { endpoint, wake, known_by, is_down: false, was_reused }
     }
 
-    /// Whether one process that ended can be the reason that the request was not answered, neither then nor now: an idle
-    /// connection breaks first, and then a new one that waits to be accepted.
+    /// Whether it is likely that one process which ended is the reason that the request was not answered, neither then nor now:
+    /// the connection that was open breaks first, and at once a new one that waits to be accepted.
     pub fn is_same_end(&self, endpoint: SocketAddr) -> bool {
-        self.was_idle && self.endpoint == endpoint
+        let passed = Instant::now() + TERMINATION_REPORT - self.known_by;
+        self.was_reused && self.endpoint == endpoint && passed < SAME_END
     }
 
     /// The endpoint has refused a connection.

@@ -10,7 +10,10 @@ use crate::activation::state::{Machine, State};
 impl Runner {
     pub(super) fn withdraw_endpoints(&mut self) {
         let is_asleep = self.withdrawn_for_peer.take().is_some();
-        let scaled_down = !self.authority().sleeps() || is_asleep;
+        let scaled_down = match self.status.borrow().replicas {
+            Some(replicas) => replicas == 0 || is_asleep,
+            None => !self.authority().sleeps() || is_asleep,
+        };
         self.activation.events.publish(EventKind::EndpointsLost { scaled_down });
         let terminating = self.status.borrow().terminating.clone();
         self.publish(Published { terminating, ..Published::default() });

@@ -106,9 +106,9 @@ pub const TABLE: &[Key] = &[
         place: Place::Top,
         kind: ValueKind::Boolean,
         default: KeyDefault::Value("true"),
-        description: "Whether the log and the records of wakes say which request caused them: its method, its path without the \
-                      query, the client (records: its network only, /24 or /48) and the kind of its user agent. The last 100 \
-                      records of each workload are kept in memory.",
+        description: "Whether the records of wakes, the Events in Kubernetes and the line in the log say which request caused a wake: \
+                      its method, its path without the query, the client (its network only, /24 or /48; the whole address in the \
+                      log) and the kind of its user agent. The last 100 records of each workload are kept in memory.",
         example: "record_requests = false",
     },
     Key {
