@@ -195,15 +195,7 @@ pub async fn serve(
         let registered = registered.clone();
         collectors.push(Box::new(move |page| registered.collect(page)));
     }
-    let own = {
-        let (snapshots, ledger) = (snapshots.clone(), ledger.clone());
-        let replica = Arc::<str>::from(coordination.name());
-        move || Own {
-            snapshot: snapshots.borrow().clone(),
-            ledger: ledger.clone(),
-            replica: replica.clone(),
-        }
-    };
+    let own = Own::source(snapshots.clone(), ledger.clone(), &coordination.name());
     let admin = Admin {
         snapshots: snapshots.clone(),
         collectors,

@@ -8,6 +8,7 @@ use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use serde::Serialize;
+use tokio::sync::watch;
 
 use crate::api::records::{LedgerRecord, LedgerRecords};
 use crate::api::{Problem, Service, Services};
@@ -112,6 +113,24 @@ fn wakes(routes: &[Arc<Route>], parameters: &Parameters, limit: usize, ledger: &
 struct Parameters {
     host: Option<String>,
     limit: Option<String>,
+}
+
+// === impl Own ===
+
+impl Own {
+    /// What there is to answer from at each call.
+    pub fn source(
+        snapshots: watch::Receiver<Arc<Snapshot>>,
+        ledger: Ledger,
+        replica: &str,
+    ) -> impl Fn() -> Self + Clone + Send + Sync + 'static {
+        let replica = Arc::<str>::from(replica);
+        move || Self {
+            snapshot: snapshots.borrow().clone(),
+            ledger: ledger.clone(),
+            replica: replica.clone(),
+        }
+    }
 }
 
 // === impl Parameters ===
