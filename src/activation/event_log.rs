@@ -82,10 +82,10 @@ fn log(event: &LifecycleEvent) {
         EventKind::WakeGivenUp => {
             warn!(%workload, "never became ready and no request waits, scaling to zero");
         }
-        EventKind::EndpointsLost { scaled_down: true } => {
+        EventKind::EndpointsLost { scaled_down: Some(true) | None } => {
             info!(%workload, "no endpoint is ready any more");
         }
-        EventKind::EndpointsLost { scaled_down: false } => {
+        EventKind::EndpointsLost { scaled_down: Some(false) } => {
             warn!(%workload, "no endpoint is ready any more; the next request wakes the workload");
         }
         // What applies is logged by itself, above.

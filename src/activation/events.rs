@@ -60,9 +60,8 @@ pub enum EventKind {
     WakeCancelled,
     /// The workload never became ready, and no request has waited for it for the idle time: it is scaled to zero.
     WakeGivenUp,
-    /// No endpoint is ready any more. `scaled_down` where the workload has been scaled to zero or, as long as that is not known,
-    /// where somebody else decides about it.
-    EndpointsLost { scaled_down: bool },
+    /// No endpoint is ready any more. `scaled_down`: whether the workload has been scaled to zero, as far as that is known.
+    EndpointsLost { scaled_down: Option<bool> },
     /// Another scaler has appeared, changed or gone, or the configuration has changed.
     OwnerDecided(Ownership),
     /// A pin or a schedule begins to apply, or none does any more.

@@ -25,7 +25,7 @@ pub struct Record {
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum RecordKind {
-    Wake(Wake),
+    Wake(Box<Wake>),
     /// Scaled to zero by agimo, after it was idle for so long.
     Sleep {
         idle: Duration,
@@ -200,20 +200,20 @@ impl RecordKind {
             EventKind::WakeRequested { service, request } => {
                 let service = service.clone();
                 let request = request.as_ref().map(RecordedRequest::of);
-                Self::Wake(Wake::new(WakeCause::Request { service, request }))
+                Self::Wake(Wake::new(WakeCause::Request { service, request }).into())
             }
-            EventKind::WakeBegun => Self::Wake(of_directive()),
+            EventKind::WakeBegun => Self::Wake(of_directive().into()),
             // What is ready at the start of agimo, or again after a failed readiness probe, was not woken.
             EventKind::Ready { .. } if before == Before::Asleep => {
                 let mut wake = of_directive();
                 (wake.outcome, wake.is_over) = (WakeOutcome::Ready, true);
-                Self::Wake(wake)
+                Self::Wake(wake.into())
             }
             EventKind::Asleep { idle } => {
                 Self::Sleep { idle: *idle, by_pin: directive == Some(Directive::AsleepByPin) }
             }
-            EventKind::EndpointsLost { scaled_down: true } => Self::SleptElsewhere,
-            EventKind::EndpointsLost { scaled_down: false } => {
+            EventKind::EndpointsLost { scaled_down: Some(true) } => Self::SleptElsewhere,
+            EventKind::EndpointsLost { scaled_down: Some(false) } => {
                 Self::Failure(Failure::EndpointsLost)
             }
             EventKind::WakeObserved { replicas } => Self::WakeObserved { replicas: *replicas },

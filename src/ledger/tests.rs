@@ -213,7 +213,7 @@ fn a_wake_whose_request_is_gone_ends_a_minute_after_it_was_ready() {
 #[test]
 fn a_workload_that_loses_its_endpoints_for_a_moment_was_not_woken() {
     let fixture = Fixture::new();
-    fixture.note(0, EventKind::EndpointsLost { scaled_down: false });
+    fixture.note(0, EventKind::EndpointsLost { scaled_down: Some(false) });
     fixture.note(9, EventKind::Ready { after: None, endpoints: 1 });
     fixture.note(10, EventKind::Asleep { idle: Duration::ZERO });
     fixture.note(11, EventKind::SleepFailed { detail: "é".repeat(1_000) });
@@ -231,11 +231,12 @@ fn failures_and_what_is_only_observed_are_records_too() {
     let fixture = Fixture::new();
     let detail = || "exit status: 1".to_owned();
     fixture.note(0, EventKind::ProcessExited { detail: detail() });
-    fixture.note(1, EventKind::EndpointsLost { scaled_down: false });
-    fixture.note(2, EventKind::EndpointsLost { scaled_down: true });
+    fixture.note(1, EventKind::EndpointsLost { scaled_down: Some(false) });
+    fixture.note(2, EventKind::EndpointsLost { scaled_down: Some(true) });
     fixture.note(3, EventKind::WakeObserved { replicas: 2 });
     fixture.note(4, EventKind::SleepObserved { idle: Duration::from_secs(60) });
     fixture.note(5, EventKind::SleepBlocked(None));
+    fixture.note(6, EventKind::EndpointsLost { scaled_down: None });
     let expected = [
         RecordKind::SleepObserved { idle: Duration::from_secs(60) },
         RecordKind::WakeObserved { replicas: 2 },

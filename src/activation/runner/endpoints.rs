@@ -11,8 +11,10 @@ impl Runner {
     pub(super) fn withdraw_endpoints(&mut self) {
         let is_asleep = self.withdrawn_for_peer.take().is_some();
         let scaled_down = match self.status.borrow().replicas {
-            Some(replicas) => replicas == 0 || is_asleep,
-            None => !self.authority().sleeps() || is_asleep,
+            _ if is_asleep => Some(true),
+            Some(replicas) => Some(replicas == 0),
+            // Nobody but agimo scales it.
+            None => self.authority().sleeps().then_some(false),
         };
         self.activation.events.publish(EventKind::EndpointsLost { scaled_down });
         let terminating = self.status.borrow().terminating.clone();
