@@ -183,18 +183,15 @@ impl Admin {
     async fn api(&self, path: &str, query: &str) -> Option<v1::Answer> {
         let own = (self.own)();
         let (wanted, parameters) = (path.to_owned(), query.to_owned());
-        let (status, text) =
-            self.pages.make(move || v1::answer(&wanted, &parameters, &own)).await?;
-        let Some(ask) = self.ask_others.as_ref().filter(|_| path == v1::WAKES) else {
-            return Some((status, text));
+        let answered = self.pages.make(move || v1::answer(&wanted, &parameters, &own)).await?;
+        let others = match (&answered, &self.ask_others) {
+            (v1::Answered::Records { .. }, Some(ask)) => {
+                let _turn = self.asking.acquire().await.ok()?;
+                ask(format!("{path}?{query}")).await
+            }
+            _ => Vec::new(),
         };
-        if status != StatusCode::OK {
-            return Some((status, text));
-        }
-        let turn = self.asking.acquire().await.ok()?;
-        let (others, query) = (ask(format!("{path}?{query}")).await, query.to_owned());
-        drop(turn);
-        Some((status, self.pages.make(move || v1::merge(text, &query, others)).await?))
+        self.pages.make(move || answered.complete(others)).await
     }
 
     fn metrics(&self) -> String {

@@ -3,6 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::cause::NotReadyReason;
 use crate::ownership::directive::Directive;
 use crate::ownership::{SleepBlocker, writers};
 use crate::status::{ActivationStatus, ServiceStatus, SleepAfter};
@@ -71,6 +72,14 @@ pub struct Problem {
     pub error: String,
 }
 
+// === impl Decision ===
+
+impl From<&NotReadyReason> for Decision {
+    fn from(reason: &NotReadyReason) -> Self {
+        Self { reason: reason.cause.token().to_owned(), detail: reason.detail.clone() }
+    }
+}
+
 // === impl Service ===
 
 impl Service {
@@ -105,10 +114,6 @@ impl Service {
             SleepAfter::OfAnotherService(time) => (time, Some("another-service")),
             SleepAfter::Prolonged(time) => (time, Some("prolonged")),
         };
-        let decision = |reason: &crate::cause::NotReadyReason| Decision {
-            reason: reason.cause.token().to_owned(),
-            detail: reason.detail.clone(),
-        };
         Self {
             state: status.state.to_owned(),
             ready_endpoints: status.ready_endpoints,
@@ -120,8 +125,8 @@ impl Service {
             sleep_after_seconds: Some(sleep_after.as_secs_f64()),
             sleep_after_from: from.map(str::to_owned),
             kept_awake_by: status.sleep_blocker.map(|by| SleepBlocker::as_str(by).to_owned()),
-            not_ready: status.not_ready.as_ref().map(decision),
-            last_failure: status.last_failure.as_ref().map(decision),
+            not_ready: status.not_ready.as_ref().map(Decision::from),
+            last_failure: status.last_failure.as_ref().map(Decision::from),
             reverted_by: status.reverted_by.as_ref().map(|names| Reverted {
                 writers: names.to_vec(),
                 fix: writers::fix(names, status.kind),

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::{Context, anyhow};
-use hyper::StatusCode;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
@@ -149,10 +148,11 @@ pub async fn serve(
     let ledger = Ledger::default();
     let cluster = match settings.cluster {
         Some(cluster) => {
-            let (config, records) = (&settings.config, (&settings.events, &ledger));
+            let (config, events) = (&settings.config, &settings.events);
             let served = settings.control_ports.external_metrics.is_some();
             let served = served.then(|| registered.subscribe());
-            cluster::choose(cluster, config, &coordination, &shutdown, records, served).await?
+            cluster::choose(cluster, config, &coordination, &shutdown, events, &ledger, served)
+                .await?
         }
         None => ReadinessBackend::Neither,
     };
@@ -248,10 +248,7 @@ pub async fn serve(
     let context = PortContext {
         snapshots: snapshots.clone(),
         coordination,
-        answers: Arc::new(move |path, query| {
-            let (status, text) = v1::answer(path, query, &own());
-            (path == v1::WAKES && status == StatusCode::OK).then_some(text)
-        }),
+        answers: Arc::new(move |path, query| v1::answer(path, query, &own()).part()),
         find_target,
         client,
         registered,

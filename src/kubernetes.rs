@@ -144,7 +144,8 @@ impl Cluster {
         let peers = self.index.lock().peers();
         let recorder = event_recorder::run(
             self.client.clone(),
-            (self.events.subscribe(), self.ledger.finished()),
+            self.events.subscribe(),
+            self.ledger.finished(),
             self.index.clone(),
             self.coordination.clone(),
         );

@@ -12,7 +12,7 @@ use crate::activation::events::{EventKind, LifecycleEvent};
 use crate::ownership::directive::Directive;
 use crate::workload::WorkloadId;
 
-use self::record::{Before, Record, RecordKind, WakePhase};
+use self::record::{Record, RecordKind, WakePhase};
 
 pub mod record;
 pub mod summary;
@@ -117,10 +117,12 @@ impl Ledger {
     }
 
     /// The last wake of each workload.
-    pub fn last_wakes(&self) -> Vec<Arc<Record>> {
+    pub fn last_wakes(&self) -> HashMap<Arc<WorkloadId>, Arc<Record>> {
         let entries = self.lock();
-        let records = entries.last_wakes.values().filter_map(|number| entries.records.get(number));
-        records.cloned().collect()
+        let record = |(workload, number): (&Arc<WorkloadId>, &u64)| {
+            Some((workload.clone(), entries.records.get(number)?.clone()))
+        };
+        entries.last_wakes.iter().filter_map(record).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
@@ -136,20 +138,14 @@ impl Entries {
         self.follow_directive(event);
         let directive = self.directives.get(&event.workload).copied();
         let mut finished = Vec::new();
-        let mut is_waking = false;
         if let Some(wake) = self.open_wake(&event.workload) {
-            is_waking = true;
             Arc::make_mut(wake).note(event);
             if !wake.is_open() {
                 finished.push(wake.clone());
             }
         }
-        let before = match is_waking {
-            true => Before::Waking,
-            false if self.has_slept(&event.workload) => Before::Asleep,
-            false => Before::Unknown,
-        };
-        if let Some(kind) = RecordKind::begin(&event.kind, before, directive) {
+        let was_asleep = self.has_slept(&event.workload);
+        if let Some(kind) = RecordKind::begin(&event.kind, was_asleep, directive) {
             let (workload, at) = (event.workload.clone(), event.at);
             let record = Arc::new(Record { number: self.next, workload, at, kind });
             if !record.is_open() {

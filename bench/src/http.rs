@@ -12,10 +12,10 @@ pub(crate) const HOST: &str = "bench.local";
 pub(crate) const NO_RESPONSE_PATH: &str = "/never";
 
 /// The path for which the origin accepts a WebSocket.
-pub(crate) const WEBSOCKET_PATH: &str = "/socket";
+const WEBSOCKET_PATH: &str = "/socket";
 
 /// The example key of RFC 6455 section 1.3. With a fixed key, the origin need not compute a hash.
-pub(crate) const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
+const WEBSOCKET_KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 
 /// A complete response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,8 +33,13 @@ pub(crate) fn get(host: &str, path: &str) -> Vec<u8> {
 
 /// The opening handshake of a WebSocket.
 pub(crate) fn websocket_handshake(host: &str) -> Vec<u8> {
+    websocket_handshake_with(&format!("Host: {host}\r\n"))
+}
+
+/// The same with these field lines in place of the host alone.
+pub(crate) fn websocket_handshake_with(fields: &str) -> Vec<u8> {
     format!(
-        "GET {WEBSOCKET_PATH} HTTP/1.1\r\nHost: {host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        "GET {WEBSOCKET_PATH} HTTP/1.1\r\n{fields}Connection: Upgrade\r\nUpgrade: websocket\r\n\
          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WEBSOCKET_KEY}\r\n\r\n"
     )
     .into_bytes()

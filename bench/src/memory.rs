@@ -10,10 +10,10 @@ use crate::report::{Report, Table, Target};
 use crate::servers::Server;
 
 /// Connections before the first measurement, so that one-time allocations do not count.
-const INITIAL_CONNECTIONS: usize = 200;
+pub(crate) const INITIAL_CONNECTIONS: usize = 200;
 
 /// Connections added between the two measurements.
-const ADDED_CONNECTIONS: usize = 2_000;
+pub(crate) const ADDED_CONNECTIONS: usize = 2_000;
 
 /// Connections of the rows with many. Each WebSocket needs two files of a proxy.
 const MANY_CONNECTIONS: usize = 9_500;
@@ -146,12 +146,15 @@ fn measure_growth(
     if state == ConnectionState::Tunnel {
         clients.check_tunnels()?;
     }
-    let per_connection =
-        |after: u64, before: u64| (after as f64 - before as f64) / 1024.0 / added as f64;
     Ok(Some(Growth {
-        rss: per_connection(after.rss, before.rss),
-        pss: per_connection(after.pss, before.pss),
+        rss: kib_per_connection(before.rss, after.rss, added),
+        pss: kib_per_connection(before.pss, after.pss, added),
     }))
+}
+
+/// The growth between two measurements, in bytes, for each connection that was added, in KiB.
+pub(crate) fn kib_per_connection(before: u64, after: u64, added: usize) -> f64 {
+    (after as f64 - before as f64) / 1024.0 / added as f64
 }
 
 // === impl Growth ===

@@ -13,6 +13,7 @@ use crate::clients::Clients;
 use crate::environment::Environment;
 use crate::kubernetes::{require_test_bed, wait_until};
 use crate::load::{LoadGenerator, RoundResult};
+use crate::memory::{ADDED_CONNECTIONS, INITIAL_CONNECTIONS, kib_per_connection};
 use crate::process_stats::ProcessStats;
 use crate::report::{Report, Table, Target, median};
 use crate::rounds::rotated;
@@ -73,9 +74,6 @@ struct Warm {
 const CONNECTIONS: u32 = 64;
 /// Linux keeps a connection in TIME_WAIT for one minute.
 const TIME_WAIT_LIMIT: Duration = Duration::from_secs(90);
-/// Connections before the first measurement of memory, and those added.
-const INITIAL_CONNECTIONS: usize = 200;
-const ADDED_CONNECTIONS: usize = 2_000;
 
 /// Measures everything and adds the table.
 pub(crate) fn measure(
@@ -173,8 +171,9 @@ fn measure_held(
     clients.send(ADDED_CONNECTIONS, &request())?;
     let after = program.stats.stable_memory()?.rss;
     measured.last_held = Some(release(application, kind, &mut clients)?);
-    measured.held = Some(per_connection(before, after));
-    measured.released = Some(per_connection(before, program.stats.peak_memory()?));
+    measured.held = Some(kib_per_connection(before, after, ADDED_CONNECTIONS));
+    measured.released =
+        Some(kib_per_connection(before, program.stats.peak_memory()?, ADDED_CONNECTIONS));
     Ok(())
 }
 
@@ -206,12 +205,7 @@ fn measure_web_sockets(program: &Program) -> io::Result<f64> {
     clients.send_and_expect(ADDED_CONNECTIONS, &web_socket_handshake(), 101)?;
     let after = program.stats.stable_memory()?.rss;
     clients.check_tunnels()?;
-    Ok(per_connection(before, after))
-}
-
-/// In KiB.
-fn per_connection(before: u64, after: u64) -> f64 {
-    (after as f64 - before as f64) / 1024.0 / ADDED_CONNECTIONS as f64
+    Ok(kib_per_connection(before, after, ADDED_CONNECTIONS))
 }
 
 fn table(columns: &[(&str, Measured)], plan: &Plan) -> Table {

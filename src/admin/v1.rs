@@ -1,6 +1,5 @@
 //! `/api/v1`: the state of services and what has happened to their workloads, for programs and for the commands of agimo.
 
-use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use crate::api::records::{LedgerRecord, LedgerRecords};
 use crate::api::{Problem, Service, Services};
 use crate::catalog::{Route, Snapshot};
 use crate::ledger::{Excerpt, Ledger};
-use crate::status;
+use crate::status::ServiceStatus;
 use crate::workload::WorkloadId;
 
 /// An answer in JSON, with its status.
@@ -34,68 +33,53 @@ pub type AskOthers = Box<dyn Fn(String) -> BoxFuture<'static, Vec<OtherAnswer>> 
 /// The address of a replica, and its answer or why there is none.
 pub type OtherAnswer = (SocketAddr, Result<Bytes, String>);
 
-/// Adds what the other replicas have answered to the own answer.
-pub fn merge(own: String, query: &str, others: Vec<OtherAnswer>) -> String {
-    let Ok(mut records) = serde_json::from_str::<LedgerRecords>(&own) else { return own };
-    let parameters = Parameters::read(query, &["host", "limit"]).unwrap_or_default();
-    let limit = parameters.limit().unwrap_or(USUAL_LIMIT);
-    let mut answered = Vec::new();
-    for (address, answer) in others {
-        let parsed = answer.and_then(|text| {
-            serde_json::from_slice(&text).map_err(|error| format!("unexpected answer: {error}"))
-        });
-        match parsed {
-            Ok(other) => answered.push(other),
-            Err(problem) => records.unreachable.push(format!("{address}: {problem}")),
-        }
-    }
-    records.merge(answered, limit);
-    json(&records)
+/// An answer that may still be completed.
+pub enum Answered {
+    Whole(Answer),
+    /// What this replica knows; the others know more. No more than `limit` records are wanted.
+    Records {
+        own: LedgerRecords,
+        limit: usize,
+    },
 }
 
-/// Of which each replica knows only a part.
-pub const WAKES: &str = "wakes";
 /// Records in an answer, where the query does not say how many.
 const USUAL_LIMIT: usize = 100;
 
-/// The answer to a GET of this path below `/api/v1/`, with this query.
-pub fn answer(path: &str, query: &str, own: &Own) -> Answer {
+/// The answer of this replica to a GET of this path below `/api/v1/`, with this query.
+pub fn answer(path: &str, query: &str, own: &Own) -> Answered {
     let Own { snapshot, ledger, replica } = own;
     let answered = match path {
         "services" => Parameters::read(query, &["host"]).and_then(|parameters| {
             let routes = parameters.routes(snapshot)?;
-            Ok(json(&services(&routes, own)))
+            Ok(Answered::ok(&services(&routes, own)))
         }),
-        WAKES => Parameters::read(query, &["host", "limit"]).and_then(|parameters| {
+        "wakes" => Parameters::read(query, &["host", "limit"]).and_then(|parameters| {
             let limit = parameters.limit()?;
             let excerpt = wakes(&parameters.routes(snapshot)?, &parameters, limit, ledger);
             let with_requests = snapshot.config.record_requests;
-            Ok(json(&LedgerRecords::new(&excerpt, replica, with_requests)))
+            let own = LedgerRecords::new(&excerpt, replica, with_requests);
+            Ok(Answered::Records { own, limit })
         }),
-        "config" => Parameters::read(query, &[]).map(|_| json(&snapshot.config.effective())),
+        "config" => {
+            Parameters::read(query, &[]).map(|_| Answered::ok(&snapshot.config.effective()))
+        }
         _ => Err((
             StatusCode::NOT_FOUND,
             "there are /api/v1/services, /api/v1/wakes, /api/v1/config and /api/v1/events"
                 .to_owned(),
         )),
     };
-    match answered {
-        Ok(text) => (StatusCode::OK, text),
-        Err((status, error)) => (status, json(&Problem { error })),
-    }
+    answered.unwrap_or_else(|(status, error)| Answered::Whole((status, json(&Problem { error }))))
 }
 
 fn services(routes: &[Arc<Route>], own: &Own) -> Services {
     let with_requests = own.snapshot.config.record_requests;
     let wakes = own.ledger.last_wakes();
-    let wakes: HashMap<_, _> =
-        wakes.iter().map(|record| (record.workload.to_string(), record)).collect();
     let services = routes.iter().map(|route| {
-        let status = status::ServiceStatus::of(route);
-        let wake = wakes
-            .get(&status.workload)
-            .map(|record| LedgerRecord::new(record, &own.replica, with_requests));
-        Service::new(&status, wake)
+        let wake = wakes.get(&route.workload.id);
+        let wake = wake.map(|record| LedgerRecord::new(record, &own.replica, with_requests));
+        Service::new(&ServiceStatus::of(route), wake)
     });
     Services { services: services.collect() }
 }
@@ -113,6 +97,42 @@ fn wakes(routes: &[Arc<Route>], parameters: &Parameters, limit: usize, ledger: &
 struct Parameters {
     host: Option<String>,
     limit: Option<String>,
+}
+
+// === impl Answered ===
+
+impl Answered {
+    fn ok(value: &impl Serialize) -> Self {
+        Self::Whole((StatusCode::OK, json(value)))
+    }
+
+    /// Adds what the other replicas have answered.
+    pub fn complete(self, others: Vec<OtherAnswer>) -> Answer {
+        let (mut records, limit) = match self {
+            Self::Whole(answer) => return answer,
+            Self::Records { own, limit } => (own, limit),
+        };
+        let mut answered = Vec::new();
+        for (address, answer) in others {
+            let parsed = answer.and_then(|text| {
+                serde_json::from_slice(&text).map_err(|error| format!("unexpected answer: {error}"))
+            });
+            match parsed {
+                Ok(other) => answered.push(other),
+                Err(problem) => records.unreachable.push(format!("{address}: {problem}")),
+            }
+        }
+        records.merge(answered, limit);
+        (StatusCode::OK, json(&records))
+    }
+
+    /// What this replica tells another one.
+    pub fn part(&self) -> Option<String> {
+        match self {
+            Self::Whole(_) => None,
+            Self::Records { own, .. } => Some(json(own)),
+        }
+    }
 }
 
 // === impl Own ===

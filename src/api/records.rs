@@ -258,10 +258,7 @@ impl WakeRecord {
             phases: wake.phases.iter().map(phase).collect(),
             outcome: outcome.to_owned(),
             failure,
-            obstacle: wake.obstacle.as_ref().map(|obstacle| Decision {
-                reason: obstacle.cause.token().to_owned(),
-                detail: obstacle.detail.clone(),
-            }),
+            obstacle: wake.obstacle.as_ref().map(Decision::from),
         }
     }
 }

@@ -56,7 +56,8 @@ pub async fn choose(
     config: &Config,
     coordination: &Coordination,
     shutdown: &Shutdown,
-    (events, ledger): (&EventBus, &Ledger),
+    events: &EventBus,
+    ledger: &Ledger,
     external_metrics: Option<watch::Receiver<bool>>,
 ) -> anyhow::Result<ReadinessBackend> {
     let is_needed = config

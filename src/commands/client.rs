@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http::{Request, StatusCode, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use serde::de::DeserializeOwned;
 
 use super::shown;
@@ -41,24 +41,14 @@ impl AdminClient {
     pub async fn get_text(&self, path: &str) -> anyhow::Result<Bytes> {
         let url = format!("{}/api/v1/{path}", self.address);
         let request = Request::get(&url).body(Full::default())?;
-        let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                let cause = cause.unwrap_or_else(|| error.to_string());
-                anyhow!(
-                    "the admin port of agimo at {} does not answer: {cause}; name another one with --admin, such as \
-                     http://agimo.example:9090",
-                    self.address
-                )
-            })?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_ANSWER).collect().await;
-            let body = body.map_err(|error| anyhow!("{url}: {error}"))?.to_bytes();
-            Ok::<_, anyhow::Error>((status, body))
-        };
-        let answer = tokio::time::timeout(TIMEOUT, exchange).await;
-        let (status, body) = answer
-            .with_context(|| format!("{url} did not answer within {} s", TIMEOUT.as_secs()))??;
+        let answer = http_client::exchange(&self.client, request, TIMEOUT, MAX_ANSWER).await;
+        let (status, body) = answer.map_err(|reason| {
+            anyhow!(
+                "the admin port of agimo at {} does not answer: {reason}; name another one with --admin, such as \
+                 http://agimo.example:9090",
+                self.address
+            )
+        })?;
         if status == StatusCode::OK {
             return Ok(body);
         }
@@ -80,9 +70,8 @@ impl AdminClient {
     }
 }
 
-/// A path and one parameter.
-pub fn with_parameter(path: &str, name: &str, value: &str) -> String {
-    let query = form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish();
-    let separator = if path.contains('?') { '&' } else { '?' };
-    format!("{path}{separator}{query}")
+/// A path and its parameters.
+pub fn with_parameters(path: &str, parameters: &[(&str, &str)]) -> String {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    format!("{path}?{}", query.extend_pairs(parameters).finish())
 }

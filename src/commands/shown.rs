@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use jiff::Timestamp;
 
 use crate::api::records::{Cause, LedgerRecord, Request, What};
+use crate::ledger::summary;
 use crate::telemetry::durations;
 use crate::telemetry::printable::printable_whole;
 
@@ -48,8 +49,7 @@ pub fn cause(cause: &Cause) -> String {
 /// A request with what is known of its client.
 pub fn request(request: &Request) -> String {
     let Request { method, path, network, client_kind } = request;
-    let from = network.as_ref().map_or(String::new(), |network| format!(" from {network}"));
-    format!("{} {}{from} ({client_kind})", clean(method), clean(path))
+    summary::request(&clean(method), &clean(path), network.as_ref(), client_kind)
 }
 
 /// How long the wake took, up to the last phase that was reached.

@@ -47,8 +47,8 @@ pub fn status(options: &StatusOptions) -> anyhow::Result<()> {
 }
 
 fn table(services: &[Service], is_wide: bool) -> Table {
-    let mut heading = vec!["HOST", "STATE", "READY", "OPEN", "HELD", "SLEEP AFTER", "SCALER"];
-    heading.push("LAST WAKE");
+    let mut heading =
+        vec!["HOST", "STATE", "READY", "OPEN", "HELD", "SLEEP AFTER", "SCALER", "LAST WAKE"];
     if is_wide {
         heading.extend(["WORKLOAD", "KEPT AWAKE BY", "PROBLEM"]);
     }

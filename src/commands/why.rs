@@ -7,7 +7,7 @@ use crate::api::Decision;
 use crate::api::records::{Cause, LedgerRecord, LedgerRecords, Phase, WakeRecord, What};
 use crate::cli::asking::{OutputFormat, WhyOptions};
 
-use super::client::{AdminClient, with_parameter};
+use super::client::{AdminClient, with_parameters};
 use super::{run, shown};
 
 /// The bar of a whole cold start.
@@ -16,8 +16,8 @@ const BAR_WIDTH: usize = 30;
 /// Prints the last records of the host, newest first.
 pub fn why(options: &WhyOptions) -> anyhow::Result<()> {
     let client = AdminClient::new(&options.admin.admin)?;
-    let path = with_parameter("wakes", "host", &options.host);
-    let path = with_parameter(&path, "limit", &options.number.to_string());
+    let limit = options.number.to_string();
+    let path = with_parameters("wakes", &[("host", &options.host), ("limit", &limit)]);
     let text = run(async {
         if options.output == OutputFormat::Json {
             return Ok(String::from_utf8_lossy(&client.get_text(&path).await?).into_owned());

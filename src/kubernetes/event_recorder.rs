@@ -42,7 +42,8 @@ const REPORTING_CONTROLLER: &str = "agimo.onichandame.com/agimo";
 /// Writes Events as lifecycle events come and wakes and sleeps are complete, forever.
 pub async fn run(
     client: Client,
-    (mut events, mut records): (Receiver<LifecycleEvent>, Receiver<Arc<Record>>),
+    mut events: Receiver<LifecycleEvent>,
+    mut records: Receiver<Arc<Record>>,
     index: SharedIndex,
     coordination: Coordination,
 ) {

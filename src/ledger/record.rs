@@ -65,7 +65,7 @@ pub enum WakeCause {
     Request { service: Arc<str>, request: Option<RecordedRequest> },
     /// A pin or a schedule.
     Directive(Directive),
-    /// Another replica of agimo, another scaler, or a person; or it was awake when agimo started.
+    /// Another replica of agimo, another scaler, or a person.
     Elsewhere,
 }
 
@@ -115,16 +115,6 @@ pub enum WakeOutcome {
     GivenUp,
     /// It slept, ended or was removed before it was ready.
     Interrupted,
-}
-
-/// What is known of a workload before an event.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Before {
-    /// A record of its wake is open.
-    Waking,
-    Asleep,
-    /// It is awake, or nothing has happened since agimo was started.
-    Unknown,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -186,10 +176,10 @@ impl Record {
 // === impl RecordKind ===
 
 impl RecordKind {
-    /// The record that begins with this event of a workload, if one does.
+    /// The record that begins with this event of a workload, if one does. `was_asleep`: the last record says so.
     pub(super) fn begin(
         event: &EventKind,
-        before: Before,
+        was_asleep: bool,
         directive: Option<Directive>,
     ) -> Option<Self> {
         let of_directive = || {
@@ -204,7 +194,7 @@ impl RecordKind {
             }
             EventKind::WakeBegun => Self::Wake(of_directive().into()),
             // What is ready at the start of agimo, or again after a failed readiness probe, was not woken.
-            EventKind::Ready { .. } if before == Before::Asleep => {
+            EventKind::Ready { .. } if was_asleep => {
                 let mut wake = of_directive();
                 (wake.outcome, wake.is_over) = (WakeOutcome::Ready, true);
                 Self::Wake(wake.into())

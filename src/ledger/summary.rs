@@ -1,5 +1,7 @@
 //! A record in one sentence, for Events and logs.
 
+use std::fmt::Display;
+
 use super::record::{Failure, Record, RecordKind, RecordedRequest, Wake, WakeCause, WakeOutcome};
 use crate::ownership::directive::Directive;
 use crate::telemetry::durations::{short, whole};
@@ -77,8 +79,17 @@ impl Wake {
 
 impl RecordedRequest {
     fn summary(&self) -> String {
-        let Self { method, path, network, client_kind } = self;
-        let from = network.map_or(String::new(), |network| format!(" from {network}"));
-        format!("{method} {path}{from} ({client_kind})")
+        request(&self.method, &self.path, self.network.as_ref(), self.client_kind)
     }
+}
+
+/// A request with what is known of its client.
+pub fn request(
+    method: &str,
+    path: &str,
+    network: Option<&impl Display>,
+    client_kind: &str,
+) -> String {
+    let from = network.map_or(String::new(), |network| format!(" from {network}"));
+    format!("{method} {path}{from} ({client_kind})")
 }

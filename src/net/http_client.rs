@@ -4,8 +4,8 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::Uri;
-use http_body_util::Full;
+use http::{Request, StatusCode, Uri};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -40,4 +40,27 @@ pub fn build(
     };
     let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
     Ok(Client::builder(TokioExecutor::new()).build(connector))
+}
+
+/// The status and the body of a response.
+///
+/// # Errors
+/// Why there is none within `timeout`, or with at most so many bytes.
+pub async fn exchange(
+    client: &HttpClient,
+    request: Request<Full<Bytes>>,
+    timeout: Duration,
+    most_bytes: usize,
+) -> Result<(StatusCode, Bytes), String> {
+    let exchange = async {
+        let response = client.request(request).await.map_err(|error| {
+            let cause = std::error::Error::source(&error).map(ToString::to_string);
+            cause.unwrap_or_else(|| error.to_string())
+        })?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), most_bytes).collect().await;
+        body.map(|body| (status, body.to_bytes())).map_err(|error| error.to_string())
+    };
+    let answer = tokio::time::timeout(timeout, exchange).await;
+    answer.unwrap_or_else(|_| Err(format!("no answer within {} s", timeout.as_secs())))
 }

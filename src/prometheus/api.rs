@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::header::{self, HeaderValue};
 use http::{Request, Uri};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 
 use super::response::{self, ResponseError, Sample};
 use crate::net::dns::Resolver;
@@ -65,25 +65,15 @@ impl QueryApi {
             )
             .body(Full::from(body))
             .map_err(|error| unreachable(error.to_string()))?;
-        let exchange = async {
-            let response = self.client.request(request).await.map_err(|error| {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                unreachable(cause.unwrap_or_else(|| error.to_string()))
-            })?;
-            let status = response.status();
-            let body = Limited::new(response.into_body(), MAX_RESPONSE_SIZE).collect().await;
-            let body = body.map_err(|error| unreachable(error.to_string()))?.to_bytes();
-            // Prometheus sends its errors with a status of 4xx or 5xx and the reason in the body.
-            match response::parse(&body) {
-                Err(ResponseError::Malformed(_)) if !status.is_success() => {
-                    Err(QueryError::Status { address: self.address.clone(), status })
-                }
-                parsed => Ok(parsed?),
+        let answer =
+            http_client::exchange(&self.client, request, QUERY_TIMEOUT, MAX_RESPONSE_SIZE).await;
+        let (status, body) = answer.map_err(unreachable)?;
+        // Prometheus sends its errors with a status of 4xx or 5xx and the reason in the body.
+        match response::parse(&body) {
+            Err(ResponseError::Malformed(_)) if !status.is_success() => {
+                Err(QueryError::Status { address: self.address.clone(), status })
             }
-        };
-        match tokio::time::timeout(QUERY_TIMEOUT, exchange).await {
-            Ok(result) => result,
-            Err(_) => Err(unreachable(format!("no answer within {} s", QUERY_TIMEOUT.as_secs()))),
+            parsed => Ok(parsed?),
         }
     }
 }

@@ -10,7 +10,7 @@ use std::time::Duration;
 use crate::clients::unix_micros;
 use crate::configuration::{path_text, strings};
 use crate::environment::Environment;
-use crate::http::{HOST, WEBSOCKET_KEY, WEBSOCKET_PATH, send_request};
+use crate::http::{HOST, send_request, websocket_handshake_with};
 use crate::kubernetes::api_proxy::ApiProxy;
 use crate::kubernetes::{apply, kubectl, wait_until};
 use crate::launch::RunningProgram;
@@ -64,12 +64,7 @@ pub(super) fn request() -> Vec<u8> {
 
 /// The opening handshake of a WebSocket with the same fields.
 pub(super) fn web_socket_handshake() -> Vec<u8> {
-    format!(
-        "GET {WEBSOCKET_PATH} HTTP/1.1\r\n{}Connection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: {WEBSOCKET_KEY}\r\n\r\n",
-        fields()
-    )
-    .into_bytes()
+    websocket_handshake_with(&fields())
 }
 
 fn fields() -> String {
