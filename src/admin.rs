@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 
 use crate::activation::events::EventBus;
 use crate::catalog::Snapshot;
+use crate::control_port::pages::PageQueue;
 use crate::control_port::{ControlPort, Protocol};
 use crate::shutdown::Shutdown;
 use crate::status;
@@ -54,13 +55,6 @@ pub const MOST_ASKING: usize = 2;
 /// As many as people and programs need.
 pub const MOST_EVENT_STREAMS: usize = 64;
 
-/// Lets one page be made at a time: with thousands of services it costs a core some milliseconds.
-pub struct PageQueue {
-    making: Arc<Semaphore>,
-    /// The one that is being made, and those that wait.
-    places: Arc<Semaphore>,
-}
-
 /// A whole page, or a stream of events.
 type AdminBody =
     Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>;
@@ -71,33 +65,6 @@ const EVENTS: &str = "/api/v1/events";
 /// An idle or slow connection does not stay.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const MOST_CONNECTIONS: usize = 1024;
-/// Pages that may be asked for at once.
-const MOST_PAGES: usize = 16;
-
-// === impl PageQueue ===
-
-impl Default for PageQueue {
-    fn default() -> Self {
-        Self { making: Arc::new(Semaphore::new(1)), places: Arc::new(Semaphore::new(MOST_PAGES)) }
-    }
-}
-
-impl PageQueue {
-    /// Makes a page outside of the runtime, since wakes must not wait for it. `None` where too many are asked for.
-    async fn make<T: Send + 'static>(
-        &self,
-        page: impl FnOnce() -> T + Send + 'static,
-    ) -> Option<T> {
-        let place = self.places.clone().try_acquire_owned().ok()?;
-        let turn = self.making.clone().acquire_owned().await.ok()?;
-        // The page is made to its end, even for a client that has left.
-        let make = move || {
-            let _until_made = (place, turn);
-            page()
-        };
-        tokio::task::spawn_blocking(make).await.ok()
-    }
-}
 
 // === impl Admin ===
 

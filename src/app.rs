@@ -15,7 +15,7 @@ use tracing::{info, warn};
 use crate::activation::event_log;
 use crate::activation::events::EventBus;
 use crate::admin::v1::{self, Own};
-use crate::admin::{Admin, Collector, MOST_ASKING, MOST_EVENT_STREAMS, PageQueue};
+use crate::admin::{Admin, Collector, MOST_ASKING, MOST_EVENT_STREAMS};
 use crate::backend::{BackendAndTask, Placement};
 use crate::catalog::backends::{BackendContext, Backends};
 use crate::catalog::sources::Sources;
@@ -23,6 +23,7 @@ use crate::catalog::{self, Catalog, Snapshot};
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::config_file;
+use crate::control_port::pages::PageQueue;
 use crate::coordination::{self, Coordination};
 use crate::external_metrics::Registered;
 use crate::kubernetes::Cluster;
@@ -196,6 +197,7 @@ pub async fn serve(
         collectors.push(Box::new(move |page| registered.collect(page)));
     }
     let own = Own::source(snapshots.clone(), ledger.clone(), &coordination.name());
+    let pages = PageQueue::start()?;
     let admin = Admin {
         snapshots: snapshots.clone(),
         collectors,
@@ -207,7 +209,7 @@ pub async fn serve(
             let (is_listed, is_joined) = (cluster.is_ready(), is_joined.clone());
             Box::new(move || is_listed() && is_joined.load(Ordering::Relaxed))
         },
-        pages: PageQueue::default(),
+        pages: pages.clone(),
         streams: Arc::new(Semaphore::new(MOST_EVENT_STREAMS)),
         shutdown: shutdown.clone(),
     };
@@ -249,6 +251,7 @@ pub async fn serve(
         snapshots: snapshots.clone(),
         coordination,
         answers: Arc::new(move |path, query| v1::answer(path, query, &own()).part()),
+        pages,
         find_target,
         client,
         registered,

@@ -20,6 +20,7 @@ use tracing::warn;
 use self::tls::{ClientCertificate, Tls};
 use crate::shutdown::Shutdown;
 
+pub mod pages;
 pub mod tls;
 
 /// A port and how it is served.

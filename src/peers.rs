@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 
+use crate::control_port::pages::PageQueue;
 use crate::coordination::Coordination;
 use crate::shutdown::Shutdown;
 
@@ -20,6 +20,8 @@ pub struct Exchange {
     pub tokens: Tokens,
     pub coordination: Coordination,
     pub answers: Answers,
+    /// Makes them.
+    pub pages: PageQueue,
     pub shutdown: Shutdown,
 }
 
@@ -45,13 +47,13 @@ const SHORTEST_TOKEN: usize = 16;
 impl Exchange {
     /// Runs until agimo is aborted: while a replica drains, the others must know what it still has in flight.
     pub async fn run(self) {
-        let Self { listener, tokens, coordination, answers, shutdown } = self;
+        let Self { listener, tokens, coordination, answers, pages, shutdown } = self;
         coordination.begin_exchange();
         let served = server::Served {
             tokens: tokens.clone(),
             coordination: coordination.clone(),
             answers,
-            answering: Arc::new(Semaphore::new(1)),
+            pages,
         };
         let server = server::run(listener, served, shutdown.clone());
         tokio::select! {
@@ -152,6 +154,7 @@ mod tests {
                 answers: Arc::new(move |path, query| {
                     (path == "wakes").then(|| format!("{query} at port {}", address.port()))
                 }),
+                pages: PageQueue::start().unwrap(),
                 shutdown: shutdown.clone(),
             };
             tokio::spawn(exchange.run());

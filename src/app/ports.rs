@@ -12,6 +12,7 @@ use tracing::info;
 
 use crate::admin::v1::AskOthers;
 use crate::catalog::Snapshot;
+use crate::control_port::pages::PageQueue;
 use crate::control_port::tls::{CertificateSource, Tls};
 use crate::coordination::Coordination;
 use crate::external_metrics::{ExternalMetricsPort, PortCertificate, Registered};
@@ -36,6 +37,7 @@ pub(super) struct PortContext {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) coordination: Coordination,
     pub(super) answers: Answers,
+    pub(super) pages: PageQueue,
     pub(super) find_target: FindTarget,
     /// Of the cluster, where readiness comes from its API.
     pub(super) client: Option<Client>,
@@ -96,6 +98,7 @@ impl ControlPorts {
             snapshots,
             coordination,
             answers,
+            pages,
             find_target,
             client,
             registered,
@@ -105,7 +108,7 @@ impl ControlPorts {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let (shutdown, coordination) = (shutdown.clone(), coordination.clone());
             tasks.spawn(async move {
-                Exchange { listener, tokens, coordination, answers, shutdown }.run().await;
+                Exchange { listener, tokens, coordination, answers, pages, shutdown }.run().await;
                 "the exchange with other replicas"
             });
         }

@@ -1,7 +1,6 @@
 //! Sends what this replica reports to the others that ask for it, as long as they stay.
 
 use std::convert::Infallible;
-use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,10 +10,11 @@ use hyper::body::{Frame as BodyFrame, Incoming};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode, header};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::watch;
 
 use super::frame::{Changes, Frame};
 use super::{API, Answers, PATH, Tokens};
+use crate::control_port::pages::PageQueue;
 use crate::control_port::{ControlPort, Protocol};
 use crate::coordination::Coordination;
 use crate::shutdown::Shutdown;
@@ -42,8 +42,7 @@ pub struct Served {
     pub tokens: Tokens,
     pub coordination: Coordination,
     pub answers: Answers,
-    /// Lets one answer be made at a time: others may ask more than once.
-    pub answering: Arc<Semaphore>,
+    pub pages: PageQueue,
 }
 
 /// Serves until agimo is aborted.
@@ -92,15 +91,9 @@ impl Served {
         response
     }
 
-    /// Made outside of the runtime, since wakes must not wait for it.
     async fn answer(&self, path: &str, query: &str) -> Option<String> {
-        let turn = self.answering.clone().acquire_owned().await.ok()?;
         let (answers, path, query) = (self.answers.clone(), path.to_owned(), query.to_owned());
-        let answer = move || {
-            let _until_made = turn;
-            answers(&path, &query)
-        };
-        tokio::task::spawn_blocking(answer).await.ok().flatten()
+        self.pages.make(move || answers(&path, &query)).await.flatten()
     }
 }
 

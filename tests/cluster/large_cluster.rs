@@ -22,9 +22,6 @@ const CONCURRENT_CREATES: usize = 16;
 /// KiB of resident memory of the debug build, whose futures are larger than those of a release: 40 KiB for each service
 /// with its ten endpoints, its counters and its idle connection.
 const MAX_RESIDENT: u64 = 400 * 1024;
-/// The same after all of them were deleted at once: the watches then deliver 20,000 old objects, and the allocator keeps the memory
-/// that was used for them.
-const MAX_RESIDENT_AFTER_DELETION: u64 = 520 * 1024;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn with_ten_thousand_services_agimo_serves_wakes_and_sleeps_within_its_memory_bound() {
@@ -67,10 +64,7 @@ async fn with_ten_thousand_services_agimo_serves_wakes_and_sleeps_within_its_mem
     SampleRequest::get("cold.test").send_once(agimo.address).await;
     cold.until_asleep().await;
     let resident = agimo.resident();
-    assert!(
-        resident < MAX_RESIDENT_AFTER_DELETION,
-        "{resident} KiB after all services were deleted"
-    );
+    assert!(resident < MAX_RESIDENT, "{resident} KiB after all services were deleted");
 }
 
 /// The label of every object that the test creates in large numbers.
