@@ -12,7 +12,7 @@ use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendStatus, EndpointSource};
 use crate::cause::{Cause, NotReadyReason};
-use crate::ownership::directive::Directive;
+use crate::ownership::directive::{Directive, Pin};
 use crate::ownership::{Authority, OwnerReason, Ownership, SleepBlocker};
 
 use self::cold_start::ColdStartMetrics;
@@ -45,6 +45,9 @@ pub struct Activation {
     wake_requested: Notify,
     /// Counts how often a request was seen that waits for the workload, here or at another replica of agimo.
     demand_seen: watch::Sender<u64>,
+    /// What a person asked for last, until the runner follows it.
+    order: Mutex<Option<Order>>,
+    ordered: Notify,
     /// Who requested the next wake first, and with which request.
     requester: Mutex<Option<(WakeRequester, Option<WakingRequest>)>>,
     /// Phases that the first held request of the current wake has not reached yet.
@@ -78,6 +81,8 @@ pub struct WorkloadStatus {
     pub state: State,
     pub ownership: Ownership,
     pub directive: Option<Directive>,
+    /// The pin that applies, and who set it, where that is known.
+    pub pin: Option<(Pin, Option<Arc<str>>)>,
     /// Who undoes what agimo writes, where somebody does.
     pub reverted_by: Option<Arc<[String]>>,
     pub sleep_blocker: Option<SleepBlocker>,
@@ -106,6 +111,15 @@ pub struct WakingRequest {
     pub client_kind: &'static str,
 }
 
+/// What a person asks for now, beside what requests do.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As if a request had arrived.
+    Wake { by: Arc<str> },
+    /// As if it had been idle for its whole idle time. Nothing in flight is cut.
+    Sleep { by: Arc<str> },
+}
+
 /// What the first held request of a wake reaches, each once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
@@ -130,6 +144,8 @@ impl Activation {
             endpoints_changed: Notify::new(),
             wake_requested: Notify::new(),
             demand_seen: watch::Sender::new(0),
+            order: Mutex::default(),
+            ordered: Notify::new(),
             requester: Mutex::default(),
             pending_phases: AtomicU8::new(0),
             wakes: AtomicU64::new(0),
@@ -184,6 +200,12 @@ impl Activation {
         first.get_or_insert_with(|| (requester.clone(), request()));
         drop(first);
         self.wake_requested.notify_one();
+    }
+
+    /// Has the runner follow what a person asks for.
+    pub fn order(&self, order: Order) {
+        *self.order.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
+        self.ordered.notify_one();
     }
 
     /// Waits for the next publication. Waiters are woken in the order in which they came.
@@ -257,6 +279,10 @@ impl Activation {
         self.endpoints_changed.notify_waiters();
     }
 
+    fn take_order(&self) -> Option<Order> {
+        self.order.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
     fn take_requester(&self) -> Option<(WakeRequester, Option<WakingRequest>)> {
         self.requester.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
@@ -316,6 +342,7 @@ impl Default for WorkloadStatus {
                 reason: OwnerReason::NotRead,
             },
             directive: None,
+            pin: None,
             reverted_by: None,
             sleep_blocker: None,
             configured_sleep_after: Duration::ZERO,

@@ -1,20 +1,20 @@
-//! The admin port: metrics, health, the status of services, lifecycle events and the effective configuration. It changes
-//! nothing.
+//! The admin port: metrics, health, the dashboard, and `/api/v1`: the status of services, lifecycle events, the effective
+//! configuration, and changes by those who may make them.
 
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use futures_util::stream::BoxStream;
-use http_body_util::{Either, Full, StreamBody};
-use hyper::body::{Frame, Incoming};
+use futures_util::future::BoxFuture;
+use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use tokio::net::TcpListener;
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tracing::info;
 
 use crate::activation::events::EventBus;
+use crate::api::{Changed, Problem};
 use crate::catalog::Snapshot;
 use crate::control_port::pages::PageQueue;
 use crate::control_port::{ControlPort, Protocol};
@@ -22,8 +22,20 @@ use crate::shutdown::Shutdown;
 use crate::status;
 use crate::telemetry::{EXPOSITION_TYPE, Exposition};
 
+use self::authorization::{Authorization, Refusal};
+use self::changes::{Changes, OwnSource};
+use self::control::Call;
+use self::response::{AdminResponse, JSON, TEXT, page, respond, stream};
+use self::v1::{AskOthers, TellOthers};
+
+pub mod authorization;
+pub mod changes;
+pub mod control;
 pub mod events;
+pub mod parameters;
+pub mod response;
 pub mod services;
+pub mod ui;
 pub mod v1;
 
 /// Writes one room's metrics.
@@ -35,11 +47,13 @@ pub struct Admin {
     pub collectors: Vec<Collector>,
     pub events: EventBus,
     /// What `/api/v1` answers from.
-    pub own: Box<dyn Fn() -> v1::Own + Send + Sync>,
+    pub own: OwnSource,
     /// Absent where this replica is the only one.
-    pub ask_others: Option<v1::AskOthers>,
+    pub ask_others: Option<AskOthers>,
+    pub tell_others: Option<TellOthers>,
     /// Lets few ask the other replicas at a time, whose ports have other work.
     pub asking: Semaphore,
+    pub authorization: Authorization,
     /// Whether endpoints are known: not before the first list of every watch.
     pub is_ready: Box<dyn Fn() -> bool + Send + Sync>,
     pub shutdown: Shutdown,
@@ -55,13 +69,10 @@ pub const MOST_ASKING: usize = 2;
 /// As many as people and programs need.
 pub const MOST_EVENT_STREAMS: usize = 64;
 
-/// A whole page, or a stream of events.
-type AdminBody =
-    Either<Full<Bytes>, StreamBody<BoxStream<'static, Result<Frame<Bytes>, Infallible>>>>;
-
 /// The paths of the API begin so.
 const API: &str = "/api/v1/";
 const EVENTS: &str = "/api/v1/events";
+const CHANGES: &str = "/api/v1/services/changes";
 /// An idle or slow connection does not stay.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const MOST_CONNECTIONS: usize = 1024;
@@ -87,63 +98,118 @@ impl Admin {
         .await;
     }
 
-    async fn respond_to(self: Arc<Self>, request: &Request<Incoming>) -> Response<AdminBody> {
-        const TEXT: &str = "text/plain; charset=utf-8";
-        if request.method() != Method::GET && request.method() != Method::HEAD {
-            return respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET is answered here\n");
+    async fn respond_to(self: Arc<Self>, request: &Request<Incoming>) -> AdminResponse {
+        let path = request.uri().path();
+        match (request.method(), path.strip_prefix(API)) {
+            (&Method::GET | &Method::HEAD, _) => {}
+            (&Method::POST, Some(path)) => return self.change(path, request).await,
+            _ => {
+                return respond(
+                    StatusCode::METHOD_NOT_ALLOWED,
+                    TEXT,
+                    "only GET is answered here\n",
+                );
+            }
         }
-        match request.uri().path() {
+        match path {
             "/" | "/metrics" => {
                 let admin = self.clone();
                 page(EXPOSITION_TYPE, self.pages.make(move || admin.metrics()).await)
             }
             "/livez" => respond(StatusCode::OK, TEXT, "ok\n"),
-            "/readyz" if self.shutdown.is_draining() => {
-                respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "draining\n")
-            }
-            "/readyz" if !(self.is_ready)() => respond(
-                StatusCode::SERVICE_UNAVAILABLE,
-                TEXT,
-                "waiting for the first answers of the Kubernetes API; the log says what is missing\n",
-            ),
-            "/readyz" => respond(StatusCode::OK, TEXT, "ok\n"),
+            "/readyz" => self.readiness(),
             "/config" => {
                 let snapshot = self.snapshots.borrow().clone();
                 let text = move || format!("{:#}\n", snapshot.config.effective());
-                page("application/json", self.pages.make(text).await)
+                page(JSON, self.pages.make(text).await)
             }
             "/services" => {
                 let snapshot = self.snapshots.borrow().clone();
                 let text =
                     move || format!("{:#}\n", services::services(&status::services(&snapshot)));
-                page("application/json", self.pages.make(text).await)
+                page(JSON, self.pages.make(text).await)
             }
-            path if path.starts_with(API) && path != EVENTS => {
+            "/events" | EVENTS => match self.stream_place() {
+                Some(place) => stream(events::frames(self.events.subscribe(), place)),
+                None => too_many_streams(),
+            },
+            CHANGES => match self.stream_place() {
+                Some(place) => {
+                    let (own, pages) = (self.own.clone(), self.pages.clone());
+                    stream(Changes::new(own, pages, self.events.subscribe(), place).frames())
+                }
+                None => too_many_streams(),
+            },
+            path if path.starts_with(API) => {
                 let query = request.uri().query().unwrap_or_default();
                 match self.api(&path[API.len()..], query).await {
-                    Some((status, text)) => respond(status, "application/json", text),
-                    None => page("application/json", None),
+                    Some((status, text)) => respond(status, JSON, text),
+                    None => page(JSON, None),
                 }
             }
-            "/events" | EVENTS => {
-                // Probes must find a free connection.
-                let Ok(place) = self.streams.clone().try_acquire_owned() else {
-                    return respond(
-                        StatusCode::SERVICE_UNAVAILABLE,
-                        TEXT,
-                        "too many streams are open\n",
-                    );
-                };
-                let frames: BoxStream<'static, _> =
-                    Box::pin(events::frames(self.events.subscribe(), place));
-                response(StatusCode::OK, events::MEDIA_TYPE, Either::Right(StreamBody::new(frames)))
-            }
-            _ => respond(
-                StatusCode::NOT_FOUND,
-                TEXT,
-                "there are /metrics (also at /), /livez, /readyz, /services, /events, /config and /api/v1/\n",
-            ),
+            path => ui::asset(path).unwrap_or_else(|| {
+                respond(
+                    StatusCode::NOT_FOUND,
+                    TEXT,
+                    "there are /ui, /metrics (also at /), /livez, /readyz, /services, /events, /config and /api/v1/\n",
+                )
+            }),
         }
+    }
+
+    fn readiness(&self) -> AdminResponse {
+        let unavailable = |text: &'static str| respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, text);
+        if self.shutdown.is_draining() {
+            return unavailable("draining\n");
+        }
+        if !(self.is_ready)() {
+            return unavailable(
+                "waiting for the first answers of the Kubernetes API; the log says what is missing\n",
+            );
+        }
+        respond(StatusCode::OK, TEXT, "ok\n")
+    }
+
+    /// A place for a stream: probes must find a free connection.
+    fn stream_place(&self) -> Option<OwnedSemaphorePermit> {
+        self.streams.clone().try_acquire_owned().ok()
+    }
+
+    /// A POST below `/api/v1/`.
+    async fn change(&self, path: &str, request: &Request<Incoming>) -> AdminResponse {
+        let own = (self.own)();
+        let query = request.uri().query().unwrap_or_default();
+        let Some(call) = Call::read(path, query, &own, false) else {
+            let error = "what can be changed is /api/v1/wake, /sleep, /pin and /unpin".to_owned();
+            return respond(StatusCode::NOT_FOUND, JSON, v1::json(&Problem { error }));
+        };
+        match self.carry_out(path, call, request.headers(), &own).await {
+            Ok(changed) => respond(StatusCode::OK, JSON, v1::json(&changed)),
+            Err((status, error)) => respond(status, JSON, v1::json(&Problem { error })),
+        }
+    }
+
+    async fn carry_out(
+        &self,
+        path: &str,
+        call: Result<Call, Refusal>,
+        headers: &HeaderMap,
+        own: &v1::Own,
+    ) -> Result<Changed, Refusal> {
+        let call = call?;
+        let workload = &call.workload.id;
+        let by = self.authorization.check(headers, workload).await?;
+        call.check(own)?;
+        call.perform(own, &by);
+        info!(%workload, change = path, by, "asked for through the admin port");
+        let told: BoxFuture<'_, _> = match &self.tell_others {
+            Some(tell) => tell(call.passed_on(&by)),
+            None => Box::pin(async { Vec::new() }),
+        };
+        let failed = told.await.into_iter().filter_map(|(address, told)| {
+            told.err().map(|problem| format!("{address}: {problem}"))
+        });
+        Ok(Changed { unreachable: failed.collect(), ..call.outcome() })
     }
 
     /// The answer of this replica and, where each knows only a part, of the others.
@@ -170,30 +236,6 @@ impl Admin {
     }
 }
 
-fn page(media_type: &'static str, page: Option<String>) -> Response<AdminBody> {
-    match page {
-        Some(page) => respond(StatusCode::OK, media_type, page),
-        None => respond(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "text/plain; charset=utf-8",
-            "too many pages are asked for at once\n",
-        ),
-    }
-}
-
-fn respond(
-    status: StatusCode,
-    media_type: &'static str,
-    page: impl Into<Bytes>,
-) -> Response<AdminBody> {
-    response(status, media_type, Either::Left(Full::new(page.into())))
-}
-
-fn response(status: StatusCode, media_type: &'static str, body: AdminBody) -> Response<AdminBody> {
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
-    response
-        .headers_mut()
-        .insert(header::CONTENT_TYPE, header::HeaderValue::from_static(media_type));
-    response
+fn too_many_streams() -> AdminResponse {
+    respond(StatusCode::SERVICE_UNAVAILABLE, TEXT, "too many streams are open\n")
 }

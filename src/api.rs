@@ -1,15 +1,20 @@
 //! The answers of `/api/v1` on the admin port, as types that the admin port writes and the commands read. Fields are added; none
 //! changes its meaning or goes away in this version.
 
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
 
 use crate::cause::NotReadyReason;
+use crate::coordination::PeerView;
 use crate::ownership::directive::Directive;
 use crate::ownership::{SleepBlocker, writers};
-use crate::status::{ActivationStatus, ServiceStatus, SleepAfter};
+use crate::status::{self, ActivationStatus, ServiceStatus, SleepAfter};
 
 use self::records::LedgerRecord;
 
+pub mod explanation;
 pub mod records;
 
 /// `/api/v1/services`: in the order of the configuration.
@@ -31,14 +36,29 @@ pub struct Service {
     /// Requests, streams and tunnels that have arrived and not ended, of which some are held.
     pub open_requests: u64,
     pub held_requests: u32,
+    /// When the oldest held request began to be held, in seconds since 1970.
+    #[serde(default)]
+    pub oldest_held_at_unix: Option<f64>,
+    /// WebSockets and other tunnels among the open requests.
+    #[serde(default)]
+    pub open_tunnels: u64,
+    /// What is open over all services of the workload, at all replicas of agimo.
+    #[serde(default)]
+    pub workload_load: Load,
     /// How much agimo writes, and why; absent without a backend.
     pub scaler: Option<Decision>,
     /// The pin or schedule that applies.
     pub directive: Option<String>,
+    /// The pin, where one applies.
+    #[serde(default)]
+    pub pin: Option<PinReport>,
     /// The idle time after which the workload sleeps, in seconds; absent without a backend.
     pub sleep_after_seconds: Option<f64>,
     /// Where the idle time comes from, if not from the service itself: `another-service` or `prolonged`.
     pub sleep_after_from: Option<String>,
+    /// When the workload is put to sleep, unless a request arrives, in seconds since 1970; absent while something keeps it awake.
+    #[serde(default)]
+    pub sleeps_at_unix: Option<f64>,
     /// What keeps the workload from sleeping, whether or not it is idle.
     pub kept_awake_by: Option<String>,
     /// Why it has no endpoint.
@@ -49,6 +69,32 @@ pub struct Service {
     pub reverted_by: Option<Reverted>,
     /// The last wake that this replica of agimo has seen.
     pub last_wake: Option<LedgerRecord>,
+}
+
+/// Requests, streams and tunnels that have arrived and not ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Load {
+    pub open_requests: u64,
+    pub held_requests: u64,
+    pub open_tunnels: u64,
+}
+
+/// `/api/v1/peers`: the replica that answers, and the others that it knows of.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peers {
+    pub replica: String,
+    pub version: String,
+    /// It scales workloads to zero.
+    pub is_leader: bool,
+    pub peers: Vec<Peer>,
+}
+
+/// Another replica of agimo.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Peer {
+    pub address: String,
+    /// Its demand is known now. While one is unknown, nothing is put to sleep.
+    pub is_known: bool,
 }
 
 /// A decision or a state with its reason.
@@ -64,6 +110,26 @@ pub struct Decision {
 pub struct Reverted {
     pub writers: Vec<String>,
     pub fix: String,
+}
+
+/// What a changing call has done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Changed {
+    pub workload: String,
+    /// For people: what happens now.
+    pub detail: String,
+    /// Other replicas of agimo that could not be told, and why.
+    #[serde(default)]
+    pub unreachable: Vec<String>,
+}
+
+/// A pin that applies.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PinReport {
+    /// When it ends by itself, in seconds since 1970.
+    pub until_unix: Option<f64>,
+    /// Who set it; absent where it is an annotation.
+    pub by: Option<String>,
 }
 
 /// Any answer that is no success.
@@ -83,7 +149,12 @@ impl From<&NotReadyReason> for Decision {
 // === impl Service ===
 
 impl Service {
-    pub fn new(status: &ServiceStatus, last_wake: Option<LedgerRecord>) -> Self {
+    /// `elsewhere`: what the other replicas of agimo report of the workload.
+    pub fn new(
+        status: &ServiceStatus,
+        elsewhere: &PeerView,
+        last_wake: Option<LedgerRecord>,
+    ) -> Self {
         let service = Self {
             host: status.host.clone(),
             path_prefix: status.path_prefix.clone(),
@@ -92,10 +163,15 @@ impl Service {
             ready_endpoints: 0,
             open_requests: status.in_flight,
             held_requests: status.held,
+            oldest_held_at_unix: status.oldest_held.map(unix),
+            open_tunnels: status.tunnels,
+            workload_load: Load::of(status.workload_load, elsewhere),
             scaler: None,
             directive: None,
+            pin: None,
             sleep_after_seconds: None,
             sleep_after_from: None,
+            sleeps_at_unix: None,
             kept_awake_by: None,
             not_ready: None,
             last_failure: None,
@@ -122,8 +198,13 @@ impl Service {
                 detail: status.ownership.description(),
             }),
             directive: status.directive.map(|directive| Directive::as_str(directive).to_owned()),
+            pin: status.pin.as_ref().map(|(pin, by)| PinReport {
+                until_unix: pin.until.map(|until| since_1970(until).as_secs_f64()),
+                by: by.as_deref().map(str::to_owned),
+            }),
             sleep_after_seconds: Some(sleep_after.as_secs_f64()),
             sleep_after_from: from.map(str::to_owned),
+            sleeps_at_unix: status.sleeps_at.map(unix),
             kept_awake_by: status.sleep_blocker.map(|by| SleepBlocker::as_str(by).to_owned()),
             not_ready: status.not_ready.as_ref().map(Decision::from),
             last_failure: status.last_failure.as_ref().map(Decision::from),
@@ -134,4 +215,30 @@ impl Service {
             ..self
         }
     }
+}
+
+// === impl Load ===
+
+impl Load {
+    fn of(own: status::Load, elsewhere: &PeerView) -> Self {
+        Self {
+            open_requests: own.in_flight + elsewhere.in_flight,
+            held_requests: own.held + elsewhere.held,
+            open_tunnels: own.tunnels + elsewhere.tunnels,
+        }
+    }
+}
+
+/// In seconds since 1970, to a tenth: the same moment is the same number each time it is asked for, or nearly.
+fn unix(at: Instant) -> f64 {
+    let (now, clock) = (Instant::now(), SystemTime::now());
+    let at = match at.checked_duration_since(now) {
+        Some(ahead) => clock.checked_add(ahead),
+        None => clock.checked_sub(now - at),
+    };
+    (at.map(since_1970).unwrap_or_default().as_secs_f64() * 10.0).round() / 10.0
+}
+
+fn since_1970(at: SystemTime) -> Duration {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default()
 }

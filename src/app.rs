@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{Semaphore, mpsc};
 use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
@@ -15,16 +15,16 @@ use tracing::{info, warn};
 use crate::activation::event_log;
 use crate::activation::events::EventBus;
 use crate::admin::v1::{self, Own};
-use crate::admin::{Admin, Collector, MOST_ASKING, MOST_EVENT_STREAMS};
+use crate::admin::{Admin, MOST_ASKING, MOST_EVENT_STREAMS};
 use crate::backend::{BackendAndTask, Placement};
+use crate::catalog::Catalog;
 use crate::catalog::backends::{BackendContext, Backends};
 use crate::catalog::sources::Sources;
-use crate::catalog::{self, Catalog, Snapshot};
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::config_file;
 use crate::control_port::pages::PageQueue;
-use crate::coordination::{self, Coordination};
+use crate::coordination::Coordination;
 use crate::external_metrics::Registered;
 use crate::kubernetes::Cluster;
 use crate::ledger::Ledger;
@@ -32,14 +32,18 @@ use crate::process::ports::Ports;
 use crate::process::{self, exec};
 use crate::proxy::accept::{self, CoreListeners, Proxy};
 use crate::shutdown::Shutdown;
-use crate::telemetry::{self, Exposition, Labels, MetricKind};
+use crate::version;
 
+use self::changes::ChangeSettings;
 use self::cluster::{ClusterSettings, ReadinessBackend};
 use self::configuration::Configuration;
+use self::metrics::collectors;
 use self::ports::{ControlPorts, PortContext};
 
+pub mod changes;
 pub mod cluster;
 pub mod configuration;
+pub mod metrics;
 pub mod ports;
 
 /// Everything that is decided before agimo starts.
@@ -52,6 +56,8 @@ pub struct AppSettings {
     /// Absent where no service runs in Kubernetes.
     pub cluster: Option<ClusterSettings>,
     pub control_ports: ControlPorts,
+    /// Who may change something through the admin port.
+    pub changes: ChangeSettings,
     /// Lifecycle events go here; a subscriber of the caller receives them all.
     pub events: EventBus,
 }
@@ -187,6 +193,9 @@ pub async fn serve(
 
     let mut tasks = JoinSet::new();
     let workloads = tokio::spawn(catalog.run(new_configs));
+    let own = Own::source(snapshots.clone(), ledger.clone(), coordination.clone());
+    let pages = PageQueue::start()?;
+    let client = cluster.kubernetes().map(|cluster| cluster.client());
     let mut collectors = collectors(snapshots.clone(), status.clone(), coordination.clone());
     {
         let certificates = certificates.clone();
@@ -196,15 +205,15 @@ pub async fn serve(
         let registered = registered.clone();
         collectors.push(Box::new(move |page| registered.collect(page)));
     }
-    let own = Own::source(snapshots.clone(), ledger.clone(), &coordination.name());
-    let pages = PageQueue::start()?;
     let admin = Admin {
         snapshots: snapshots.clone(),
         collectors,
         events: events.clone(),
-        own: Box::new(own.clone()),
+        own: Arc::new(own.clone()),
         ask_others: settings.control_ports.ask_others(&coordination),
+        tell_others: settings.control_ports.tell_others(&coordination),
         asking: Semaphore::new(MOST_ASKING),
+        authorization: settings.changes.authorization(client.clone())?,
         is_ready: {
             let (is_listed, is_joined) = (cluster.is_ready(), is_joined.clone());
             Box::new(move || is_listed() && is_joined.load(Ordering::Relaxed))
@@ -214,7 +223,6 @@ pub async fn serve(
         shutdown: shutdown.clone(),
     };
     let (find_target, elector) = (cluster.find_target(), cluster.kubernetes());
-    let client = elector.as_ref().map(Cluster::client);
     let configuration = Configuration {
         sources,
         files: new_files,
@@ -250,7 +258,11 @@ pub async fn serve(
     let context = PortContext {
         snapshots: snapshots.clone(),
         coordination,
-        answers: Arc::new(move |path, query| v1::answer(path, query, &own()).part()),
+        answers: {
+            let own = own.clone();
+            Arc::new(move |path, query| v1::answer(path, query, &own()).part())
+        },
+        calls: Arc::new(move |path, query| v1::perform_passed_on(path, query, &own())),
         pages,
         find_target,
         client,
@@ -271,7 +283,7 @@ pub async fn serve(
     let proxy = Proxy::new(snapshots, cores, settings.access_log, tls, shutdown.clone());
     let threads = start_cores(&proxy, listeners.proxy, listeners.tls)?;
     let tls = tls_address.map(tracing::field::display);
-    info!(%address, tls, metrics = %admin_address, cores, version = env!("CARGO_PKG_VERSION"), "serving");
+    info!(%address, tls, metrics = %admin_address, cores, version = version::TEXT, "serving");
     let running = Running { shutdown, end_requests, tasks, threads, workloads, elector };
     let outcome = running.until_ended(settings.drain_timeout).await;
     log_stop.cancel();
@@ -369,25 +381,4 @@ fn process_backend(context: BackendContext, ports: &Ports) -> Option<BackendAndT
     let Placement::Process(config) = placement else { return None };
     let (processes, supervisor) = process::new(config, &host, ports.clone(), events, shutdown);
     Some(BackendAndTask { backend: Arc::new(processes), task: Box::pin(supervisor.run()) })
-}
-
-/// The metrics of every room, in the order of the page.
-fn collectors(
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    status: Arc<config_file::ReloadStatus>,
-    coordination: Coordination,
-) -> Vec<Collector> {
-    vec![
-        Box::new(move |page| catalog::metrics::collect(page, &snapshots.borrow().clone())),
-        Box::new(move |page| status.collect(page)),
-        Box::new(move |page| coordination::collect(page, &coordination)),
-        Box::new(build_info),
-        Box::new(telemetry::process::collect),
-        Box::new(telemetry::panics::collect),
-    ]
-}
-
-fn build_info(page: &mut Exposition) {
-    page.family("agimo_build_info", MetricKind::Gauge, "The version of this agimo; always 1.");
-    page.sample(&Labels::default().with("version", env!("CARGO_PKG_VERSION")), 1);
 }

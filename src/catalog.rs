@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinError, JoinSet};
+use tokio::time::Instant;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::activation::cold_start::ColdStartMetrics;
@@ -131,6 +132,11 @@ impl Route {
     /// Requests of the route that are held now.
     pub fn held(&self) -> u32 {
         self.hold_quota.held()
+    }
+
+    /// When the oldest of them began to be held.
+    pub fn oldest_held(&self) -> Option<Instant> {
+        self.hold_quota.oldest()
     }
 
     /// Whether the route is part of the current snapshot.
@@ -299,7 +305,8 @@ impl Catalog {
                 Placement::Kubernetes { .. } => self.coordination.join(id.clone(), demand.clone()),
                 Placement::Process(_) => Membership::alone(),
             };
-            let runner = Runner::new(activation.clone(), demand.clone(), spec, membership);
+            let pins = self.coordination.pins().of(id.clone());
+            let runner = Runner::new(activation.clone(), demand.clone(), spec, membership, pins);
             self.tasks.spawn(runner.run(unused.clone(), self.shutdown.clone()));
             activation
         });

@@ -1,6 +1,8 @@
 //! Commands that ask a running agimo through its admin port, and show the answer to people or programs.
 
+pub mod change;
 pub mod client;
+pub mod explain;
 pub mod shown;
 pub mod status;
 pub mod table;

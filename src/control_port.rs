@@ -22,6 +22,7 @@ use crate::shutdown::Shutdown;
 
 pub mod pages;
 pub mod tls;
+pub mod tokens;
 
 /// A port and how it is served.
 pub struct ControlPort {

@@ -14,10 +14,11 @@ use tokio::time::Instant;
 
 use self::membership::Membership;
 use crate::demand::{Totals, WorkloadDemand};
-use crate::telemetry::{Exposition, Labels, MetricKind};
+use crate::ownership::pins::Pins;
 use crate::workload::WorkloadId;
 
 pub mod membership;
+pub mod metrics;
 #[cfg(test)]
 mod tests;
 
@@ -37,6 +38,9 @@ pub struct Report {
     /// WebSockets and other tunnels that are open.
     #[serde(default)]
     pub tunnels: u64,
+    /// Requests that are held.
+    #[serde(default)]
+    pub held: u64,
     /// The time that requests have spent in flight since the replica started, added up, in nanoseconds.
     #[serde(default)]
     pub request_time_ns: u64,
@@ -66,6 +70,7 @@ pub struct PeerView {
     pub request_time: Duration,
     pub in_flight: u64,
     pub tunnels: u64,
+    pub held: u64,
     pub announcements: Vec<Announcement>,
     /// The announcement of this replica for which every other one has withdrawn its endpoints.
     pub agreed: Option<u64>,
@@ -82,6 +87,7 @@ struct Shared {
     listed: watch::Sender<BTreeSet<SocketAddr>>,
     /// Changes when the others should hear of something at once.
     urgent: watch::Sender<u64>,
+    pins: Pins,
 }
 
 #[derive(Default)]
@@ -124,6 +130,7 @@ impl Default for Coordination {
             state: Mutex::default(),
             listed: watch::Sender::new(BTreeSet::new()),
             urgent: watch::Sender::new(0),
+            pins: Pins::default(),
         };
         Self { shared: Arc::new(shared) }
     }
@@ -137,6 +144,11 @@ impl Coordination {
     /// The name of this process in Events and records.
     pub fn name(&self) -> String {
         format!("agimo-{:016x}", self.instance())
+    }
+
+    /// The pins that people set through agimo.
+    pub fn pins(&self) -> &Pins {
+        &self.shared.pins
     }
 
     /// The replicas exchange their demand from now on.
@@ -161,11 +173,7 @@ impl Coordination {
         if !self.shared.has_exchange.load(Ordering::Relaxed) {
             return listed.len() <= 1;
         }
-        let now = Instant::now();
-        state.others(&listed).all(|address| {
-            let is_heard = |peer: &Peer| peer.is_connected && now < peer.heard + FRESH_FOR;
-            state.peers.get(address).is_some_and(is_heard)
-        })
+        state.others(&listed).all(|address| state.is_known(address))
     }
 
     // --- what Kubernetes says
@@ -241,6 +249,13 @@ impl Coordination {
         listed.iter().filter(|address| !own.contains(*address)).copied().collect()
     }
 
+    /// Those replicas, and whether each one's demand is known now.
+    pub fn known_peers(&self) -> Vec<(SocketAddr, bool)> {
+        let state = self.lock();
+        let listed = self.shared.listed.borrow();
+        state.others(&listed).map(|address| (*address, state.is_known(address))).collect()
+    }
+
     // --- what this replica says
 
     /// Joins a workload to the exchange.
@@ -265,6 +280,7 @@ impl Coordination {
                 arrivals: totals.arrivals,
                 in_flight: workload.demand.in_flight(),
                 tunnels: workload.demand.tunnels(),
+                held: workload.demand.held(),
                 request_time_ns: totals.request_time.as_nanos() as u64,
             };
             (id.clone(), report)
@@ -339,6 +355,12 @@ impl State {
         listed.iter().filter(|address| !self.own.contains(address))
     }
 
+    /// Whether the demand of this replica is known now.
+    fn is_known(&self, address: &SocketAddr) -> bool {
+        let is_heard = |peer: &Peer| peer.is_connected && Instant::now() < peer.heard + FRESH_FOR;
+        self.peers.get(address).is_some_and(is_heard)
+    }
+
     fn view(
         &self,
         listed: &BTreeSet<SocketAddr>,
@@ -352,6 +374,7 @@ impl State {
             view.request_time += Duration::from_nanos(report.request_time_ns);
             view.in_flight += report.in_flight;
             view.tunnels += report.tunnels;
+            view.held += report.held;
             view.announcements.extend(report.announcement.filter(|_| peer.is_connected));
         }
         view.agreed = workload.announcement.map(|own| own.id).filter(|own| {
@@ -363,21 +386,4 @@ impl State {
         });
         view
     }
-}
-
-/// Writes the metric families of the coordination.
-pub fn collect(page: &mut Exposition, coordination: &Coordination) {
-    let none = Labels::default();
-    page.family(
-        "agimo_leader",
-        MetricKind::Gauge,
-        "Whether this replica scales workloads to zero.",
-    );
-    page.sample(&none, u64::from(coordination.is_leader()));
-    page.family(
-        "agimo_peers_known",
-        MetricKind::Gauge,
-        "Whether the demand of every other replica of agimo is known.",
-    );
-    page.sample(&none, u64::from(coordination.are_peers_known()));
 }

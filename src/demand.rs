@@ -131,6 +131,11 @@ impl WorkloadDemand {
         self.sum(RouteCounters::tunnels)
     }
 
+    /// Requests that are held.
+    pub fn held(&self) -> u64 {
+        self.sum(RouteCounters::held)
+    }
+
     /// Over the routes, and over those that are removed and still have requests.
     fn sum(&self, of: impl Fn(&RouteCounters) -> u64) -> u64 {
         let counted = self.lock();
@@ -209,6 +214,12 @@ impl RouteCounters {
         // Those that closed are read first, as with requests.
         let closed = self.sum(|core| core.tunnels_closed.get());
         self.sum(|core| core.tunnels_opened.get()).saturating_sub(closed)
+    }
+
+    /// Requests that are held.
+    pub fn held(&self) -> u64 {
+        let released = self.sum(|core| core.released.get());
+        self.sum(|core| core.held.get()).saturating_sub(released)
     }
 
     fn sum(&self, of: impl Fn(&CoreCounters) -> u64) -> u64 {

@@ -17,6 +17,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::activation::event_log;
 use crate::activation::events::{EventBus, EventKind, LifecycleEvent};
+use crate::app::changes::ChangeSettings;
 use crate::app::ports::ControlPorts;
 use crate::app::{self, AppSettings, Listeners};
 use crate::cli::DemoOptions;
@@ -57,6 +58,7 @@ pub fn run(options: &DemoOptions) -> anyhow::Result<()> {
         drain_timeout,
         cluster: None,
         control_ports: ControlPorts::default(),
+        changes: ChangeSettings::default(),
         events,
     };
     app::run(settings, listeners)
@@ -186,7 +188,7 @@ fn describe(event: &EventKind) -> Option<String> {
         EventKind::Started { after } => format!("process started after {} ms", millis(after)),
         EventKind::Ready { after: Some(after), .. } => format!("ready after {} ms", millis(after)),
         EventKind::FirstAnswer { after } => format!("answered after {} ms", millis(after)),
-        EventKind::Asleep { idle } => format!("asleep after {:.0} s idle", idle.as_secs_f64()),
+        EventKind::Asleep { idle, .. } => format!("asleep after {:.0} s idle", idle.as_secs_f64()),
         EventKind::ProcessStopped => "process stopped".to_owned(),
         EventKind::ProcessExited { detail } => format!("the process ended by itself: {detail}"),
         EventKind::WakeFailed { detail, .. } => format!("wake failed: {detail}"),

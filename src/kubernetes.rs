@@ -22,7 +22,7 @@ use crate::workload::WorkloadId;
 use self::index::Index;
 use self::index::health::ClusterHealth;
 use self::objects::ObjectName;
-use self::saved_replicas::SavedReplicas;
+use self::state_store::StateStore;
 use self::watch_scope::WatchScope;
 use self::watches::SharedIndex;
 use self::workload::{RunnerContext, Workload};
@@ -41,11 +41,12 @@ pub mod pending_operation;
 pub mod pod_names;
 pub mod pods;
 pub mod readiness_probe;
-pub mod saved_replicas;
 pub mod scale;
 pub mod service_dns;
+pub mod state_store;
 pub mod step;
 pub mod terminating_endpoints;
+pub mod token_review;
 pub mod wake_watch;
 pub mod warning_events;
 pub mod watch_errors;
@@ -60,7 +61,7 @@ pub struct Cluster {
     resolver: Resolver,
     scopes: Vec<WatchScope>,
     index: SharedIndex,
-    saved_replicas: SavedReplicas,
+    state_store: StateStore,
     lease: Option<ObjectName>,
     /// This replica takes no part in the election any more.
     lease_released: CancellationToken,
@@ -119,14 +120,16 @@ impl Cluster {
         } = options;
         let scopes = watches::scopes(&namespaces, peer_service.as_ref());
         let index = SharedIndex::new(Index::new(scopes.clone(), peer_service));
-        let saved_replicas = SavedReplicas::new(replica_store);
+        let state_store = StateStore::new(replica_store);
+        let kept = state_store.clone();
+        coordination.pins().keep_with(Box::new(move |workload, pin| kept.save_pin(workload, pin)));
         let demand = Arc::default();
         Self {
             client,
             resolver,
             scopes,
             index,
-            saved_replicas,
+            state_store,
             lease,
             lease_released: CancellationToken::new(),
             coordination,
@@ -163,7 +166,7 @@ impl Cluster {
             follow_external_metrics(self.external_metrics, self.index),
             list_peers(peers, self.coordination.clone()),
             election,
-            self.saved_replicas.run(self.client),
+            self.state_store.run(self.client, self.coordination.pins().clone()),
             recorder,
         );
     }
@@ -213,9 +216,8 @@ impl Cluster {
         let demand = &self.demand;
         if !demand.was_ready.load(Ordering::Relaxed) {
             let is_needed = demand.is_needed.load(Ordering::Relaxed);
-            let is_listed = || {
-                self.index.lock().health().borrow().is_usable() && self.saved_replicas.is_loaded()
-            };
+            let is_listed =
+                || self.index.lock().health().borrow().is_usable() && self.state_store.is_loaded();
             demand.was_ready.store(!is_needed || is_listed(), Ordering::Relaxed);
         }
         demand.was_ready.load(Ordering::Relaxed)
@@ -242,7 +244,7 @@ impl Cluster {
             events,
             following,
             health,
-            saved_replicas: self.saved_replicas.clone(),
+            state_store: self.state_store.clone(),
         });
         let task = async move {
             tokio::select! {

@@ -26,6 +26,7 @@ pub mod shutdown;
 pub mod simulation;
 pub mod status;
 pub mod telemetry;
+pub mod version;
 pub mod workload;
 
 // Edges: none imports another.

@@ -7,11 +7,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use agimo::activation::events::EventBus;
+use agimo::app::changes::ChangeSettings;
 use agimo::app::cluster::ClusterSettings;
 use agimo::app::ports::{ControlPorts, ExternalMetricsSettings, KedaSettings, PeerSettings};
 use agimo::app::{self, AppSettings, Listeners};
 use agimo::certificates;
-use agimo::cli::{Cli, Command, ServeOptions, SimulateOptions, SimulationFormat};
+use agimo::cli::serving::ServeOptions;
+use agimo::cli::{Cli, Command, SimulateOptions, SimulationFormat};
 use agimo::commands;
 use agimo::config::report::Problem;
 use agimo::config::{Config, ServiceConfig, WorkloadConfig, keys, schema};
@@ -19,7 +21,7 @@ use agimo::config_file::{self, LoadError, WatchedFile};
 use agimo::process::advice::advice;
 use agimo::process::{exec, keeper};
 use agimo::simulation::{self, Model, trace::Trace};
-use agimo::{demo, telemetry};
+use agimo::{demo, telemetry, version};
 use anyhow::Context;
 use clap::CommandFactory;
 
@@ -49,6 +51,11 @@ fn main() -> ExitCode {
         Some(Command::Simulate(options)) => simulate(&cli.serve.conf, &options),
         Some(Command::Status(options)) => commands::status::status(&options),
         Some(Command::Why(options)) => commands::why::why(&options),
+        Some(Command::Explain(options)) => commands::explain::explain(&options),
+        Some(Command::Wake(options)) => commands::change::wake(&options),
+        Some(Command::Sleep(options)) => commands::change::sleep(&options),
+        Some(Command::Pin(options)) => commands::change::pin(&options),
+        Some(Command::Unpin(options)) => commands::change::unpin(&options),
         Some(Command::Schema { markdown }) => print(if markdown {
             keys::markdown()
         } else {
@@ -59,7 +66,7 @@ fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "agimo", &mut script);
             print(script)
         }
-        Some(Command::Version) => print(format!("agimo {}\n", env!("CARGO_PKG_VERSION"))),
+        Some(Command::Version) => print(format!("agimo {}\n", version::TEXT)),
         Some(Command::DemoApplication { port, sleep_after }) => {
             demo::run_application(port, sleep_after)
         }
@@ -105,6 +112,7 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
         }
         _ => None,
     };
+    let changes = ChangeSettings::new(options.admin_tokens.as_deref(), options.admin_token_review)?;
     let settings = AppSettings {
         config,
         file: Some(file),
@@ -120,6 +128,7 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
             replica_store: options.replica_store,
         }),
         control_ports: ControlPorts { peers, keda, external_metrics },
+        changes,
         events: EventBus::default(),
     };
     app::run(settings, listeners)

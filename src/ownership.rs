@@ -9,6 +9,7 @@ use crate::config::scaling::{Mode, Scaler};
 use self::directive::{Directive, Pin};
 
 pub mod directive;
+pub mod pins;
 #[cfg(test)]
 mod tests;
 pub mod writers;

@@ -1,12 +1,12 @@
 //! The exchange between the replicas of agimo: each follows what every other one reports, over HTTP/1.1 with a shared
 //! token. The connection is not encrypted: it carries names of workloads, numbers and, when somebody asks, records of wakes.
 
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
 use crate::control_port::pages::PageQueue;
+use crate::control_port::tokens::Tokens;
 use crate::coordination::Coordination;
 use crate::shutdown::Shutdown;
 
@@ -20,7 +20,9 @@ pub struct Exchange {
     pub tokens: Tokens,
     pub coordination: Coordination,
     pub answers: Answers,
-    /// Makes them.
+    /// Carries out what a person has asked another replica for: a path and a query.
+    pub calls: Answers,
+    /// Makes the answers.
     pub pages: PageQueue,
     pub shutdown: Shutdown,
 }
@@ -28,31 +30,23 @@ pub struct Exchange {
 /// What this replica alone answers to a path and a query of the API, as JSON; absent where it has no answer.
 pub type Answers = Arc<dyn Fn(&str, &str) -> Option<String> + Send + Sync>;
 
-/// The tokens that a replica accepts: those of a file, or of every file in a folder. They are read each time, so that a new
-/// token is added first everywhere and the old one removed later, without a gap.
-#[derive(Clone, Debug)]
-pub struct Tokens {
-    path: PathBuf,
-}
-
 /// Where the reports are.
 const PATH: &str = "/v1/reports";
 /// Paths of the API of one replica begin so.
 const API: &str = "/v1/api/";
-/// A shorter token is a mistake.
-const SHORTEST_TOKEN: usize = 16;
 
 // === impl Exchange ===
 
 impl Exchange {
     /// Runs until agimo is aborted: while a replica drains, the others must know what it still has in flight.
     pub async fn run(self) {
-        let Self { listener, tokens, coordination, answers, pages, shutdown } = self;
+        let Self { listener, tokens, coordination, answers, calls, pages, shutdown } = self;
         coordination.begin_exchange();
         let served = server::Served {
             tokens: tokens.clone(),
             coordination: coordination.clone(),
             answers,
+            calls,
             pages,
         };
         let server = server::run(listener, served, shutdown.clone());
@@ -61,51 +55,6 @@ impl Exchange {
             () = server => {}
             () = client::run(coordination, tokens) => {}
         }
-    }
-}
-
-// === impl Tokens ===
-
-impl Tokens {
-    /// # Errors
-    /// When there is no token, with what to write.
-    pub fn new(path: &Path) -> Result<Self, String> {
-        let tokens = Self { path: path.to_owned() };
-        let found = tokens.read();
-        if found.is_empty() {
-            return Err(format!(
-                "{} holds no token: write at least 16 random characters",
-                path.display()
-            ));
-        }
-        if found.iter().any(|token| token.len() < SHORTEST_TOKEN) {
-            return Err(format!("a token in {} is shorter than 16 characters", path.display()));
-        }
-        Ok(tokens)
-    }
-
-    /// The tokens, in the order of the names of their files.
-    fn read(&self) -> Vec<String> {
-        let mut files = vec![self.path.clone()];
-        if let Ok(folder) = std::fs::read_dir(&self.path) {
-            files = folder.filter_map(|entry| Some(entry.ok()?.path())).collect();
-            // A mounted Secret has a hidden folder with each of its versions.
-            files.retain(|file| file.is_file());
-            files.sort();
-        }
-        let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
-        texts.map(|text| text.trim().to_owned()).filter(|token| !token.is_empty()).collect()
-    }
-
-    /// Whether this is one of the tokens. It takes as long for every wrong token of a length.
-    fn accept(&self, token: &str) -> bool {
-        let is_same = |known: &String| {
-            let pairs = known.bytes().zip(token.bytes());
-            let differences =
-                pairs.fold(0, |differences, (one, other)| differences | (one ^ other));
-            known.len() == token.len() && differences == 0
-        };
-        self.read().iter().filter(|known| is_same(known)).count() > 0
     }
 }
 
@@ -154,6 +103,7 @@ mod tests {
                 answers: Arc::new(move |path, query| {
                     (path == "wakes").then(|| format!("{query} at port {}", address.port()))
                 }),
+                calls: Arc::new(|path, query| (path == "sleep").then(|| query.to_owned())),
                 pages: PageQueue::start().unwrap(),
                 shutdown: shutdown.clone(),
             };
@@ -232,24 +182,10 @@ mod tests {
         assert_eq!(answers.len(), 1, "it does not ask itself");
         assert_eq!(answers[0], (other.address, Ok(expected.into())));
         assert!(ask("nothing").await[0].1.as_ref().unwrap_err().contains("404"));
+        let tell = |path: &str| client::tell(&one.coordination, &tokens, path.to_owned());
+        assert_eq!(tell("sleep?host=a").await, [(other.address, Ok("host=a".into()))]);
+        assert!(tell("wakes").await[0].1.as_ref().unwrap_err().contains("404"));
         std::fs::write(one.folder.path().join("a"), NEW).unwrap();
         assert!(ask("wakes").await[0].1.as_ref().unwrap_err().contains("none of the tokens"));
-    }
-
-    #[test]
-    fn a_missing_or_short_token_is_an_error() {
-        let folder = tempfile::tempdir().unwrap();
-        assert!(Tokens::new(folder.path()).unwrap_err().contains("holds no token"));
-        let file = folder.path().join("token");
-        std::fs::write(&file, "short").unwrap();
-        assert!(Tokens::new(&file).unwrap_err().contains("shorter than 16 characters"));
-        std::fs::write(&file, NEW).unwrap();
-        let tokens = Tokens::new(&file).unwrap();
-        assert!(
-            tokens.accept(NEW)
-                && !tokens.accept(OLD)
-                && !tokens.accept("")
-                && !tokens.accept(&NEW[1..])
-        );
     }
 }

@@ -41,6 +41,11 @@ impl WorkloadKind {
         }
     }
 
+    /// The kind of a workload in Kubernetes that has this name.
+    pub fn in_cluster(name: &str) -> Option<Self> {
+        [Self::Deployment, Self::StatefulSet].into_iter().find(|kind| kind.as_str() == name)
+    }
+
     /// The kind as Kubernetes writes it.
     pub fn kubernetes_name(self) -> &'static str {
         match self {

@@ -32,7 +32,7 @@ pub async fn run(mut events: Receiver<LifecycleEvent>, stop: CancellationToken) 
 fn log(event: &LifecycleEvent) {
     let workload = &*event.workload;
     // Details quote what applications and Kubernetes wrote.
-    let shown = |detail: &String| printable_whole(detail.as_bytes());
+    let shown = |detail: &str| printable_whole(detail.as_bytes());
     match &event.kind {
         EventKind::WakeRequested { service, request: Some(request) } => info!(
             %workload,
@@ -45,7 +45,12 @@ fn log(event: &LifecycleEvent) {
         EventKind::WakeRequested { service, request: None } => {
             info!(%workload, %service, "request held, waking the workload");
         }
-        EventKind::WakeBegun => debug!(%workload, "waking the workload without a request"),
+        EventKind::WakeBegun { asked_by: Some(name) } => {
+            info!(%workload, name = shown(name), "asked for by a person, waking the workload");
+        }
+        EventKind::WakeBegun { asked_by: None } => {
+            debug!(%workload, "waking the workload without a request");
+        }
         EventKind::ScaleWritten { replicas } => info!(%workload, replicas, "scaled"),
         EventKind::PodScheduled { pod } => debug!(%workload, pod, "pod scheduled"),
         EventKind::ContainerStarted { pod } => debug!(%workload, pod, "container started"),
@@ -152,7 +157,10 @@ fn log(event: &LifecycleEvent) {
             writers = writers.join(","),
             "somebody else has changed `replicas`: agimo leaves the number alone until the workload sleeps"
         ),
-        EventKind::Asleep { idle } => {
+        EventKind::Asleep { asked_by: Some(name), .. } => {
+            info!(%workload, name = shown(name), "asked for by a person, scaling to zero");
+        }
+        EventKind::Asleep { idle, asked_by: None } => {
             info!(%workload, idle_ms = idle.as_millis() as u64, "idle, scaling to zero");
         }
         EventKind::SleepFailed { detail } => {

@@ -28,8 +28,9 @@ pub enum EventKind {
     /// A request of this service is held and nothing was waking the workload yet. The request is absent where the configuration
     /// says that requests are not recorded.
     WakeRequested { service: Arc<str>, request: Option<WakingRequest> },
-    /// A wake that no request of this replica of agimo has caused: a pin, a schedule, or a request that another replica holds.
-    WakeBegun,
+    /// A wake that no request of this replica of agimo has caused: a person who asked for it, a pin, a schedule, or a request
+    /// that another replica holds.
+    WakeBegun { asked_by: Option<Arc<str>> },
     /// The API server accepted a write of `replicas`.
     ScaleWritten { replicas: u32 },
     /// A pod of the wake was assigned to a node.
@@ -83,8 +84,8 @@ pub enum EventKind {
     ScaleDecided { from: u32, to: u32, reason: Reason, is_observed: bool },
     /// Somebody else has changed the number of replicas, which agimo leaves alone until the workload sleeps.
     ScaleOverridden { replicas: u32, writers: Arc<[String]> },
-    /// The workload was idle for so long and is being scaled to zero.
-    Asleep { idle: Duration },
+    /// The workload was idle for so long and is being scaled to zero, maybe because a person asked for it.
+    Asleep { idle: Duration, asked_by: Option<Arc<str>> },
     /// The workload could not be scaled to zero and stays awake.
     SleepFailed { detail: String },
     /// A process ended by itself after it had been ready.
@@ -130,7 +131,7 @@ impl EventKind {
     pub fn name(&self) -> &'static str {
         match self {
             Self::WakeRequested { .. } => "wake_requested",
-            Self::WakeBegun => "wake_begun",
+            Self::WakeBegun { .. } => "wake_begun",
             Self::ScaleWritten { .. } => "scale_written",
             Self::PodScheduled { .. } => "pod_scheduled",
             Self::ContainerStarted { .. } => "container_started",

@@ -1,8 +1,11 @@
 //! Bounds how many requests are held at once: for each route, and for agimo as a whole.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::time::Instant;
 
 use crate::net::address_quota::AddressQuota;
 
@@ -17,15 +20,24 @@ pub struct TotalHoldQuota {
 #[derive(Clone, Debug)]
 pub struct HoldQuota {
     held: Arc<AtomicU32>,
+    begun: Arc<Mutex<Begun>>,
     /// Counted only where `max_held_per_address` is set.
     by_address: Arc<AddressQuota>,
     total: Arc<TotalHoldQuota>,
+}
+
+/// When each request began to be held, by its number: the first one is the oldest.
+#[derive(Debug, Default)]
+struct Begun {
+    next: u64,
+    times: BTreeMap<u64, Instant>,
 }
 
 /// One held request; it is counted until this is dropped.
 #[derive(Debug)]
 pub struct HoldPermit {
     quota: HoldQuota,
+    number: u64,
     address: Option<IpAddr>,
 }
 
@@ -41,14 +53,15 @@ impl TotalHoldQuota {
 
 impl HoldQuota {
     pub fn new(total: Arc<TotalHoldQuota>) -> Self {
-        Self { held: Arc::default(), by_address: Arc::default(), total }
+        Self { held: Arc::default(), begun: Arc::default(), by_address: Arc::default(), total }
     }
 
     /// A permit to hold one request, unless the route has `limit` held already or agimo has its total; `of_address` bounds
     /// those of the client's own address.
     pub fn acquire(&self, limit: u32, of_address: Option<(IpAddr, u32)>) -> Option<HoldPermit> {
         // Both counts are raised before either is checked: dropping the permit lowers both.
-        let mut permit = HoldPermit { quota: self.clone(), address: None };
+        let number = self.begun().add(Instant::now());
+        let mut permit = HoldPermit { quota: self.clone(), number, address: None };
         let held = self.held.fetch_add(1, Ordering::Relaxed);
         let total = self.total.held.fetch_add(1, Ordering::Relaxed);
         if held >= limit || total >= self.total.limit.load(Ordering::Relaxed) {
@@ -67,12 +80,32 @@ impl HoldQuota {
     pub fn held(&self) -> u32 {
         self.held.load(Ordering::Relaxed)
     }
+
+    /// When the oldest of them began to be held.
+    pub fn oldest(&self) -> Option<Instant> {
+        self.begun().times.values().next().copied()
+    }
+
+    fn begun(&self) -> MutexGuard<'_, Begun> {
+        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl Begun ===
+
+impl Begun {
+    fn add(&mut self, now: Instant) -> u64 {
+        self.next += 1;
+        self.times.insert(self.next, now);
+        self.next
+    }
 }
 
 // === impl HoldPermit ===
 
 impl Drop for HoldPermit {
     fn drop(&mut self) {
+        self.quota.begun().times.remove(&self.number);
         self.quota.held.fetch_sub(1, Ordering::Relaxed);
         self.quota.total.held.fetch_sub(1, Ordering::Relaxed);
         if let Some(address) = self.address {
@@ -97,6 +130,24 @@ mod tests {
         assert!(acquire(other).is_some() && quota.acquire(9, None).is_some());
         drop(permits);
         assert_eq!((quota.held(), quota.by_address.addresses()), (0, 0));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_oldest_held_request_is_known() {
+        let total = Arc::new(TotalHoldQuota::default());
+        total.set_limit(9);
+        let quota = HoldQuota::new(total);
+        assert_eq!(quota.oldest(), None);
+        let start = Instant::now();
+        let first = quota.acquire(2, None);
+        tokio::time::advance(std::time::Duration::from_secs(3)).await;
+        let second = quota.acquire(2, None);
+        assert!(quota.acquire(2, None).is_none(), "the route is full");
+        assert_eq!(quota.oldest(), Some(start));
+        drop(first);
+        assert_eq!(quota.oldest(), Some(Instant::now()));
+        drop(second);
+        assert_eq!(quota.oldest(), None);
     }
 
     #[test]

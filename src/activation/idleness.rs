@@ -30,6 +30,11 @@ impl Idleness {
         Self { arrivals, was_busy: in_flight > 0, since }
     }
 
+    /// Since when nothing is in flight; absent where the last check found something.
+    pub fn since(self) -> Option<Instant> {
+        (!self.was_busy).then_some(self.since)
+    }
+
     /// How long the idleness has lasted.
     pub fn lasted(self, now: Instant) -> Duration {
         now.saturating_duration_since(self.since)

@@ -14,6 +14,7 @@ use crate::cause::{Cause, NotReadyReason};
 use crate::coordination::membership::Membership;
 use crate::demand::WorkloadDemand;
 use crate::ownership::directive::Directive;
+use crate::ownership::pins::PinView;
 use crate::ownership::{Authority, Ownership, SleepBlocker, prolonged_sleep_after};
 use crate::shutdown::Shutdown;
 
@@ -23,10 +24,12 @@ use super::state::{Action, Input, Machine, State};
 use super::{ALL_PHASES, Activation, Published, Rejection, WakeRequester, WakingRequest};
 
 use self::observe::Observer;
+use self::operator::SleepOrder;
 
 mod authority;
 mod endpoints;
 mod observe;
+mod operator;
 mod scale;
 mod sleep;
 mod status;
@@ -64,6 +67,12 @@ pub struct Runner {
     annotation_problem_seen: Option<Arc<str>>,
     observer: Observer,
     membership: Membership,
+    /// This replica led at the last check of the demand.
+    was_leader: bool,
+    pins: PinView,
+    /// Who asked for the current wake, other than by a request.
+    woken_by: Option<Arc<str>>,
+    sleep_order: Option<SleepOrder>,
     /// What was published before it was withdrawn, because another replica of agimo is about to put the workload to sleep.
     withdrawn_for_peer: Option<Published>,
     /// Arrivals at the other replicas of agimo, as last seen.
@@ -104,6 +113,7 @@ impl Runner {
         demand: Arc<WorkloadDemand>,
         spec: watch::Receiver<WorkloadSpec>,
         membership: Membership,
+        pins: PinView,
     ) -> Self {
         let mut status = activation.backend.status();
         status.mark_changed();
@@ -128,6 +138,10 @@ impl Runner {
             annotation_problem_seen: None,
             observer: Observer::default(),
             membership,
+            was_leader: true,
+            pins,
+            woken_by: None,
+            sleep_order: None,
             withdrawn_for_peer: None,
             peer_arrivals: 0,
             is_woken_by_peer: false,
@@ -197,6 +211,11 @@ impl Runner {
                     self.apply_spec();
                     continue;
                 }
+                () = activation.ordered.notified() => match self.follow_order() {
+                    Some(input) => input,
+                    None => continue,
+                },
+                () = self.pins.changed() => continue,
                 view = self.membership.changed() => match self.follow_peers(&view) {
                     Some(input) => input,
                     None => continue,
@@ -226,6 +245,7 @@ impl Runner {
             Some(Directive::AsleepByPin) => {
                 prolonged_sleep_after(CONTESTED_PIN, self.foreign_wakes)
             }
+            _ if self.sleep_order().is_some() => PINNED_SLEEP_AFTER,
             _ => prolonged_sleep_after(self.spec.borrow().sleep_after, self.foreign_wakes),
         }
     }
@@ -247,13 +267,15 @@ impl Runner {
         self.next_check = now + check_interval(sleep_after).min(crowd_interval);
         self.scale(now);
         self.observe(now);
-        // What is to stay awake is waited for, as if by a request.
-        let waiting = u64::from(self.directive.is_some_and(Directive::keeps_awake));
+        // What is to stay awake, or a person has asked for, is waited for, as if by a request.
+        let waiting = u64::from(
+            self.directive.is_some_and(Directive::keeps_awake) || self.woken_by.is_some(),
+        );
         // Requests that are rejected do not count.
         Input::DemandChecked {
             arrivals: if self.rejects_requests() { 0 } else { self.arrivals() },
             in_flight: self.in_flight() + waiting,
-            sleep_after: self.may_sleep().then_some(sleep_after),
+            sleep_after: self.idle_limit(sleep_after),
             is_contested: self.is_contested,
         }
     }
@@ -287,7 +309,7 @@ impl Runner {
                         service: requester.service.clone(),
                         request: self.waking_request.clone(),
                     },
-                    None => EventKind::WakeBegun,
+                    None => EventKind::WakeBegun { asked_by: self.woken_by.clone() },
                 });
             }
             Action::PublishEndpoints => self.publish_endpoints(before),

@@ -14,6 +14,7 @@ use crate::shutdown::Shutdown;
 use crate::workload::{WorkloadId, WorkloadKind};
 
 mod directives;
+mod orders;
 mod owners;
 mod replicas;
 mod scaling;
@@ -97,7 +98,9 @@ impl Fixture {
         let unused = CancellationToken::new();
         let coordination = Coordination::default();
         let membership = coordination.join(Arc::new(id.clone()), demand.clone());
-        let runner = Runner::new(activation.clone(), demand.clone(), spec_receiver, membership);
+        let pins = coordination.pins().of(Arc::new(id.clone()));
+        let runner =
+            Runner::new(activation.clone(), demand.clone(), spec_receiver, membership, pins);
         tokio::spawn(runner.run(unused.clone(), Shutdown::default()));
         let in_use = unused.drop_guard();
         Self { backend, activation, demand, route, spec, events, in_use, coordination }

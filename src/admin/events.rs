@@ -13,9 +13,6 @@ use crate::activation::events::LifecycleEvent;
 
 use super::services;
 
-/// The media type of the stream.
-pub const MEDIA_TYPE: &str = "text/event-stream";
-
 /// Sent at once, so that a client sees that it is subscribed. A line that begins with a colon is a comment.
 const GREETING: &[u8] = b": lifecycle events of workloads\n\n";
 

@@ -77,16 +77,17 @@ pub fn event(event: &LifecycleEvent) -> Value {
         EventKind::ScaleDecided { from, to, reason, is_observed } => {
             json!({ "from": from, "to": to, "reason": reason.as_str(), "observed": is_observed })
         }
-        EventKind::Asleep { idle } | EventKind::SleepObserved { idle } => {
-            json!({ "idle_ms": millis(*idle) })
+        EventKind::Asleep { idle, asked_by } => {
+            json!({ "idle_ms": millis(*idle), "asked_by": asked_by.as_deref() })
         }
+        EventKind::SleepObserved { idle } => json!({ "idle_ms": millis(*idle) }),
+        EventKind::WakeBegun { asked_by } => json!({ "asked_by": asked_by.as_deref() }),
         EventKind::SleepFailed { detail }
         | EventKind::ProcessExited { detail }
         | EventKind::ProcessUnresponsive { detail } => {
             json!({ "detail": detail })
         }
-        EventKind::WakeBegun
-        | EventKind::EndpointSliceReady
+        EventKind::EndpointSliceReady
         | EventKind::Connected
         | EventKind::Forwarded
         | EventKind::WakeCancelled

@@ -9,11 +9,17 @@ use hyper::StatusCode;
 use serde::Serialize;
 use tokio::sync::watch;
 
+use crate::api::explanation::Explanation;
 use crate::api::records::{LedgerRecord, LedgerRecords};
-use crate::api::{Problem, Service, Services};
+use crate::api::{Peer, Peers, Problem, Service, Services};
 use crate::catalog::{Route, Snapshot};
+use crate::coordination::Coordination;
 use crate::ledger::{Excerpt, Ledger};
 use crate::status::ServiceStatus;
+use crate::version;
+
+use super::control::Call;
+use super::parameters::{Parameters, host_and_path, no_service};
 use crate::workload::WorkloadId;
 
 /// An answer in JSON, with its status.
@@ -24,12 +30,15 @@ pub type Answer = (StatusCode, String);
 pub struct Own {
     pub snapshot: Arc<Snapshot>,
     pub ledger: Ledger,
+    pub coordination: Coordination,
     /// The name of this replica.
     pub replica: Arc<str>,
 }
 
 /// Asks the other replicas of agimo for a path and query below `/api/v1/`.
 pub type AskOthers = Box<dyn Fn(String) -> BoxFuture<'static, Vec<OtherAnswer>> + Send + Sync>;
+/// Tells the other replicas of agimo what a person has asked for, as a path and query.
+pub type TellOthers = AskOthers;
 /// The address of a replica, and its answer or why there is none.
 pub type OtherAnswer = (SocketAddr, Result<Bytes, String>);
 
@@ -43,12 +52,9 @@ pub enum Answered {
     },
 }
 
-/// Records in an answer, where the query does not say how many.
-const USUAL_LIMIT: usize = 100;
-
 /// The answer of this replica to a GET of this path below `/api/v1/`, with this query.
 pub fn answer(path: &str, query: &str, own: &Own) -> Answered {
-    let Own { snapshot, ledger, replica } = own;
+    let Own { snapshot, ledger, replica, .. } = own;
     let answered = match path {
         "services" => Parameters::read(query, &["host"]).and_then(|parameters| {
             let routes = parameters.routes(snapshot)?;
@@ -61,42 +67,82 @@ pub fn answer(path: &str, query: &str, own: &Own) -> Answered {
             let own = LedgerRecords::new(&excerpt, replica, with_requests);
             Ok(Answered::Records { own, limit })
         }),
+        "explain" => Parameters::read(query, &["host"])
+            .and_then(|parameters| Ok(Answered::ok(&explain(&parameters, own)?))),
+        "peers" => Parameters::read(query, &[]).map(|_| Answered::ok(&peers(own))),
         "config" => {
             Parameters::read(query, &[]).map(|_| Answered::ok(&snapshot.config.effective()))
         }
         _ => Err((
             StatusCode::NOT_FOUND,
-            "there are /api/v1/services, /api/v1/wakes, /api/v1/config and /api/v1/events"
+            "there are /api/v1/services, /api/v1/services/changes, /api/v1/wakes, /api/v1/explain, \
+             /api/v1/peers, /api/v1/config and /api/v1/events"
                 .to_owned(),
         )),
     };
     answered.unwrap_or_else(|(status, error)| Answered::Whole((status, json(&Problem { error }))))
 }
 
-fn services(routes: &[Arc<Route>], own: &Own) -> Services {
+/// Carries out what another replica of agimo has passed on; `None` where it cannot be.
+pub fn perform_passed_on(path: &str, query: &str, own: &Own) -> Option<String> {
+    let call = Call::read(path, query, own, true)?.ok()?;
+    call.perform_passed_on(own);
+    Some(String::new())
+}
+
+pub fn services(routes: &[Arc<Route>], own: &Own) -> Services {
     let with_requests = own.snapshot.config.record_requests;
     let wakes = own.ledger.last_wakes();
     let services = routes.iter().map(|route| {
         let wake = wakes.get(&route.workload.id);
         let wake = wake.map(|record| LedgerRecord::new(record, &own.replica, with_requests));
-        Service::new(&ServiceStatus::of(route), wake)
+        let elsewhere = own.coordination.view(&route.workload.id);
+        Service::new(&ServiceStatus::of(route), &elsewhere, wake)
     });
     Services { services: services.collect() }
+}
+
+fn explain(parameters: &Parameters, own: &Own) -> Result<Explanation, (StatusCode, String)> {
+    let Some(wanted) = parameters.get("host") else {
+        let error = "write which request, such as ?host=shop.example/cart".to_owned();
+        return Err((StatusCode::BAD_REQUEST, error));
+    };
+    let (host, path) = host_and_path(wanted);
+    let snapshot = &own.snapshot;
+    let found = snapshot.table.find(host.as_bytes(), path.as_bytes()).cloned();
+    // A wildcard host names itself.
+    let is_named = |route: &&Arc<Route>| {
+        route.config.host.eq_ignore_ascii_case(host) && route.config.path_prefix == path
+    };
+    let found = found.or_else(|| snapshot.routes.iter().find(is_named).cloned());
+    let route = found.ok_or_else(|| no_service(wanted))?;
+    let others = snapshot.routes.iter().filter(|other| {
+        Arc::ptr_eq(&other.workload, &route.workload) && !Arc::ptr_eq(other, &route)
+    });
+    let others = others.map(|other| other.config.name()).collect();
+    let [service] = <[Service; 1]>::try_from(services(std::slice::from_ref(&route), own).services)
+        .map_err(|_| no_service(wanted))?;
+    Ok(Explanation::new(&route, service, &ServiceStatus::of(&route), others))
+}
+
+fn peers(own: &Own) -> Peers {
+    let peer =
+        |(address, is_known): (SocketAddr, bool)| Peer { address: address.to_string(), is_known };
+    Peers {
+        replica: own.replica.to_string(),
+        version: version::TEXT.to_owned(),
+        is_leader: own.coordination.is_leader(),
+        peers: own.coordination.known_peers().into_iter().map(peer).collect(),
+    }
 }
 
 fn wakes(routes: &[Arc<Route>], parameters: &Parameters, limit: usize, ledger: &Ledger) -> Excerpt {
     // Without a host, those of workloads that have left the configuration, too.
     let is_asked_for = |workload: &WorkloadId| {
-        parameters.host.is_none() || routes.iter().any(|route| *route.workload.id == *workload)
+        parameters.get("host").is_none()
+            || routes.iter().any(|route| *route.workload.id == *workload)
     };
     ledger.newest(limit, is_asked_for)
-}
-
-/// The query of a request.
-#[derive(Debug, Default)]
-struct Parameters {
-    host: Option<String>,
-    limit: Option<String>,
 }
 
 // === impl Answered ===
@@ -142,75 +188,20 @@ impl Own {
     pub fn source(
         snapshots: watch::Receiver<Arc<Snapshot>>,
         ledger: Ledger,
-        replica: &str,
+        coordination: Coordination,
     ) -> impl Fn() -> Self + Clone + Send + Sync + 'static {
-        let replica = Arc::<str>::from(replica);
+        let replica = Arc::<str>::from(coordination.name());
         move || Self {
             snapshot: snapshots.borrow().clone(),
             ledger: ledger.clone(),
+            coordination: coordination.clone(),
             replica: replica.clone(),
         }
     }
 }
 
-// === impl Parameters ===
-
-impl Parameters {
-    fn read(query: &str, allowed: &[&str]) -> Result<Self, (StatusCode, String)> {
-        let mut parameters = Self::default();
-        for (name, value) in form_urlencoded::parse(query.as_bytes()) {
-            let slot = match &*name {
-                "host" if allowed.contains(&"host") => &mut parameters.host,
-                "limit" if allowed.contains(&"limit") => &mut parameters.limit,
-                _ => {
-                    let known = match allowed {
-                        [] => "nothing is asked for here".to_owned(),
-                        names => format!("write {}", names.join(" or ")),
-                    };
-                    return Err((
-                        StatusCode::BAD_REQUEST,
-                        format!("`{name}` is no parameter of this path; {known}"),
-                    ));
-                }
-            };
-            *slot = Some(value.into_owned());
-        }
-        Ok(parameters)
-    }
-
-    /// The routes of the host and path that are asked for, or all.
-    fn routes(&self, snapshot: &Snapshot) -> Result<Vec<Arc<Route>>, (StatusCode, String)> {
-        let Some(wanted) = &self.host else { return Ok(snapshot.routes.clone()) };
-        let (host, path) = match wanted.find('/') {
-            Some(at) => wanted.split_at(at),
-            None => (wanted.as_str(), "/"),
-        };
-        // Without a path, every service of the host.
-        let of_host = |route: &&Arc<Route>| {
-            !wanted.contains('/') && route.config.host.eq_ignore_ascii_case(host)
-        };
-        let mut routes: Vec<_> = snapshot.routes.iter().filter(of_host).cloned().collect();
-        if routes.is_empty() {
-            routes.extend(snapshot.table.find(host.as_bytes(), path.as_bytes()).cloned());
-        }
-        if routes.is_empty() {
-            let error = format!("no service of the configuration has the host `{wanted}`");
-            return Err((StatusCode::NOT_FOUND, error));
-        }
-        Ok(routes)
-    }
-
-    fn limit(&self) -> Result<usize, (StatusCode, String)> {
-        let Some(text) = &self.limit else { return Ok(USUAL_LIMIT) };
-        text.parse().ok().filter(|limit| (1..=10_000).contains(limit)).ok_or_else(|| {
-            let error = format!("`limit` is a number from 1 to 10000, not `{text}`");
-            (StatusCode::BAD_REQUEST, error)
-        })
-    }
-}
-
 /// In one line for each nested value, as people read it.
-fn json(value: &impl Serialize) -> String {
+pub fn json(value: &impl Serialize) -> String {
     // The types of the API have no keys that are no strings.
     serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }

@@ -7,7 +7,9 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 
 use crate::ledger::Excerpt;
-use crate::ledger::record::{Failure, Record, RecordKind, Wake, WakeCause, WakeOutcome};
+use crate::ledger::record::{
+    Failure, Record, RecordKind, SleepCause, Wake, WakeCause, WakeOutcome,
+};
 use crate::ownership::directive::Directive;
 
 use super::Decision;
@@ -42,9 +44,13 @@ pub struct LedgerRecord {
 #[serde(tag = "kind", rename_all = "snake_case")]
 pub enum What {
     Wake(Box<WakeRecord>),
-    /// Scaled to zero: `by` is `idle`, `pin`, or `elsewhere` for another scaler or a person.
+    /// Scaled to zero: `by` is `idle`, `pin`, `operator` for a person who asked agimo, or `elsewhere` for another scaler or
+    /// person.
     Sleep {
         by: String,
+        /// Of the operator.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        name: Option<String>,
         idle_ms: Option<f64>,
     },
     /// With `mode = "observe"`: what agimo would have done.
@@ -89,6 +95,8 @@ pub enum Cause {
     },
     /// A pin or a schedule.
     Directive { directive: String },
+    /// A person who asked agimo.
+    Operator { name: String },
     /// Another replica of agimo, another scaler or a person; or of a kind that only a newer agimo knows.
     #[serde(other)]
     Elsewhere,
@@ -178,7 +186,7 @@ impl LedgerRecord {
         match &self.what {
             What::Wake(wake) => match wake.cause {
                 Cause::Request { .. } => 2,
-                Cause::Directive { .. } => 1,
+                Cause::Operator { .. } | Cause::Directive { .. } => 1,
                 Cause::Elsewhere => 0,
             },
             What::Sleep { by, .. } => u8::from(by != ELSEWHERE),
@@ -213,11 +221,17 @@ impl What {
     fn new(kind: &RecordKind, with_requests: bool) -> Self {
         match kind {
             RecordKind::Wake(wake) => Self::Wake(Box::new(WakeRecord::new(wake, with_requests))),
-            RecordKind::Sleep { idle, by_pin } => {
-                let by = if *by_pin { "pin" } else { "idle" };
-                Self::Sleep { by: by.to_owned(), idle_ms: Some(millis(*idle)) }
+            RecordKind::Sleep { idle, cause } => {
+                let (by, name) = match cause {
+                    SleepCause::Idle => ("idle", None),
+                    SleepCause::Pin => ("pin", None),
+                    SleepCause::Operator(name) => ("operator", Some(name.to_string())),
+                };
+                Self::Sleep { by: by.to_owned(), name, idle_ms: Some(millis(*idle)) }
             }
-            RecordKind::SleptElsewhere => Self::Sleep { by: ELSEWHERE.to_owned(), idle_ms: None },
+            RecordKind::SleptElsewhere => {
+                Self::Sleep { by: ELSEWHERE.to_owned(), name: None, idle_ms: None }
+            }
             RecordKind::WakeObserved { replicas } => Self::WakeObserved { replicas: *replicas },
             RecordKind::SleepObserved { idle } => Self::SleepObserved { idle_ms: millis(*idle) },
             RecordKind::Failure(failure) => {
@@ -280,6 +294,7 @@ impl Cause {
             WakeCause::Directive(directive) => {
                 Self::Directive { directive: Directive::as_str(*directive).to_owned() }
             }
+            WakeCause::Operator(name) => Self::Operator { name: name.to_string() },
             WakeCause::Elsewhere => Self::Elsewhere,
         }
     }
@@ -314,7 +329,7 @@ mod tests {
     fn records_of_several_replicas_are_ordered_and_one_wake_is_shown_once() {
         let requested = || Cause::Request { service: "a.test".to_owned(), request: None };
         let sleep = |replica: &str, at_unix, by: &str| LedgerRecord {
-            what: What::Sleep { by: by.to_owned(), idle_ms: None },
+            what: What::Sleep { by: by.to_owned(), name: None, idle_ms: None },
             ..wake(replica, at_unix, Cause::Elsewhere)
         };
         let mut own = records(
@@ -350,7 +365,7 @@ mod tests {
     #[test]
     fn an_answer_is_read_as_it_was_written() {
         let kinds = [
-            What::Sleep { by: "idle".to_owned(), idle_ms: Some(5.0) },
+            What::Sleep { by: "idle".to_owned(), name: None, idle_ms: Some(5.0) },
             What::WakeObserved { replicas: 2 },
             What::Failure { what: "endpoints-lost".to_owned(), detail: String::new() },
         ];

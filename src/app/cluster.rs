@@ -10,7 +10,7 @@ use tracing::{info, warn};
 
 use crate::activation::events::EventBus;
 use crate::catalog::backends::BackendFactory;
-use crate::cli::ReadinessSource;
+use crate::cli::serving::ReadinessSource;
 use crate::config::{Config, WorkloadConfig};
 use crate::coordination::Coordination;
 use crate::external_metrics;

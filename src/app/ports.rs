@@ -10,15 +10,16 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use crate::admin::v1::AskOthers;
+use crate::admin::v1::{AskOthers, TellOthers};
 use crate::catalog::Snapshot;
 use crate::control_port::pages::PageQueue;
 use crate::control_port::tls::{CertificateSource, Tls};
+use crate::control_port::tokens::Tokens;
 use crate::coordination::Coordination;
 use crate::external_metrics::{ExternalMetricsPort, PortCertificate, Registered};
 use crate::keda::{FindTarget, KedaPort};
 use crate::net::tls;
-use crate::peers::{self, Answers, Exchange, Tokens};
+use crate::peers::{self, Answers, Exchange};
 use crate::scaling_signal::Signals;
 use crate::shutdown::Shutdown;
 
@@ -37,6 +38,7 @@ pub(super) struct PortContext {
     pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(super) coordination: Coordination,
     pub(super) answers: Answers,
+    pub(super) calls: Answers,
     pub(super) pages: PageQueue,
     pub(super) find_target: FindTarget,
     /// Of the cluster, where readiness comes from its API.
@@ -77,6 +79,15 @@ impl ControlPorts {
         }))
     }
 
+    /// Tells the other replicas of agimo what a person has asked for, where there may be some.
+    pub(super) fn tell_others(&self, coordination: &Coordination) -> Option<TellOthers> {
+        let (coordination, tokens) = (coordination.clone(), self.peers.as_ref()?.tokens.clone());
+        Some(Box::new(move |path| {
+            let (coordination, tokens) = (coordination.clone(), tokens.clone());
+            Box::pin(async move { peers::client::tell(&coordination, &tokens, path).await })
+        }))
+    }
+
     pub(super) fn addresses(&self) -> impl Iterator<Item = SocketAddr> {
         let peers = self.peers.as_ref().map(|port| &port.listener);
         let keda = self.keda.as_ref().map(|port| &port.listener);
@@ -98,6 +109,7 @@ impl ControlPorts {
             snapshots,
             coordination,
             answers,
+            calls,
             pages,
             find_target,
             client,
@@ -108,7 +120,9 @@ impl ControlPorts {
             let listener = tokio::net::TcpListener::from_std(listener)?;
             let (shutdown, coordination) = (shutdown.clone(), coordination.clone());
             tasks.spawn(async move {
-                Exchange { listener, tokens, coordination, answers, pages, shutdown }.run().await;
+                Exchange { listener, tokens, coordination, answers, calls, pages, shutdown }
+                    .run()
+                    .await;
                 "the exchange with other replicas"
             });
         }

@@ -1,5 +1,8 @@
 //! Options of the commands that ask a running agimo.
 
+use std::path::PathBuf;
+use std::time::Duration;
+
 use clap::Args;
 
 use super::http_url;
@@ -43,6 +46,59 @@ pub struct WhyOptions {
     /// What to print: text, or the answer of the admin port
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]
     pub output: OutputFormat,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct ExplainOptions {
+    /// Host and path of a request
+    #[arg(value_name = "HOST[/PATH]")]
+    pub request: String,
+    #[command(flatten)]
+    pub admin: AdminOptions,
+    /// What to print: text, or the answer of the admin port
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: OutputFormat,
+}
+
+/// Which workload is changed, and with which right.
+#[derive(Clone, Debug, Args)]
+pub struct ChangeOptions {
+    /// Host of a service, with a path where several services share the host
+    #[arg(value_name = "HOST[/PATH]")]
+    pub host: String,
+    #[command(flatten)]
+    pub admin: AdminOptions,
+    /// File with a token that may change something: one of --admin-tokens, or one of the cluster (kubectl create token)
+    #[arg(long, env = "AGIMO_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct WakeOptions {
+    #[command(flatten)]
+    pub change: ChangeOptions,
+    /// Wait until the workload is in its new state, for this time at most
+    #[arg(
+        long,
+        value_name = "DURATION",
+        num_args = 0..=1,
+        default_missing_value = "1m",
+        require_equals = true,
+        value_parser = humantime::parse_duration
+    )]
+    pub wait: Option<Duration>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct PinOptions {
+    #[command(flatten)]
+    pub change: ChangeOptions,
+    /// When the pin ends by itself; without it, when it is removed
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub lifetime: Option<Duration>,
+    /// Keep the workload asleep, and reject its requests, instead of keeping it awake
+    #[arg(long)]
+    pub asleep: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri};
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::Full;
 use serde::de::DeserializeOwned;
 
@@ -39,8 +40,26 @@ impl AdminClient {
 
     /// The answer to a GET of this path and query below `/api/v1/`, as it was sent.
     pub async fn get_text(&self, path: &str) -> anyhow::Result<Bytes> {
-        let url = format!("{}/api/v1/{path}", self.address);
-        let request = Request::get(&url).body(Full::default())?;
+        self.send(Request::get(self.url(path)).body(Full::default())?).await
+    }
+
+    /// The answer to a POST of this path and query below `/api/v1/`, with a bearer token.
+    pub async fn post<T: DeserializeOwned>(
+        &self,
+        path: &str,
+        token: Option<&str>,
+    ) -> anyhow::Result<T> {
+        let mut request = Request::post(self.url(path)).body(Full::default())?;
+        if let Some(token) = token {
+            let value = HeaderValue::from_str(&format!("Bearer {token}"));
+            let value = value.context("the token has characters that no token has")?;
+            request.headers_mut().insert(AUTHORIZATION, value);
+        }
+        self.parse(path, &self.send(request).await?)
+    }
+
+    async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Bytes> {
+        let url = request.uri().to_string();
         let answer = http_client::exchange(&self.client, request, TIMEOUT, MAX_ANSWER).await;
         let (status, body) = answer.map_err(|reason| {
             anyhow!(
@@ -64,9 +83,16 @@ impl AdminClient {
     }
 
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
-        let text = self.get_text(path).await?;
-        serde_json::from_slice(&text)
-            .with_context(|| format!("{}/api/v1/{path}: an unexpected answer", self.address))
+        self.parse(path, &self.get_text(path).await?)
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}/api/v1/{path}", self.address)
+    }
+
+    fn parse<T: DeserializeOwned>(&self, path: &str, text: &[u8]) -> anyhow::Result<T> {
+        serde_json::from_slice(text)
+            .with_context(|| format!("{}: an unexpected answer", self.url(path)))
     }
 }
 

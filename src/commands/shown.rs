@@ -42,6 +42,7 @@ pub fn cause(cause: &Cause) -> String {
             "schedule".to_owned()
         }
         Cause::Directive { .. } => "pin".to_owned(),
+        Cause::Operator { name } => clean(name),
         Cause::Elsewhere => "elsewhere".to_owned(),
     }
 }

@@ -59,6 +59,7 @@ fn explain(record: &LedgerRecord) -> String {
             let by = match cause {
                 Cause::Request { service, .. } => format!("{} for {service}", shown::cause(cause)),
                 Cause::Directive { .. } => format!("a {}", shown::cause(cause)),
+                Cause::Operator { .. } => format!("{}, who asked for it", shown::cause(cause)),
                 Cause::Elsewhere => "another scaler or a person".to_owned(),
             };
             let mut details = waterfall(phases);
@@ -70,7 +71,10 @@ fn explain(record: &LedgerRecord) -> String {
             }
             (format!("woken by {by}: {outcome}"), details)
         }
-        What::Sleep { by, idle_ms } => {
+        What::Sleep { name: Some(name), .. } => {
+            (format!("put to sleep by {}, who asked for it", shown::clean(name)), String::new())
+        }
+        What::Sleep { by, idle_ms, .. } => {
             let idle = idle_ms.map_or(String::new(), |idle| {
                 format!(" after {} without a request", shown::milliseconds(idle))
             });

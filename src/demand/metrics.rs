@@ -33,8 +33,7 @@ pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<RouteCounters>)]) {
         "Requests that are held until an endpoint is ready.",
     );
     for (labels, counters) in routes {
-        let released = counters.sum(|core| core.released.get());
-        page.sample(labels, counters.sum(|core| core.held.get()).saturating_sub(released));
+        page.sample(labels, counters.held());
     }
     page.family("agimo_responses_total", MetricKind::Counter, "Responses by class of status code.");
     for (labels, counters) in routes {

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::{GROUP, GROUP_VERSION, VERSION};
 use crate::scaling_signal::metric::Metric;
+use crate::version;
 
 /// The name of the list in both versions of OpenAPI, as the type of Kubernetes has it.
 const LIST: &str = "io.k8s.metrics.pkg.apis.external_metrics.v1beta1.ExternalMetricValueList";
@@ -91,7 +92,7 @@ pub fn open_api_v3() -> Value {
 const DESCRIPTION: &str = "the values of a metric, of each workload that the selector selects";
 
 fn info() -> Value {
-    json!({ "title": "agimo", "version": env!("CARGO_PKG_VERSION") })
+    json!({ "title": "agimo", "version": version::VERSION })
 }
 
 /// `typed` says the type of a parameter in a version of OpenAPI.

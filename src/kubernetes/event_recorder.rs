@@ -99,7 +99,9 @@ fn note_of_record(record: &Record) -> Option<Note> {
         RecordKind::Wake(wake) => match (&wake.cause, &wake.outcome) {
             (_, WakeOutcome::Failed { .. } | WakeOutcome::GivenUp) => (true, "WakeFailed"),
             (WakeCause::Elsewhere, _) => return None,
-            (WakeCause::Directive(_), _) if wake.reached(WakePhase::ScaleWritten).is_none() => {
+            (WakeCause::Directive(_) | WakeCause::Operator(_), _)
+                if wake.reached(WakePhase::ScaleWritten).is_none() =>
+            {
                 return None;
             }
             (_, WakeOutcome::Ready | WakeOutcome::Answered) => (false, "Woken"),

@@ -11,9 +11,9 @@ use tokio::time::Instant;
 use super::early_readiness::EarlyReadiness;
 use super::index::health::ClusterHealth;
 use super::pending_operation::{PendingOperation, result_of};
-use super::saved_replicas::SavedReplicas;
 use super::scale::{self, ScaleFailure, ScaleResult};
 use super::service_dns::ServiceDns;
+use super::state_store::StateStore;
 use super::step::{Input, Output, State};
 use super::wake_watch::{WakeReport, WakeWatch};
 use super::warning_events::UnreadyPod;
@@ -40,7 +40,7 @@ pub struct RunnerContext {
     pub events: EventPublisher,
     pub following: Following,
     pub health: watch::Receiver<ClusterHealth>,
-    pub saved_replicas: SavedReplicas,
+    pub state_store: StateStore,
 }
 
 /// Runs one workload.
@@ -114,7 +114,7 @@ impl Runner {
             changed = self.commands.changed() => {
                 changed.ok()?;
                 let command = *self.commands.borrow_and_update();
-                let saved_replicas = self.context.saved_replicas.get(&self.workload);
+                let saved_replicas = self.context.state_store.replicas(&self.workload);
                 Input::Command { command, saved_replicas }
             }
             changed = self.context.spec.changed() => {
@@ -158,7 +158,7 @@ impl Runner {
 
     fn carry_out(&mut self, output: Output) {
         if let Some(replicas) = output.save_replicas {
-            self.context.saved_replicas.save(&self.workload, replicas);
+            self.context.state_store.save_replicas(&self.workload, replicas);
         }
         if let Some(write) = output.write {
             let (client, workload) = (self.context.client.clone(), (*self.workload).clone());

@@ -29,7 +29,7 @@ pub enum RecordKind {
     /// Scaled to zero by agimo, after it was idle for so long.
     Sleep {
         idle: Duration,
-        by_pin: bool,
+        cause: SleepCause,
     },
     /// Scaled to zero by another scaler or a person.
     SleptElsewhere,
@@ -59,12 +59,23 @@ pub struct Wake {
 }
 
 #[derive(Clone, Debug, PartialEq)]
+pub enum SleepCause {
+    /// It was idle for its whole idle time.
+    Idle,
+    Pin,
+    /// A person asked for it.
+    Operator(Arc<str>),
+}
+
+#[derive(Clone, Debug, PartialEq)]
 pub enum WakeCause {
     /// A request of this service, which this replica of agimo holds; absent where the configuration says that requests are not
     /// recorded.
     Request { service: Arc<str>, request: Option<RecordedRequest> },
     /// A pin or a schedule.
     Directive(Directive),
+    /// A person asked for it through agimo.
+    Operator(Arc<str>),
     /// Another replica of agimo, another scaler, or a person.
     Elsewhere,
 }
@@ -192,15 +203,26 @@ impl RecordKind {
                 let request = request.as_ref().map(RecordedRequest::of);
                 Self::Wake(Wake::new(WakeCause::Request { service, request }).into())
             }
-            EventKind::WakeBegun => Self::Wake(of_directive().into()),
+            EventKind::WakeBegun { asked_by } => {
+                let wake = match asked_by {
+                    Some(name) => Wake::new(WakeCause::Operator(name.clone())),
+                    None => of_directive(),
+                };
+                Self::Wake(wake.into())
+            }
             // What is ready at the start of agimo, or again after a failed readiness probe, was not woken.
             EventKind::Ready { .. } if was_asleep => {
                 let mut wake = of_directive();
                 (wake.outcome, wake.is_over) = (WakeOutcome::Ready, true);
                 Self::Wake(wake.into())
             }
-            EventKind::Asleep { idle } => {
-                Self::Sleep { idle: *idle, by_pin: directive == Some(Directive::AsleepByPin) }
+            EventKind::Asleep { idle, asked_by } => {
+                let cause = match asked_by {
+                    Some(name) => SleepCause::Operator(name.clone()),
+                    None if directive == Some(Directive::AsleepByPin) => SleepCause::Pin,
+                    None => SleepCause::Idle,
+                };
+                Self::Sleep { idle: *idle, cause }
             }
             EventKind::EndpointsLost { scaled_down: Some(true) } => Self::SleptElsewhere,
             EventKind::EndpointsLost { scaled_down: Some(false) } => {
@@ -300,7 +322,7 @@ impl Wake {
             EventKind::Asleep { .. }
             | EventKind::EndpointsLost { .. }
             | EventKind::WakeRequested { .. }
-            | EventKind::WakeBegun
+            | EventKind::WakeBegun { .. }
             | EventKind::Removed => match self.outcome {
                 WakeOutcome::Underway => WakeOutcome::Interrupted,
                 _ => WakeOutcome::Ready,

@@ -2,7 +2,9 @@
 
 use std::fmt::Display;
 
-use super::record::{Failure, Record, RecordKind, RecordedRequest, Wake, WakeCause, WakeOutcome};
+use super::record::{
+    Failure, Record, RecordKind, RecordedRequest, SleepCause, Wake, WakeCause, WakeOutcome,
+};
 use crate::ownership::directive::Directive;
 use crate::telemetry::durations::{short, whole};
 
@@ -13,8 +15,11 @@ impl Record {
     pub fn summary(&self) -> String {
         match &self.kind {
             RecordKind::Wake(wake) => wake.summary(),
-            RecordKind::Sleep { idle, by_pin } => {
-                let by = if *by_pin { " by a pin" } else { "" };
+            RecordKind::Sleep { cause: SleepCause::Operator(name), .. } => {
+                format!("scaled to zero, as {name} asked for")
+            }
+            RecordKind::Sleep { idle, cause } => {
+                let by = if *cause == SleepCause::Pin { " by a pin" } else { "" };
                 format!("scaled to zero{by}, after {} without a request", whole(*idle))
             }
             RecordKind::SleptElsewhere => "scaled to zero by another scaler or a person".to_owned(),
@@ -53,6 +58,7 @@ impl Wake {
             }
             WakeCause::Directive(Directive::AwakeBySchedule) => "woken by a schedule".to_owned(),
             WakeCause::Directive(_) => "woken by a pin".to_owned(),
+            WakeCause::Operator(name) => format!("woken, as {name} asked for"),
             WakeCause::Elsewhere => "scaled up by another scaler or a person".to_owned(),
         };
         let outcome = match &self.outcome {

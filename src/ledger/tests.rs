@@ -47,6 +47,10 @@ fn requested(path: &str, client: &str) -> EventKind {
     EventKind::WakeRequested { service: "a.test".into(), request: Some(request) }
 }
 
+fn asleep(idle_ms: u64) -> EventKind {
+    EventKind::Asleep { idle: Duration::from_millis(idle_ms), asked_by: None }
+}
+
 fn ready(after: u64) -> EventKind {
     EventKind::Ready { after: Some(Duration::from_millis(after)), endpoints: 1 }
 }
@@ -145,16 +149,16 @@ fn a_workload_that_gets_ready_by_itself_was_woken_by_a_pin_or_elsewhere() {
     let elsewhere = || EventKind::Ready { after: None, endpoints: 1 };
     fixture.note(0, elsewhere());
     assert_eq!(fixture.records(), [], "it was awake when agimo started");
-    fixture.note(1, EventKind::Asleep { idle: Duration::from_secs(1) });
+    fixture.note(1, asleep(1_000));
     fixture.note(2, elsewhere());
-    fixture.note(3, EventKind::Asleep { idle: Duration::from_secs(1) });
+    fixture.note(3, asleep(1_000));
     fixture.note(4, EventKind::DirectiveChanged(Some(Directive::AwakeByPin)));
-    fixture.note(5, EventKind::WakeBegun);
+    fixture.note(5, EventKind::WakeBegun { asked_by: None });
     fixture.note(7, EventKind::ScaleWritten { replicas: 0 });
     fixture.note(8, EventKind::ScaleWritten { replicas: 1 });
     fixture.note(9, ready(4));
     fixture.note(10, EventKind::DirectiveChanged(Some(Directive::AsleepByPin)));
-    fixture.note(11, EventKind::Asleep { idle: Duration::ZERO });
+    fixture.note(11, asleep(0));
     let RecordKind::Wake(pinned) = &fixture.records()[1] else { panic!("a wake") };
     assert_eq!(pinned.reached(WakePhase::ScaleWritten), Some(Duration::from_millis(3)));
     let causes: Vec<_> = fixture
@@ -162,16 +166,16 @@ fn a_workload_that_gets_ready_by_itself_was_woken_by_a_pin_or_elsewhere() {
         .into_iter()
         .map(|record| match record {
             RecordKind::Wake(wake) => format!("{:?} {:?}", wake.cause, wake.outcome),
-            RecordKind::Sleep { by_pin, .. } => format!("sleep, by pin: {by_pin}"),
+            RecordKind::Sleep { cause, .. } => format!("sleep, {cause:?}"),
             other => panic!("{other:?}"),
         })
         .collect();
     let expected = [
-        "sleep, by pin: true",
+        "sleep, Pin",
         "Directive(AwakeByPin) Ready",
-        "sleep, by pin: false",
+        "sleep, Idle",
         "Elsewhere Ready",
-        "sleep, by pin: false",
+        "sleep, Idle",
     ];
     assert_eq!(causes, expected);
 }
@@ -181,7 +185,7 @@ fn a_wake_whose_clients_have_left_ends_with_the_next_sleep() {
     let fixture = Fixture::new();
     fixture.note(0, requested("/", "192.0.2.1"));
     fixture.note(5, ready(5));
-    fixture.note(900, EventKind::Asleep { idle: Duration::from_millis(895) });
+    fixture.note(900, asleep(895));
     let records = fixture.records();
     assert!(
         matches!(&records[1], RecordKind::Wake(wake) if wake.is_over && wake.outcome == WakeOutcome::Ready)
@@ -215,7 +219,7 @@ fn a_workload_that_loses_its_endpoints_for_a_moment_was_not_woken() {
     let fixture = Fixture::new();
     fixture.note(0, EventKind::EndpointsLost { scaled_down: Some(false) });
     fixture.note(9, EventKind::Ready { after: None, endpoints: 1 });
-    fixture.note(10, EventKind::Asleep { idle: Duration::ZERO });
+    fixture.note(10, asleep(0));
     fixture.note(11, EventKind::SleepFailed { detail: "é".repeat(1_000) });
     fixture.note(12, EventKind::Ready { after: None, endpoints: 1 });
     let names: Vec<_> = fixture.records().iter().map(RecordKind::name).collect();
@@ -251,7 +255,7 @@ fn failures_and_what_is_only_observed_are_records_too() {
 fn the_number_of_records_is_bounded_for_each_workload_and_in_all() {
     let ledger = Ledger::default();
     let note = |name: &str| {
-        let kind = EventKind::Asleep { idle: Duration::ZERO };
+        let kind = asleep(0);
         ledger.note(&LifecycleEvent { workload: workload(name), at: SystemTime::now(), kind });
     };
     note("quiet");

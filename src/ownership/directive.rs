@@ -33,6 +33,17 @@ impl Pin {
     }
 }
 
+// === impl PinnedState ===
+
+impl PinnedState {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Awake => "awake",
+            Self::Asleep => "asleep",
+        }
+    }
+}
+
 // === impl Directive ===
 
 impl Directive {
@@ -52,6 +63,10 @@ impl Directive {
             Self::AsleepByPin => "pinned-asleep",
             Self::AwakeBySchedule => "scheduled-awake",
         }
+    }
+
+    pub fn is_pin(&self) -> bool {
+        *self != Self::AwakeBySchedule
     }
 
     pub fn keeps_awake(self) -> bool {

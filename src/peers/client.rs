@@ -7,15 +7,16 @@ use std::time::Duration;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Empty, Limited};
 use hyper::body::Incoming;
-use hyper::{Request, Response, StatusCode, header};
+use hyper::{Method, Request, Response, StatusCode, header};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::{AbortHandle, JoinSet};
 use tracing::{debug, warn};
 
 use super::frame::Frame;
-use super::{API, PATH, Tokens};
+use super::{API, PATH};
 use crate::backoff::Backoff;
+use crate::control_port::tokens::Tokens;
 use crate::coordination::Coordination;
 
 /// Why a replica cannot be followed.
@@ -104,7 +105,7 @@ async fn follow_once(
     tokens: &Tokens,
     has_heard: &mut bool,
 ) -> Result<(), FollowError> {
-    let mut body = request(address, PATH, tokens).await?.into_body();
+    let mut body = request(address, &Method::GET, PATH, tokens).await?.into_body();
     let mut line = Vec::new();
     loop {
         let next = tokio::time::timeout(SILENCE_TIMEOUT, body.frame()).await;
@@ -139,12 +140,30 @@ pub async fn ask(
     tokens: &Tokens,
     path_and_query: String,
 ) -> Vec<(SocketAddr, Result<Bytes, String>)> {
+    send(coordination, tokens, Method::GET, path_and_query).await
+}
+
+/// Tells each other replica what a person has asked for, as a path and query of the API.
+pub async fn tell(
+    coordination: &Coordination,
+    tokens: &Tokens,
+    path_and_query: String,
+) -> Vec<(SocketAddr, Result<Bytes, String>)> {
+    send(coordination, tokens, Method::POST, path_and_query).await
+}
+
+async fn send(
+    coordination: &Coordination,
+    tokens: &Tokens,
+    method: Method,
+    path_and_query: String,
+) -> Vec<(SocketAddr, Result<Bytes, String>)> {
     let path = format!("{API}{path_and_query}");
     let asking = coordination.peers().into_iter().map(|address| {
-        let path = &path;
+        let (method, path) = (&method, &path);
         async move {
             let exchange = async {
-                let response = request(address, path, tokens).await?;
+                let response = request(address, method, path, tokens).await?;
                 let body = Limited::new(response.into_body(), LONGEST_LINE).collect().await;
                 body.map(http_body_util::Collected::to_bytes).map_err(|_| FollowError::TooLong)
             };
@@ -159,6 +178,7 @@ pub async fn ask(
 /// Asks with one token after the other: while they are being replaced, the other replica may not have the first one yet.
 async fn request(
     address: SocketAddr,
+    method: &Method,
     path: &str,
     tokens: &Tokens,
 ) -> Result<Response<Incoming>, FollowError> {
@@ -169,7 +189,9 @@ async fn request(
             hyper::client::conn::http1::handshake::<_, Empty<Bytes>>(TokioIo::new(stream)).await?;
         // It ends with the body of its only response.
         tokio::spawn(connection);
-        let request = Request::get(path)
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
             .header(header::HOST, address.to_string())
             .header(header::AUTHORIZATION, format!("Bearer {token}"))
             .body(Empty::new());

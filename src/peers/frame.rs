@@ -47,8 +47,7 @@ impl WorkloadReport {
 
     /// `None` where this version of agimo does not know the kind.
     pub fn into_parts(self) -> Option<(WorkloadId, Report)> {
-        let kinds = [WorkloadKind::Deployment, WorkloadKind::StatefulSet];
-        let kind = kinds.into_iter().find(|kind| kind.as_str() == self.kind)?;
+        let kind = WorkloadKind::in_cluster(&self.kind)?;
         Some((WorkloadId { kind, namespace: self.namespace, name: self.name }, self.report))
     }
 }

@@ -8,13 +8,14 @@ use futures_util::stream::BoxStream;
 use http_body_util::{Either, Full, StreamBody};
 use hyper::body::{Frame as BodyFrame, Incoming};
 use hyper::service::service_fn;
-use hyper::{Method, Request, Response, StatusCode, header};
+use hyper::{Method, Request, Response, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::frame::{Changes, Frame};
-use super::{API, Answers, PATH, Tokens};
+use super::{API, Answers, PATH};
 use crate::control_port::pages::PageQueue;
+use crate::control_port::tokens::{Tokens, bearer};
 use crate::control_port::{ControlPort, Protocol};
 use crate::coordination::Coordination;
 use crate::shutdown::Shutdown;
@@ -42,6 +43,7 @@ pub struct Served {
     pub tokens: Tokens,
     pub coordination: Coordination,
     pub answers: Answers,
+    pub calls: Answers,
     pub pages: PageQueue,
 }
 
@@ -66,17 +68,18 @@ pub async fn run(listener: TcpListener, served: Served, shutdown: Shutdown) {
 
 impl Served {
     async fn respond(&self, request: &Request<Incoming>) -> Response<ServerBody> {
-        let token =
-            request.headers().get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
-        let token = token.and_then(|value| value.strip_prefix("Bearer "));
-        let is_trusted = token.is_some_and(|token| self.tokens.accept(token));
+        let is_trusted = bearer(request.headers()).is_some_and(|token| self.tokens.accept(token));
         let (path, query) = (request.uri().path(), request.uri().query().unwrap_or_default());
         let body = match (request.method(), path.strip_prefix(API)) {
-            (&Method::GET, _) if !is_trusted => Err(StatusCode::UNAUTHORIZED),
+            (&Method::GET | &Method::POST, _) if !is_trusted => Err(StatusCode::UNAUTHORIZED),
             (&Method::GET, None) if path == PATH => {
                 Ok(LineSender::new(self.coordination.clone()).into_body())
             }
             (&Method::GET, Some(path)) => match self.answer(path, query).await {
+                Some(answer) => Ok(Either::Left(Full::from(answer))),
+                None => Err(StatusCode::NOT_FOUND),
+            },
+            (&Method::POST, Some(path)) => match (self.calls)(path, query) {
                 Some(answer) => Ok(Either::Left(Full::from(answer))),
                 None => Err(StatusCode::NOT_FOUND),
             },

@@ -14,6 +14,7 @@ mod text;
 const ORDER: [&[&str]; 3] = [ABOVE_EDGES, EDGES, COMPOSITION];
 
 const ABOVE_EDGES: &[&str] = &[
+    "version",
     "backoff",
     "file_version",
     "shutdown",

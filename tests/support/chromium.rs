@@ -100,11 +100,32 @@ impl Chromium {
                 return value.clone();
             }
             if Instant::now() >= end {
-                let shown = self.evaluate("document.body.innerText").await;
+                let shown = self.evaluate("document.body.innerText.slice(0, 2000)").await;
                 panic!("waited {DEADLINE:?} for {expression}: {last:?}; the page shows: {shown:?}");
             }
             sleep(POLL_INTERVAL).await;
         }
+    }
+
+    /// Gives the page this width and height in CSS pixels, and a light or a dark system.
+    pub(crate) async fn show_as(&mut self, (width, height): (u32, u32), is_dark: bool) {
+        let metrics = json!({
+            "width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < 600,
+        });
+        let scheme = if is_dark { "dark" } else { "light" };
+        let media = json!({ "features": [{ "name": "prefers-color-scheme", "value": scheme }] });
+        for (method, parameters) in
+            [("Emulation.setDeviceMetricsOverride", metrics), ("Emulation.setEmulatedMedia", media)]
+        {
+            self.call(method, parameters).await.unwrap_or_else(|error| panic!("{method}: {error}"));
+        }
+    }
+
+    /// What the page shows, as PNG in base64.
+    pub(crate) async fn screenshot(&mut self) -> String {
+        let shot = self.call("Page.captureScreenshot", json!({ "format": "png" })).await;
+        let shot = shot.unwrap_or_else(|error| panic!("no screenshot: {error}"));
+        shot["data"].as_str().expect("the picture").to_owned()
     }
 
     async fn evaluate(&mut self, expression: &str) -> Result<Value, String> {

@@ -12,7 +12,7 @@ use crate::activation::state::{Input, State};
 use crate::activation::{Published, Rejection};
 use crate::backoff::Backoff;
 use crate::cause::Cause;
-use crate::ownership::directive::Directive;
+use crate::ownership::directive::{Directive, Pin};
 use crate::ownership::{Authority, OwnerReason, Ownership, SleepBlocker};
 use crate::schedule;
 
@@ -51,6 +51,18 @@ impl Runner {
         self.membership.is_leader() && self.sleep_blocker(self.authority()).is_none()
     }
 
+    /// How long the workload may be idle; absent where its idle time does not count.
+    pub(super) fn idle_limit(&mut self, sleep_after: Duration) -> Option<Duration> {
+        let is_leader = self.membership.is_leader();
+        let was_leader = std::mem::replace(&mut self.was_leader, is_leader);
+        // A new leader counts anew: it may have known less than the one before.
+        if (is_leader && !was_leader) || self.sleep_blocker(self.authority()).is_some() {
+            return None;
+        }
+        // Another replica decides. The status of this one tells how long the workload has been idle.
+        Some(if is_leader { sleep_after } else { Duration::MAX })
+    }
+
     /// Publishes what is new about the owner, and tells a new one of a wake that it is to carry out.
     pub(super) fn follow_ownership(&mut self) {
         let ownership = self.ownership();
@@ -86,7 +98,16 @@ impl Runner {
 
     /// Whether the directive may change with time alone.
     pub(super) fn has_directives(&self) -> bool {
-        self.status.borrow().scale_facts.pin.is_some() || !self.spec.borrow().awake.is_empty()
+        self.pin().is_some() || !self.spec.borrow().awake.is_empty()
+    }
+
+    /// The pin that counts: what was set through agimo, or else an annotation; and who set it, where that is known.
+    pub(super) fn pin(&self) -> Option<(Pin, Option<Arc<str>>)> {
+        let set = self.pins.get().filter(|set| set.pin.applies_at(SystemTime::now()));
+        match set {
+            Some(set) => Some((set.pin, Some(set.by))),
+            None => self.status.borrow().scale_facts.pin.map(|pin| (pin, None)),
+        }
     }
 
     /// Follows the pin and the schedules, as far as agimo may carry them out.
@@ -98,7 +119,7 @@ impl Runner {
             self.next_directive_check = Instant::now() + LONGEST_DIRECTIVE_CHECK;
             return;
         }
-        let pin = self.status.borrow().scale_facts.pin;
+        let pin = self.pin().map(|(pin, _)| pin);
         let (is_scheduled, next_change) = match Timestamp::try_from(now) {
             Ok(now) => {
                 let schedules = &self.spec.borrow().awake;
@@ -205,7 +226,7 @@ impl Runner {
         if !self.rejects_requests() {
             return self.activation.publish(published);
         }
-        let until = self.status.borrow().scale_facts.pin.and_then(|pin| pin.until);
+        let until = self.pin().and_then(|(pin, _)| pin.until);
         let left = until.and_then(|until| until.duration_since(SystemTime::now()).ok());
         let until = Instant::now() + left.unwrap_or(UNTIL_UNPINNED);
         let rejection = Some(Rejection { cause: Cause::PinnedAsleep, until });

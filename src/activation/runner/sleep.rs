@@ -33,7 +33,8 @@ impl Runner {
         }
         let event = match before.state {
             State::Awake { idleness } => {
-                Some(EventKind::Asleep { idle: idleness.lasted(Instant::now()) })
+                let idle = idleness.lasted(Instant::now());
+                Some(EventKind::Asleep { idle, asked_by: self.sleep_order().cloned() })
             }
             State::Waking { .. } => Some(EventKind::WakeGivenUp),
             State::Asleep | State::Failing { .. } => None,

@@ -8,6 +8,7 @@ use crate::activation::events::EventKind;
 use crate::activation::state::{Input, State};
 use crate::backend::Lifecycle;
 use crate::ownership::SleepBlocker;
+use crate::ownership::directive::Directive;
 
 impl Runner {
     /// The backend's status as an input of the state machine.
@@ -48,6 +49,7 @@ impl Runner {
 
     /// Publishes the status, and as events what is new about it.
     pub(super) fn update_status(&mut self) {
+        self.forget_orders();
         self.follow_ownership();
         self.follow_directive();
         let ownership = self.ownership();
@@ -77,6 +79,7 @@ impl Runner {
             state: self.machine.state,
             ownership,
             directive: self.directive,
+            pin: self.directive.filter(Directive::is_pin).and_then(|_| self.pin()),
             reverted_by: self.reverted_by.clone(),
             sleep_blocker,
             configured_sleep_after: self.spec.borrow().sleep_after,

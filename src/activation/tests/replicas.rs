@@ -209,6 +209,8 @@ async fn only_the_leader_puts_workloads_to_sleep_and_its_successor_counts_anew()
     fixture.become_ready().await;
     tokio::time::sleep(SLEEP_AFTER * 3).await;
     assert_eq!(fixture.commands(), []);
+    let State::Awake { idleness } = fixture.activation.status().state else { panic!("awake") };
+    assert!(idleness.lasted(Instant::now()) > SLEEP_AFTER, "it knows how long nothing has come");
     fixture.coordination.set_leader(true);
     tokio::time::sleep(SLEEP_AFTER / 2).await;
     assert_eq!(fixture.commands(), []);

@@ -33,7 +33,7 @@ struct Running {
     index: SharedIndex,
     workload: Workload,
     spec: watch::Sender<WorkloadSpec>,
-    saved_replicas: SavedReplicas,
+    state_store: StateStore,
     events: tokio::sync::broadcast::Receiver<LifecycleEvent>,
     log: Log,
 }
@@ -68,7 +68,7 @@ impl Running {
             placement: Placement::Kubernetes { sources: vec![source(80)] },
         });
         let bus = EventBus::default();
-        let saved_replicas = SavedReplicas::new(None);
+        let state_store = StateStore::new(None);
         let health = index.lock().health();
         let (workload, runner) = Workload::new(RunnerContext {
             client,
@@ -77,10 +77,10 @@ impl Running {
             events: bus.publisher(Arc::new(id.clone())),
             following: index.follow(&id, &[source(80)]),
             health,
-            saved_replicas: saved_replicas.clone(),
+            state_store: state_store.clone(),
         });
         tokio::spawn(runner.run());
-        let running = Self { index, workload, spec, saved_replicas, events: bus.subscribe(), log };
+        let running = Self { index, workload, spec, state_store, events: bus.subscribe(), log };
         running.synced();
         running
     }
@@ -163,7 +163,7 @@ fn accepted(request: &Received) -> (u16, Value) {
 async fn a_wake_is_written_through_the_scale_subresource_and_ends_when_an_endpoint_is_listed() {
     let mut running = Running::start(accepted);
     running.replicas(0, 5);
-    running.saved_replicas.save(&running.spec.borrow().id, 3);
+    running.state_store.save_replicas(&running.spec.borrow().id, 3);
     running.workload.command(ScaleCommand::WakeToAtLeast(1));
     assert_eq!(running.next_event().await, EventKind::ScaleWritten { replicas: 3 });
     running.listed(&[1]);
@@ -189,7 +189,7 @@ async fn sleep_withdraws_the_endpoints_and_saves_the_replicas() {
     running.workload.command(ScaleCommand::Sleep);
     running.until(|status| !status.is_ready()).await;
     assert_eq!(running.next_event().await, EventKind::ScaleWritten { replicas: 0 });
-    assert_eq!(running.saved_replicas.get(&running.spec.borrow().id), 4);
+    assert_eq!(running.state_store.replicas(&running.spec.borrow().id), 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,0 +1,146 @@
+//! `/api/v1/services/changes`: the services, then each one again when it has changed, as server-sent events (WHATWG HTML,
+//! section 9.2).
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use futures_util::stream::{self, Stream};
+use hyper::body::Frame;
+use serde::Serialize;
+use tokio::sync::OwnedSemaphorePermit;
+use tokio::sync::broadcast::Receiver;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::time::Instant;
+
+use super::v1::{self, Own};
+use crate::activation::events::LifecycleEvent;
+use crate::api::Service;
+use crate::control_port::pages::PageQueue;
+
+/// Makes the messages of one client.
+pub struct Changes {
+    own: OwnSource,
+    pages: PageQueue,
+    /// After an event, the services are looked at at once.
+    events: Receiver<LifecycleEvent>,
+    /// The client keeps it until it leaves.
+    _place: OwnedSemaphorePermit,
+    /// Absent until everything has been sent.
+    sent: Option<Sent>,
+    next: Instant,
+}
+
+/// What this replica knows now.
+pub type OwnSource = Arc<dyn Fn() -> Own + Send + Sync>;
+
+/// One message.
+#[derive(Serialize)]
+struct Message<'a> {
+    /// The clock of this replica, in seconds since 1970.
+    now_unix: f64,
+    /// Those that are new or have changed.
+    services: Vec<&'a Service>,
+    /// Those that are gone: host and path prefix.
+    removed: Vec<String>,
+}
+
+/// A fingerprint of each service as it was sent last, by its host and path prefix.
+type Sent = HashMap<String, u64>;
+
+/// How often to look for changes that are no event, such as counts.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// Several events often come together.
+const AFTER_EVENT: Duration = Duration::from_millis(50);
+/// With many services a look costs much. It takes no more than this part of the time.
+const LARGEST_SHARE: u32 = 10;
+/// Sent where nothing has changed, so that a client that has left is noticed. A line that begins with a colon is a comment.
+const NOTHING: &[u8] = b":\n\n";
+
+// === impl Changes ===
+
+impl Changes {
+    pub fn new(
+        own: OwnSource,
+        pages: PageQueue,
+        events: Receiver<LifecycleEvent>,
+        place: OwnedSemaphorePermit,
+    ) -> Self {
+        Self { own, pages, events, _place: place, sent: None, next: Instant::now() }
+    }
+
+    /// The frames of a response without end.
+    pub fn frames(self) -> impl Stream<Item = Result<Frame<Bytes>, Infallible>> + Send + 'static {
+        stream::unfold(self, |mut changes| async move {
+            let message = changes.message().await?;
+            Some((Ok(Frame::data(message)), changes))
+        })
+    }
+
+    /// The next message; `None` when agimo ends.
+    async fn message(&mut self) -> Option<Bytes> {
+        self.wait().await?;
+        let began = Instant::now();
+        let (own, mut sent) = (self.own.clone(), self.sent.take());
+        let made = self.pages.make(move || {
+            let message = message(&own(), &mut sent);
+            (message, sent)
+        });
+        // Where too many pages are asked for, everything is sent at the next look.
+        let (message, sent) = made.await.unwrap_or_default();
+        self.sent = sent;
+        self.next = Instant::now() + INTERVAL.max(began.elapsed() * LARGEST_SHARE);
+        Some(message.map_or(Bytes::from_static(NOTHING), Bytes::from))
+    }
+
+    /// Waits until it is time for the next look.
+    async fn wait(&mut self) -> Option<()> {
+        loop {
+            tokio::select! {
+                () = tokio::time::sleep_until(self.next) => return Some(()),
+                event = self.events.recv() => match event {
+                    Ok(_) | Err(RecvError::Lagged(_)) => {
+                        self.next = self.next.min(Instant::now() + AFTER_EVENT);
+                    }
+                    Err(RecvError::Closed) => return None,
+                }
+            }
+        }
+    }
+}
+
+/// What has changed since `sent`, which is brought up to date.
+fn message(own: &Own, sent: &mut Option<Sent>) -> Option<String> {
+    let services = v1::services(&own.snapshot.routes, own).services;
+    let is_first = sent.is_none();
+    let mut before = sent.take().unwrap_or_default();
+    let mut now = Sent::with_capacity(services.len());
+    let mut changed = Vec::new();
+    for service in &services {
+        let name = format!("{}{}", service.host, service.path_prefix);
+        let fingerprint = fingerprint(service);
+        if before.remove(&name) != Some(fingerprint) {
+            changed.push(service);
+        }
+        now.insert(name, fingerprint);
+    }
+    *sent = Some(now);
+    let removed: Vec<_> = before.into_keys().collect();
+    if changed.is_empty() && removed.is_empty() && !is_first {
+        return None;
+    }
+    let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let message = Message { now_unix, services: changed, removed };
+    // On one line: JSON without indentation has no line break.
+    let text = serde_json::to_string(&message).unwrap_or_default();
+    Some(format!("data: {text}\n\n"))
+}
+
+fn fingerprint(service: &Service) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    serde_json::to_vec(service).unwrap_or_default().hash(&mut hasher);
+    hasher.finish()
+}

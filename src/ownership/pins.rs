@@ -1,0 +1,165 @@
+//! Pins that people set through agimo. They count before those of annotations, and last as long as whoever keeps them: a
+//! ConfigMap, or the process.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use tokio::sync::watch;
+
+use super::directive::Pin;
+use crate::workload::WorkloadId;
+
+/// A pin, and who set it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct OperatorPin {
+    pub pin: Pin,
+    pub by: Arc<str>,
+}
+
+/// The pins of all workloads. Clones share them.
+#[derive(Clone)]
+pub struct Pins {
+    shared: Arc<Shared>,
+}
+
+/// The pin of one workload.
+pub struct PinView {
+    pins: Pins,
+    workload: Arc<WorkloadId>,
+    changes: watch::Receiver<u64>,
+}
+
+/// Keeps a changed pin; absent where it is removed.
+pub type Keep = Box<dyn Fn(&WorkloadId, Option<&OperatorPin>) + Send + Sync>;
+
+struct Shared {
+    pins: Mutex<HashMap<WorkloadId, OperatorPin>>,
+    changes: watch::Sender<u64>,
+    keep: OnceLock<Keep>,
+}
+
+// === impl Pins ===
+
+impl Default for Pins {
+    fn default() -> Self {
+        let changes = watch::Sender::new(0);
+        Self { shared: Arc::new(Shared { pins: Mutex::default(), changes, keep: OnceLock::new() }) }
+    }
+}
+
+impl Pins {
+    /// Has every change kept from now on. Called once.
+    pub fn keep_with(&self, keep: Keep) {
+        // A second one would keep the same.
+        let _ = self.shared.keep.set(keep);
+    }
+
+    pub fn get(&self, workload: &WorkloadId) -> Option<OperatorPin> {
+        self.lock().get(workload).cloned()
+    }
+
+    /// Sets or removes the pin of a workload, and has it kept.
+    pub fn set(&self, workload: &WorkloadId, pin: Option<OperatorPin>) {
+        if let Some(keep) = self.shared.keep.get() {
+            keep(workload, pin.as_ref());
+        }
+        self.note(workload, pin);
+    }
+
+    /// Sets or removes the pin of a workload, which another replica of agimo keeps.
+    pub fn note(&self, workload: &WorkloadId, pin: Option<OperatorPin>) {
+        self.change(|pins| match pin {
+            Some(pin) => pins.insert(workload.clone(), pin.clone()) != Some(pin),
+            None => pins.remove(workload).is_some(),
+        });
+    }
+
+    /// These are the kept pins of the workloads that `is_kept` names; another replica of agimo may have changed them.
+    pub fn replace(
+        &self,
+        kept: HashMap<WorkloadId, OperatorPin>,
+        is_kept: impl Fn(&WorkloadId) -> bool,
+    ) {
+        self.change(|pins| {
+            let others = pins.iter().filter(|(workload, _)| !is_kept(workload));
+            let mut now: HashMap<_, _> =
+                others.map(|(workload, pin)| (workload.clone(), pin.clone())).collect();
+            now.extend(kept);
+            let is_changed = now != *pins;
+            *pins = now;
+            is_changed
+        });
+    }
+
+    pub fn of(&self, workload: Arc<WorkloadId>) -> PinView {
+        PinView { pins: self.clone(), workload, changes: self.shared.changes.subscribe() }
+    }
+
+    fn change(&self, change: impl FnOnce(&mut HashMap<WorkloadId, OperatorPin>) -> bool) {
+        let is_changed = change(&mut self.lock());
+        if is_changed {
+            self.shared.changes.send_modify(|changes| *changes += 1);
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<WorkloadId, OperatorPin>> {
+        self.shared.pins.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+// === impl PinView ===
+
+impl PinView {
+    pub fn get(&self) -> Option<OperatorPin> {
+        self.pins.get(&self.workload)
+    }
+
+    /// Waits until the pin of any workload changes.
+    pub async fn changed(&mut self) {
+        // The sender is as old as the pins, which this holds.
+        let _ = self.changes.changed().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::directive::PinnedState;
+    use super::*;
+    use crate::workload::WorkloadKind;
+
+    fn workload(kind: WorkloadKind, name: &str) -> WorkloadId {
+        WorkloadId { kind, namespace: "a".to_owned(), name: name.to_owned() }
+    }
+
+    fn pin(by: &str) -> OperatorPin {
+        OperatorPin { pin: Pin { state: PinnedState::Awake, until: None }, by: by.into() }
+    }
+
+    #[test]
+    fn a_changed_pin_is_told_and_kept_and_kept_ones_are_replaced_alone() {
+        let (pins, kept) = (Pins::default(), Arc::<Mutex<Vec<String>>>::default());
+        let log = kept.clone();
+        pins.keep_with(Box::new(move |workload, pin| {
+            log.lock().unwrap().push(format!("{} {}", workload.name, pin.is_some()));
+        }));
+        let (web, process) =
+            (workload(WorkloadKind::Deployment, "web"), workload(WorkloadKind::Process, "p"));
+        let mut view = pins.of(Arc::new(web.clone()));
+        pins.set(&web, Some(pin("alice")));
+        pins.set(&process, Some(pin("alice")));
+        assert!(view.changes.has_changed().unwrap());
+        view.changes.mark_unchanged();
+        pins.set(&web, Some(pin("alice")));
+        assert!(!view.changes.has_changed().unwrap(), "it is the same");
+        let in_cluster = |workload: &WorkloadId| workload.kind != WorkloadKind::Process;
+        pins.replace(HashMap::from([(web.clone(), pin("bob"))]), in_cluster);
+        assert_eq!(view.get(), Some(pin("bob")));
+        assert_eq!(pins.get(&process), Some(pin("alice")));
+        pins.replace(HashMap::new(), in_cluster);
+        assert_eq!(pins.get(&web), None);
+        pins.set(&process, None);
+        assert_eq!(pins.get(&process), None);
+        let expected = ["web true", "p true", "web true", "p false"];
+        assert_eq!(*kept.lock().unwrap(), expected);
+    }
+}
