@@ -3,6 +3,7 @@
 pub mod change;
 pub mod client;
 pub mod explain;
+pub mod port_forward;
 pub mod shown;
 pub mod status;
 pub mod table;

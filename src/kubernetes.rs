@@ -28,7 +28,6 @@ use self::watches::SharedIndex;
 use self::workload::{RunnerContext, Workload};
 
 pub mod annotations;
-pub mod client;
 pub mod early_readiness;
 pub mod event_recorder;
 #[cfg(test)]

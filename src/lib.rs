@@ -16,6 +16,7 @@ pub mod coordination;
 pub mod demand;
 pub mod file_version;
 pub mod http;
+pub mod kube_client;
 pub mod ledger;
 pub mod net;
 pub mod ownership;

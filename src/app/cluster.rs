@@ -15,7 +15,7 @@ use crate::config::{Config, WorkloadConfig};
 use crate::coordination::Coordination;
 use crate::external_metrics;
 use crate::keda::FindTarget;
-use crate::kubernetes::client::{self, Source};
+use crate::kube_client::{self, Source};
 use crate::kubernetes::objects::ObjectName;
 use crate::kubernetes::{Cluster, ClusterOptions};
 use crate::ledger::Ledger;
@@ -67,7 +67,7 @@ pub async fn choose(
         || config.annotations.is_some();
     let resolver = Resolver::default();
     if settings.readiness != ReadinessSource::Prometheus {
-        match client::find(settings.kube_context.as_deref(), resolver.clone()).await {
+        match kube_client::find(settings.kube_context.as_deref(), resolver.clone()).await {
             Ok(Some((client, source))) => {
                 if is_needed {
                     log_kubernetes(&settings, &source);
@@ -130,7 +130,7 @@ pub fn check(
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let finding = runtime.block_on(async {
-        let found = client::find(context, Resolver::default()).await?;
+        let found = kube_client::find(context, Resolver::default()).await?;
         let (client, _) = found
             .context("no cluster is found: set KUBECONFIG, or --kube-context before `check`")?;
         anyhow::Ok(external_metrics::check::find(client).await?)

@@ -7,18 +7,24 @@ use clap::Args;
 
 use super::http_url;
 
-/// Which agimo is asked.
+/// Which agimo is asked. Without any of them, the one of this machine.
 #[derive(Clone, Debug, Args)]
 pub struct AdminOptions {
-    /// Admin port of a running agimo
+    /// Admin port of a running agimo; by default http://127.0.0.1:9090
     #[arg(
         long,
         env = "AGIMO_ADMIN",
         value_name = "URL",
-        default_value = "http://127.0.0.1:9090",
+        conflicts_with = "namespace",
         value_parser = http_url
     )]
-    pub admin: String,
+    pub admin: Option<String>,
+    /// Namespace of an agimo in the cluster of the kubeconfig, which is reached through a port-forward of its own
+    #[arg(short, long, value_name = "NAME")]
+    pub namespace: Option<String>,
+    /// Context of the kubeconfig, with --namespace; by default its current context
+    #[arg(long, value_name = "NAME", requires = "namespace")]
+    pub kube_context: Option<String>,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -41,7 +47,7 @@ pub struct WhyOptions {
     #[command(flatten)]
     pub admin: AdminOptions,
     /// How many records to show, the newest first
-    #[arg(short, long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=10_000))]
+    #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u16).range(1..=10_000))]
     pub number: u16,
     /// What to print: text, or the answer of the admin port
     #[arg(short, long, value_name = "FORMAT", default_value = "table")]

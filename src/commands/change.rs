@@ -56,7 +56,7 @@ async fn change(
         ),
         None => None,
     };
-    let client = AdminClient::new(&options.admin.admin)?;
+    let client = AdminClient::new(&options.admin).await?;
     let all = [&[("host", options.host.as_str())], parameters].concat();
     let token = token.as_deref().map(str::trim);
     let changed: Changed = client.post(&with_parameters(path, &all), token).await?;
@@ -69,7 +69,7 @@ async fn change(
 
 /// Waits until the workload is in this state.
 async fn wait(options: &ChangeOptions, state: &str, limit: Duration) -> anyhow::Result<()> {
-    let client = AdminClient::new(&options.admin.admin)?;
+    let client = AdminClient::new(&options.admin).await?;
     let path = with_parameters("services", &[("host", &options.host)]);
     let end = Instant::now() + limit;
     loop {

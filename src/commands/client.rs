@@ -9,18 +9,27 @@ use http::{HeaderValue, Request, StatusCode, Uri};
 use http_body_util::Full;
 use serde::de::DeserializeOwned;
 
+use super::port_forward::PortForward;
 use super::shown;
 use crate::api::Problem;
+use crate::cli::asking::AdminOptions;
 use crate::net::dns::Resolver;
 use crate::net::http_client::{self, HttpClient};
 
 /// The admin port of an agimo.
 pub struct AdminClient {
-    /// Without a trailing slash.
+    /// A URL without a trailing slash.
     address: String,
-    client: HttpClient,
+    transport: Transport,
 }
 
+enum Transport {
+    Direct(HttpClient),
+    Forwarded(PortForward),
+}
+
+/// The admin port of this machine.
+const DEFAULT_ADDRESS: &str = "http://127.0.0.1:9090";
 /// Of connecting, and of a whole answer.
 const TIMEOUT: Duration = Duration::from_secs(10);
 /// In bytes. Ten thousand services have about 10 MiB.
@@ -29,13 +38,22 @@ const MAX_ANSWER: usize = 256 * 1024 * 1024;
 // === impl AdminClient ===
 
 impl AdminClient {
-    /// `address` is a URL, such as http://127.0.0.1:9090. Nothing is sent yet.
-    pub fn new(address: &str) -> anyhow::Result<Self> {
+    /// Finds the agimo that is meant. Nothing is sent to it yet.
+    ///
+    /// # Errors
+    /// When the address is none, or no agimo is found in the cluster.
+    pub async fn new(options: &AdminOptions) -> anyhow::Result<Self> {
+        if let Some(namespace) = &options.namespace {
+            let forward = PortForward::find(namespace, options.kube_context.as_deref()).await?;
+            let address = format!("http://{}", forward.host());
+            return Ok(Self { address, transport: Transport::Forwarded(forward) });
+        }
+        let address = options.admin.as_deref().unwrap_or(DEFAULT_ADDRESS);
         let address = address.trim_end_matches('/').to_owned();
         let uri: Uri = address.parse().with_context(|| format!("{address} is not a URL"))?;
         let client = http_client::build(&uri, Resolver::default(), TIMEOUT)
             .context("the root certificates for TLS cannot be loaded")?;
-        Ok(Self { address, client })
+        Ok(Self { address, transport: Transport::Direct(client) })
     }
 
     /// The answer to a GET of this path and query below `/api/v1/`, as it was sent.
@@ -60,14 +78,24 @@ impl AdminClient {
 
     async fn send(&self, request: Request<Full<Bytes>>) -> anyhow::Result<Bytes> {
         let url = request.uri().to_string();
-        let answer = http_client::exchange(&self.client, request, TIMEOUT, MAX_ANSWER).await;
-        let (status, body) = answer.map_err(|reason| {
-            anyhow!(
-                "the admin port of agimo at {} does not answer: {reason}; name another one with --admin, such as \
-                 http://agimo.example:9090",
-                self.address
-            )
-        })?;
+        let (status, body) = match &self.transport {
+            Transport::Direct(client) => {
+                let answer = http_client::exchange(client, request, TIMEOUT, MAX_ANSWER).await;
+                answer.map_err(|reason| {
+                    anyhow!(
+                        "the admin port of agimo at {} does not answer: {reason}; name another one with --admin, such \
+                         as http://agimo.example:9090, or the namespace of agimo in the cluster with --namespace",
+                        self.address
+                    )
+                })?
+            }
+            Transport::Forwarded(forward) => {
+                let exchange = forward.exchange(request, MAX_ANSWER);
+                let answer = tokio::time::timeout(TIMEOUT, exchange).await;
+                let answer = answer.unwrap_or_else(|_| bail!("no answer within 10 s"));
+                answer.with_context(|| format!("the port-forward to {}", self.address))?
+            }
+        };
         if status == StatusCode::OK {
             return Ok(body);
         }

@@ -13,9 +13,9 @@ use super::{run, shown};
 
 /// Prints the explanation.
 pub fn explain(options: &ExplainOptions) -> anyhow::Result<()> {
-    let client = AdminClient::new(&options.admin.admin)?;
     let path = with_parameters("explain", &[("host", &options.request)]);
     let text = run(async {
+        let client = AdminClient::new(&options.admin).await?;
         if options.output == OutputFormat::Json {
             return Ok(String::from_utf8_lossy(&client.get_text(&path).await?).into_owned());
         }

@@ -18,8 +18,8 @@ const CLEAR: &str = "\x1b[2J\x1b[H";
 
 /// Prints the services, again and again with `--watch`.
 pub fn status(options: &StatusOptions) -> anyhow::Result<()> {
-    let client = AdminClient::new(&options.admin.admin)?;
     run(async {
+        let client = AdminClient::new(&options.admin).await?;
         loop {
             let text = match options.output {
                 OutputFormat::Json => {

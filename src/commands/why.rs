@@ -15,10 +15,10 @@ const BAR_WIDTH: usize = 30;
 
 /// Prints the last records of the host, newest first.
 pub fn why(options: &WhyOptions) -> anyhow::Result<()> {
-    let client = AdminClient::new(&options.admin.admin)?;
     let limit = options.number.to_string();
     let path = with_parameters("wakes", &[("host", &options.host), ("limit", &limit)]);
     let text = run(async {
+        let client = AdminClient::new(&options.admin).await?;
         if options.output == OutputFormat::Json {
             return Ok(String::from_utf8_lossy(&client.get_text(&path).await?).into_owned());
         }

@@ -14,10 +14,10 @@ use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
 use tracing::{debug, warn};
 
-use super::client::error_with_sources;
 use super::watches::SharedIndex;
 use crate::activation::events::{EventKind, LifecycleEvent};
 use crate::coordination::Coordination;
+use crate::kube_client::error_with_sources;
 use crate::ledger::record::{Record, RecordKind, WakeCause, WakeOutcome, WakePhase};
 use crate::ownership::directive::Directive;
 use crate::ownership::writers;

@@ -15,9 +15,9 @@ use kube::{Api, Client};
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::client::error_with_sources;
 use super::objects::ObjectName;
 use crate::coordination::Coordination;
+use crate::kube_client::error_with_sources;
 use crate::shutdown::Shutdown;
 
 /// What is known of the Lease. Pure: time is passed in.

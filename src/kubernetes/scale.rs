@@ -9,10 +9,10 @@ use kube::api::{Patch, PatchParams};
 use kube::{Api, Client};
 use serde_json::json;
 
-use super::client::error_with_sources;
 use super::not_ready;
 use super::objects::ObjectName;
 use crate::cause::{Cause, NotReadyReason};
+use crate::kube_client::error_with_sources;
 use crate::workload::{WorkloadId, WorkloadKind};
 
 /// What `replicas` of a workload is to become.

@@ -18,10 +18,10 @@ use serde_json::json;
 use tokio::sync::Notify;
 use tracing::{debug, warn};
 
-use super::client::error_with_sources;
 use super::objects::ObjectName;
 use super::scale::patch_parameters;
 use super::watches::{WATCH_SECONDS, events, with_retry_delays};
+use crate::kube_client::error_with_sources;
 use crate::ownership::directive::{Pin, PinnedState};
 use crate::ownership::pins::{OperatorPin, Pins};
 use crate::workload::{WorkloadId, WorkloadKind};

@@ -10,7 +10,7 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::client::error_with_sources;
+use crate::kube_client::error_with_sources;
 use crate::workload::{WorkloadId, WorkloadKind};
 
 /// The owner of a token.

@@ -13,7 +13,6 @@ use kube::{Client, Resource};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
-use super::client::error_with_sources;
 use super::objects::ObjectName;
 use super::pending_operation::{PendingOperation, result_of};
 use super::pods::PodState;
@@ -21,6 +20,7 @@ use super::step::wake::PodChange;
 use super::warning_events::{UnreadyPod, WakeScope, newest_warning};
 use super::watches::{WATCH_SECONDS, events, with_retry_delays};
 use crate::cause::NotReadyReason;
+use crate::kube_client::error_with_sources;
 use crate::workload::WorkloadId;
 
 /// The watches of one wake: dropping it ends them.

@@ -2,8 +2,8 @@
 
 use kube::runtime::watcher;
 
-use super::client::error_with_sources;
 use super::watch_scope::WatchScope;
+use crate::kube_client::error_with_sources;
 
 /// The API server does not serve a resource whose definition is not installed.
 pub const NOT_FOUND: u16 = 404;

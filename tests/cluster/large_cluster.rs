@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use agimo::kubernetes::client;
+use agimo::kube_client;
 use agimo::net::dns::Resolver;
 use futures_util::{StreamExt, stream};
 use k8s_openapi::api::core::v1::Service;
@@ -32,7 +32,7 @@ async fn with_ten_thousand_services_agimo_serves_wakes_and_sleeps_within_its_mem
     let path = "jsonpath={.items[0].status.podIP}";
     let pod_address = warm.kubectl(&["get", "pods", "-l", "app=warm", "-o", path]).await;
 
-    let (client, _) = client::find(None, Resolver::default()).await.unwrap().unwrap();
+    let (client, _) = kube_client::find(None, Resolver::default()).await.unwrap().unwrap();
     let services: Api<Service> = Api::namespaced(client.clone(), &namespace.name);
     let slices: Api<EndpointSlice> = Api::namespaced(client, &namespace.name);
     create_all(&services, service).await;

@@ -13,6 +13,7 @@ mod fixtures;
 mod agimo_restart;
 mod agimo_rollout;
 mod annotations;
+mod changes;
 mod chart;
 mod chart_rbac;
 mod documented_manifests;

@@ -21,6 +21,7 @@ const ABOVE_EDGES: &[&str] = &[
     "telemetry",
     "net",
     "http",
+    "kube_client",
     "control_port",
     "workload",
     "cause",

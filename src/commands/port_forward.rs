@@ -1,0 +1,86 @@
+//! Reaches the admin port of an agimo in a cluster, as `kubectl port-forward` does.
+
+use anyhow::{Context, anyhow};
+use bytes::Bytes;
+use http::header::HOST;
+use http::{HeaderValue, Request, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper_util::rt::TokioIo;
+use k8s_openapi::api::core::v1::Pod;
+use kube::api::ListParams;
+use kube::{Api, ResourceExt};
+
+use crate::kube_client;
+use crate::net::dns::Resolver;
+
+/// A pod of agimo.
+pub struct PortForward {
+    pods: Api<Pod>,
+    name: String,
+}
+
+/// The label of agimo's pods (the chart, and Kubernetes, "Recommended Labels").
+const SELECTOR: &str = "app.kubernetes.io/name=agimo";
+const ADMIN_PORT: u16 = 9090;
+
+// === impl PortForward ===
+
+impl PortForward {
+    /// Finds a pod of agimo that is ready.
+    ///
+    /// # Errors
+    /// When there is none, or the cluster cannot be asked.
+    pub async fn find(namespace: &str, context: Option<&str>) -> anyhow::Result<Self> {
+        let found = kube_client::find(context, Resolver::default()).await?;
+        let (client, _) = found.context(
+            "--namespace needs a cluster, and none is found: set KUBECONFIG or --kube-context",
+        )?;
+        let pods: Api<Pod> = Api::namespaced(client, namespace);
+        let listed = pods.list(&ListParams::default().labels(SELECTOR)).await;
+        let listed = listed.map_err(|error| {
+            let error = kube_client::error_with_sources(&error);
+            anyhow!("the pods of the namespace {namespace} cannot be listed: {error}")
+        })?;
+        let ready = listed.items.iter().find(|pod| is_ready(pod)).with_context(|| {
+            format!("the namespace {namespace} has no ready pod with the label {SELECTOR}")
+        })?;
+        Ok(Self { name: ready.name_any(), pods })
+    }
+
+    /// How the pod is named in addresses.
+    pub fn host(&self) -> &str {
+        &self.name
+    }
+
+    /// Sends a request on a connection of its own.
+    ///
+    /// # Errors
+    /// When the pod cannot be reached or does not answer.
+    pub async fn exchange(
+        &self,
+        mut request: Request<Full<Bytes>>,
+        max_answer: usize,
+    ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let mut forwarder = self.pods.portforward(&self.name, &[ADMIN_PORT]).await?;
+        let stream = forwarder.take_stream(ADMIN_PORT).context("no stream")?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
+        let connection = tokio::spawn(connection);
+        request.headers_mut().insert(HOST, HeaderValue::from_str(&self.name)?);
+        // To an origin server, a request has only its path (RFC 9112 section 3.2.1).
+        let path = request.uri().path_and_query().context("a request without a path")?;
+        *request.uri_mut() = path.as_str().parse()?;
+        let response = sender.send_request(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), max_answer).collect().await;
+        let body = body.map_err(|error| anyhow!("the answer breaks off: {error}"))?;
+        connection.abort();
+        Ok((status, body.to_bytes()))
+    }
+}
+
+fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
+    let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
+    pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")
+}
