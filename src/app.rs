@@ -17,9 +17,9 @@ use crate::activation::events::EventBus;
 use crate::admin::v1::{self, Own};
 use crate::admin::{Admin, MOST_ASKING, MOST_EVENT_STREAMS};
 use crate::backend::{BackendAndTask, Placement};
-use crate::catalog::Catalog;
 use crate::catalog::backends::{BackendContext, Backends};
 use crate::catalog::sources::Sources;
+use crate::catalog::{Catalog, cold_starts};
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::config_file;
@@ -245,6 +245,11 @@ pub async fn serve(
     tasks.spawn(async move {
         cluster.task().await;
         "the watches of the cluster"
+    });
+    let (finished, catalog) = (ledger.finished(), snapshots.clone());
+    tasks.spawn(async move {
+        cold_starts::count_phases(finished, catalog).await;
+        "the metrics of cold starts"
     });
     tasks.spawn(async move {
         ledger.run(ledger_events).await;

@@ -33,6 +33,7 @@ use self::merge::{MergedWorkload, RouteKey};
 use self::slots::Slots;
 
 pub mod backends;
+pub mod cold_starts;
 pub mod merge;
 pub mod metrics;
 pub mod slots;

@@ -1,7 +1,8 @@
 //! Metrics of cold starts: how long each phase takes, and how wakes end.
 
-use std::sync::Arc;
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::telemetry::counters::Histogram;
@@ -14,6 +15,8 @@ pub struct ColdStartMetrics {
     ready: Histogram,
     connect: Histogram,
     total: Histogram,
+    /// Further phases of complete wakes, by their names; each from its first observation on.
+    phases: Mutex<BTreeMap<&'static str, Histogram>>,
     succeeded: AtomicU64,
     failed: AtomicU64,
 }
@@ -34,6 +37,7 @@ impl Default for ColdStartMetrics {
             ready: histogram(),
             connect: histogram(),
             total: histogram(),
+            phases: Mutex::default(),
             succeeded: AtomicU64::new(0),
             failed: AtomicU64::new(0),
         }
@@ -62,6 +66,12 @@ impl ColdStartMetrics {
         self.total.observe(after);
     }
 
+    /// Time from the wake request to a further phase, which has a name from a closed set.
+    pub fn reached(&self, phase: &'static str, after: Duration) {
+        let mut phases = self.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        phases.entry(phase).or_insert_with(|| Histogram::new(BOUNDS)).observe(after);
+    }
+
     /// The wake failed.
     pub fn failed(&self) {
         self.failed.fetch_add(1, Ordering::Relaxed);
@@ -83,7 +93,7 @@ pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<ColdStartMetrics>)]
     page.family(
         "agimo_cold_start_seconds",
         MetricKind::Histogram,
-        "Cold starts by phase: wake request to started and to ready, connecting, and in total.",
+        "Cold starts by phase, from the wake request on; connect: connecting alone; total: from the arrival of a held request.",
     );
     for (labels, cold) in routes {
         let phases = [
@@ -92,7 +102,7 @@ pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<ColdStartMetrics>)]
             ("connect", &cold.connect),
             ("total", &cold.total),
         ];
-        for (phase, histogram) in phases {
+        let mut add = |phase: &str, histogram: &Histogram| {
             let counted = histogram.snapshot();
             page.histogram(
                 &labels.clone().with("phase", phase),
@@ -100,6 +110,9 @@ pub fn collect(page: &mut Exposition, routes: &[(Labels, Arc<ColdStartMetrics>)]
                 &counted.counts,
                 counted.sum,
             );
-        }
+        };
+        phases.into_iter().for_each(|(phase, histogram)| add(phase, histogram));
+        let further = cold.phases.lock().unwrap_or_else(PoisonError::into_inner);
+        further.iter().for_each(|(phase, histogram)| add(phase, histogram));
     }
 }

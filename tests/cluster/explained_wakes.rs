@@ -33,6 +33,14 @@ async fn a_cold_start_is_explained_phase_by_phase_by_a_record_and_an_event() {
     let others: Vec<_> = names[3..].iter().filter(|name| !readiness.contains(name)).collect();
     assert_eq!(others, [&"ready", &"connected", &"forwarded", &"answered"], "{names:?}");
 
+    // Each phase is counted, too.
+    for phase in ["scale_written", "pod_scheduled", "container_started", "start", "ready", "total"]
+    {
+        let sample =
+            format!("agimo_cold_start_seconds_count{{host=\"web.test\",phase=\"{phase}\"}}");
+        agimo.until_metric(&sample, 1.0).await;
+    }
+
     let told = ["woken by GET /cart from 127.0.0.0/24 (unnamed) for web.test", "answered after"];
     web.until_event("Woken", &told).await;
     web.until_event("Asleep", &["scaled to zero, after 1s without a request"]).await;

@@ -145,6 +145,9 @@ async fn counters_and_gauges_match_a_known_sequence_of_requests() {
     assert_eq!(value("wakes_total", ",result=\"ready\"").await, 1.0);
     assert_eq!(value("wakes_total", ",result=\"failed\"").await, 0.0);
     let mut sums = Vec::new();
+    agimo
+        .until_metric("agimo_cold_start_seconds_count{host=\"a.test\",phase=\"forwarded\"}", 1.0)
+        .await;
     for phase in ["start", "ready", "connect", "total"] {
         let label = format!(",phase=\"{phase}\"");
         assert_eq!(value("cold_start_seconds_count", &label).await, 1.0, "{phase}");
