@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod client;
+pub mod completion;
 pub mod explain;
 pub mod port_forward;
 pub mod shown;

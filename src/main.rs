@@ -23,7 +23,7 @@ use agimo::process::{exec, keeper};
 use agimo::simulation::{self, Model, trace::Trace};
 use agimo::{demo, telemetry, version};
 use anyhow::Context;
-use clap::CommandFactory;
+use clap_complete::CompleteEnv;
 
 fn main() -> ExitCode {
     let arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -43,6 +43,8 @@ fn main() -> ExitCode {
             };
         }
     }
+    // Where the script of a shell asks for completions, it prints them and exits.
+    CompleteEnv::with_factory(commands::completion::command).complete();
     let cli = Cli::from_process().unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         None => serve(cli.serve),
@@ -61,11 +63,7 @@ fn main() -> ExitCode {
         } else {
             format!("{:#}\n", schema::json_schema())
         }),
-        Some(Command::Completions { shell }) => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "agimo", &mut script);
-            print(script)
-        }
+        Some(Command::Completions { shell }) => commands::completion::script(shell).and_then(print),
         Some(Command::Version) => print(format!("agimo {}\n", version::TEXT)),
         Some(Command::DemoApplication { port, sleep_after }) => {
             demo::run_application(port, sleep_after)

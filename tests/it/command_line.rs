@@ -174,12 +174,10 @@ async fn committed_schema_and_manual_match_what_agimo_prints() {
 }
 
 #[tokio::test]
-async fn version_and_completions_are_printed_and_internal_commands_are_hidden() {
+async fn the_version_is_printed_and_internal_commands_are_hidden() {
     let folder = tempfile::tempdir().unwrap();
     let version = run(folder.path(), &["version"]).await;
     assert_eq!(stdout(&version), format!("agimo {}\n", agimo::version::TEXT));
-    let completions = stdout(&run(folder.path(), &["completions", "bash"]).await);
-    assert!(completions.contains("complete -F _agimo"), "{completions}");
     for hidden in ["exec-child", "demo-application"] {
         assert!(!stdout(&run(folder.path(), &["--help"]).await).contains(hidden));
     }

@@ -169,6 +169,30 @@ async fn why_explains_a_cold_start_phase_by_phase() {
 }
 
 #[tokio::test]
+async fn bash_completes_commands_and_the_hosts_of_a_running_agimo() {
+    let services = ["shop.test", "shop-admin.test", "blog.test"]
+        .map(|host| PythonApplication::new(host).service());
+    let agimo = Agimo::with(services.concat()).start().await;
+    let folder = std::path::Path::new(AGIMO).parent().unwrap();
+    let complete = async |words: &str| {
+        let script = format!(
+            "PATH={}:$PATH; source <(agimo completions bash); COMP_WORDS=({words}); \
+             COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); COMP_TYPE=9; \
+             _clap_complete_agimo agimo \"${{COMP_WORDS[COMP_CWORD]}}\" agimo; echo \"${{COMPREPLY[*]}}\"",
+            folder.display()
+        );
+        let mut bash = Command::new("bash");
+        bash.args(["-c", &script]).env("AGIMO_ADMIN", format!("http://{}", agimo.admin));
+        let output = within("bash", bash.output()).await.unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(complete("agimo stat").await, "status");
+    assert_eq!(complete("agimo why shop").await, "shop.test shop-admin.test");
+    assert_eq!(complete("agimo wake b").await, "blog.test");
+    assert_eq!(complete("agimo why x").await, "");
+}
+
+#[tokio::test]
 async fn a_command_that_finds_no_agimo_or_no_such_host_says_so() {
     let agimo = Agimo::with(PythonApplication::new("a.test").service()).start().await;
     let output = command(&agimo, &["why", "b.test"]).await;
