@@ -5,10 +5,9 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Method, Request, StatusCode};
+use hyper::{HeaderMap, Method, Request, StatusCode, header};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::info;
@@ -140,6 +139,7 @@ impl Admin {
                 }
                 None => too_many_streams(),
             },
+            path if path.strip_prefix(API).is_some_and(control::is_change) => not_allowed("POST"),
             path if path.starts_with(API) => {
                 let query = request.uri().query().unwrap_or_default();
                 match self.api(&path[API.len()..], query).await {
@@ -176,40 +176,66 @@ impl Admin {
     }
 
     /// A POST below `/api/v1/`.
-    async fn change(&self, path: &str, request: &Request<Incoming>) -> AdminResponse {
-        let own = (self.own)();
-        let query = request.uri().query().unwrap_or_default();
-        let Some(call) = Call::read(path, query, &own, false) else {
+    async fn change(self: Arc<Self>, path: &str, request: &Request<Incoming>) -> AdminResponse {
+        let problem = |(status, error)| respond(status, JSON, v1::json(&Problem { error }));
+        if !control::is_change(path) {
             let error = "what can be changed is /api/v1/wake, /sleep, /pin and /unpin".to_owned();
-            return respond(StatusCode::NOT_FOUND, JSON, v1::json(&Problem { error }));
-        };
-        match self.carry_out(path, call, request.headers(), &own).await {
+            return problem((StatusCode::NOT_FOUND, error));
+        }
+        let query = request.uri().query().unwrap_or_default();
+        match self.carry_out(path, query, request.headers()).await {
             Ok(changed) => respond(StatusCode::OK, JSON, v1::json(&changed)),
-            Err((status, error)) => respond(status, JSON, v1::json(&Problem { error })),
+            Err((StatusCode::UNAUTHORIZED, error)) => {
+                let mut response = problem((StatusCode::UNAUTHORIZED, error));
+                let scheme = header::HeaderValue::from_static("Bearer");
+                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+                response
+            }
+            Err(refusal) => problem(refusal),
         }
     }
 
     async fn carry_out(
-        &self,
+        self: Arc<Self>,
         path: &str,
-        call: Result<Call, Refusal>,
+        query: &str,
         headers: &HeaderMap,
-        own: &v1::Own,
     ) -> Result<Changed, Refusal> {
-        let call = call?;
-        let workload = &call.workload.id;
-        let by = self.authorization.check(headers, workload).await?;
-        call.check(own)?;
-        call.perform(own, &by);
-        info!(%workload, change = path, by, "asked for through the admin port");
-        let told: BoxFuture<'_, _> = match &self.tell_others {
-            Some(tell) => tell(call.passed_on(&by)),
-            None => Box::pin(async { Vec::new() }),
-        };
-        let failed = told.await.into_iter().filter_map(|(address, told)| {
-            told.err().map(|problem| format!("{address}: {problem}"))
+        self.authorization.check_token(headers)?;
+        let asked = Call::read(path, query, &(self.own)())?.workload.id.clone();
+        let by = self.authorization.check(headers, &asked).await?;
+        // Meanwhile the configuration or the state may have changed.
+        let own = (self.own)();
+        let call = Call::read(path, query, &own)?;
+        if call.workload.id != asked {
+            let error = "the configuration has just changed: ask again".to_owned();
+            return Err((StatusCode::CONFLICT, error));
+        }
+        call.check(&own)?;
+        info!(workload = %asked, change = path, by, "asked for through the admin port");
+        // In a task of its own: all replicas are told, also if the client leaves.
+        let admin = self.clone();
+        let carried_out = tokio::spawn(async move {
+            call.perform(&own, &by);
+            let told = match &admin.tell_others {
+                Some(tell) => tell(call.passed_on(&by)).await,
+                None => Vec::new(),
+            };
+            let failed = told.into_iter().filter_map(|(address, told)| {
+                told.err().map(|problem| format!("{address}: {problem}"))
+            });
+            let unreachable: Vec<_> = failed.collect();
+            if !unreachable.is_empty() && call.needs_leader() && !own.coordination.is_leader() {
+                let error = format!(
+                    "the replica of agimo that puts workloads to sleep may not know of it: {}",
+                    unreachable.join("; ")
+                );
+                return Err((StatusCode::SERVICE_UNAVAILABLE, error));
+            }
+            Ok(Changed { unreachable, ..call.outcome() })
         });
-        Ok(Changed { unreachable: failed.collect(), ..call.outcome() })
+        let failed = || (StatusCode::INTERNAL_SERVER_ERROR, "the change has panicked".to_owned());
+        carried_out.await.unwrap_or_else(|_| Err(failed()))
     }
 
     /// The answer of this replica and, where each knows only a part, of the others.
@@ -234,6 +260,13 @@ impl Admin {
         }
         page.into_page()
     }
+}
+
+fn not_allowed(allowed: &'static str) -> AdminResponse {
+    let text = format!("allowed here: {allowed}\n");
+    let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, text);
+    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
+    response
 }
 
 fn too_many_streams() -> AdminResponse {

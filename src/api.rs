@@ -45,8 +45,11 @@ pub struct Service {
     /// What is open over all services of the workload, at all replicas of agimo.
     #[serde(default)]
     pub workload_load: Load,
-    /// How much agimo writes, and why; absent without a backend.
+    /// Who scales the workload, `agimo` or `external`, and why; absent without a backend.
     pub scaler: Option<Decision>,
+    /// How much agimo writes: `report`, `wake`, `sleep` or `scale`, each with the ones before.
+    #[serde(default)]
+    pub authority: Option<String>,
     /// The pin or schedule that applies.
     pub directive: Option<String>,
     /// The pin, where one applies.
@@ -167,6 +170,7 @@ impl Service {
             open_tunnels: status.tunnels,
             workload_load: Load::of(status.workload_load, elsewhere),
             scaler: None,
+            authority: None,
             directive: None,
             pin: None,
             sleep_after_seconds: None,
@@ -197,6 +201,7 @@ impl Service {
                 reason: status.ownership.authority.as_str().to_owned(),
                 detail: status.ownership.description(),
             }),
+            authority: Some(status.ownership.authority.token().to_owned()),
             directive: status.directive.map(|directive| Directive::as_str(directive).to_owned()),
             pin: status.pin.as_ref().map(|(pin, by)| PinReport {
                 until_unix: pin.until.map(|until| since_1970(until).as_secs_f64()),

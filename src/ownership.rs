@@ -208,6 +208,16 @@ impl Authority {
         }
     }
 
+    /// How much agimo writes, for programs.
+    pub fn token(self) -> &'static str {
+        match self {
+            Self::Report => "report",
+            Self::Wake => "wake",
+            Self::Sleep => "sleep",
+            Self::Scale => "scale",
+        }
+    }
+
     pub fn wakes(self) -> bool {
         self >= Self::Wake
     }

@@ -1,5 +1,6 @@
 //! The exchange between the replicas of agimo: each follows what every other one reports, over HTTP/1.1 with a shared
-//! token. The connection is not encrypted: it carries names of workloads, numbers and, when somebody asks, records of wakes.
+//! token. The connection is not encrypted: it carries names of workloads, numbers, what people have asked one replica to change
+//! and, when somebody asks, records of wakes.
 
 use std::sync::Arc;
 

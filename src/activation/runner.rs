@@ -24,7 +24,7 @@ use super::state::{Action, Input, Machine, State};
 use super::{ALL_PHASES, Activation, Published, Rejection, WakeRequester, WakingRequest};
 
 use self::observe::Observer;
-use self::operator::SleepOrder;
+use self::operator::{SleepOrder, WakeOrder};
 
 mod authority;
 mod endpoints;
@@ -70,8 +70,7 @@ pub struct Runner {
     /// This replica led at the last check of the demand.
     was_leader: bool,
     pins: PinView,
-    /// Who asked for the current wake, other than by a request.
-    woken_by: Option<Arc<str>>,
+    wake_order: Option<WakeOrder>,
     sleep_order: Option<SleepOrder>,
     /// What was published before it was withdrawn, because another replica of agimo is about to put the workload to sleep.
     withdrawn_for_peer: Option<Published>,
@@ -140,7 +139,7 @@ impl Runner {
             membership,
             was_leader: true,
             pins,
-            woken_by: None,
+            wake_order: None,
             sleep_order: None,
             withdrawn_for_peer: None,
             peer_arrivals: 0,
@@ -261,6 +260,7 @@ impl Runner {
     }
 
     fn check_demand(&mut self) -> Input {
+        self.forget_orders();
         let (sleep_after, now) = (self.sleep_after(), Instant::now());
         let is_waking = matches!(self.machine.state, State::Waking { .. });
         let crowd_interval = if is_waking { CROWD_INTERVAL } else { Duration::MAX };
@@ -269,7 +269,7 @@ impl Runner {
         self.observe(now);
         // What is to stay awake, or a person has asked for, is waited for, as if by a request.
         let waiting = u64::from(
-            self.directive.is_some_and(Directive::keeps_awake) || self.woken_by.is_some(),
+            self.directive.is_some_and(Directive::keeps_awake) || self.woken_by().is_some(),
         );
         // Requests that are rejected do not count.
         Input::DemandChecked {
@@ -309,7 +309,7 @@ impl Runner {
                         service: requester.service.clone(),
                         request: self.waking_request.clone(),
                     },
-                    None => EventKind::WakeBegun { asked_by: self.woken_by.clone() },
+                    None => EventKind::WakeBegun { asked_by: self.woken_by().cloned() },
                 });
             }
             Action::PublishEndpoints => self.publish_endpoints(before),

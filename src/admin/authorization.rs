@@ -3,17 +3,19 @@
 
 use futures_util::future::BoxFuture;
 use hyper::{HeaderMap, StatusCode};
+use tokio::sync::Semaphore;
+use tracing::warn;
 
 use crate::control_port::tokens::{Tokens, bearer};
 use crate::workload::WorkloadId;
 
-/// What callers of changing paths must show. By default nobody may change anything.
-#[derive(Default)]
+/// What callers of changing paths must show. Without tokens and reviews, nobody may change anything.
 pub struct Authorization {
     /// Whoever has one of them may change every workload.
-    pub tokens: Option<Tokens>,
+    tokens: Option<Tokens>,
     /// Asks the cluster about other tokens.
-    pub review: Option<Review>,
+    review: Option<Review>,
+    reviewing: Semaphore,
 }
 
 /// Whether the owner of a token may scale a workload.
@@ -34,10 +36,35 @@ pub type Refusal = (StatusCode, String);
 
 /// The name of whoever has a token of `--admin-tokens`.
 const TOKEN_HOLDER: &str = "admin-token";
+/// Longer than any token of a cluster.
+const LONGEST_TOKEN: usize = 8 * 1024;
+/// Tokens that the cluster is asked about at a time.
+const MOST_REVIEWING: usize = 4;
 
 // === impl Authorization ===
 
 impl Authorization {
+    pub fn new(tokens: Option<Tokens>, review: Option<Review>) -> Self {
+        Self { tokens, review, reviewing: Semaphore::new(MOST_REVIEWING) }
+    }
+
+    /// Whether a token may be of use at all.
+    ///
+    /// # Errors
+    /// When nobody may change anything, or there is no token.
+    pub fn check_token<'a>(&self, headers: &'a HeaderMap) -> Result<&'a str, Refusal> {
+        if self.tokens.is_none() && self.review.is_none() {
+            let error = "nobody may change anything through this port: start agimo with --admin-tokens or \
+                         --admin-token-review";
+            return Err((StatusCode::FORBIDDEN, error.to_owned()));
+        }
+        let token = bearer(headers).filter(|token| token.len() <= LONGEST_TOKEN);
+        token.ok_or_else(|| {
+            let error = "send a token: `Authorization: Bearer …`; the commands of agimo read it with --token-file";
+            (StatusCode::UNAUTHORIZED, error.to_owned())
+        })
+    }
+
     /// The name of the caller.
     ///
     /// # Errors
@@ -47,20 +74,17 @@ impl Authorization {
         headers: &HeaderMap,
         workload: &WorkloadId,
     ) -> Result<String, Refusal> {
-        if self.tokens.is_none() && self.review.is_none() {
-            let error = "nobody may change anything through this port: start agimo with --admin-tokens or \
-                         --admin-token-review";
-            return Err((StatusCode::FORBIDDEN, error.to_owned()));
-        }
-        let Some(token) = bearer(headers) else {
-            let error = "send a token: `Authorization: Bearer …`; the commands of agimo read it with --token-file";
-            return Err((StatusCode::UNAUTHORIZED, error.to_owned()));
-        };
+        let token = self.check_token(headers)?;
         if self.tokens.as_ref().is_some_and(|tokens| tokens.accept(token)) {
             return Ok(TOKEN_HOLDER.to_owned());
         }
         let unknown = (StatusCode::UNAUTHORIZED, "the token is not known here".to_owned());
         let Some(review) = &self.review else { return Err(unknown) };
+        // Whoever has no right must not keep the API server from its work.
+        let Ok(_turn) = self.reviewing.try_acquire() else {
+            let error = "too many tokens are being looked at: ask again".to_owned();
+            return Err((StatusCode::TOO_MANY_REQUESTS, error));
+        };
         match review(token.to_owned(), workload.clone()).await {
             Ok(Reviewed::Allowed(name)) => Ok(name),
             Ok(Reviewed::Unknown) => Err(unknown),
@@ -69,8 +93,10 @@ impl Authorization {
                 Err((StatusCode::FORBIDDEN, error))
             }
             Err(problem) => {
-                let error = format!("the cluster cannot be asked about the token: {problem}");
-                Err((StatusCode::SERVICE_UNAVAILABLE, error))
+                warn!(problem, "the cluster cannot be asked about a token for the admin port");
+                let error =
+                    "the cluster cannot be asked about the token; the log of agimo says why";
+                Err((StatusCode::SERVICE_UNAVAILABLE, error.to_owned()))
             }
         }
     }

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -29,19 +29,23 @@ pub struct Changes {
     events: Receiver<LifecycleEvent>,
     /// The client keeps it until it leaves.
     _place: OwnedSemaphorePermit,
-    /// Absent until everything has been sent.
-    sent: Option<Sent>,
+    /// Absent until everything has been sent. Whoever makes a message has it.
+    sent: Arc<Mutex<Option<Sent>>>,
+    /// The next look, which events bring forward, though not before `earliest`.
     next: Instant,
+    earliest: Instant,
 }
 
 /// What this replica knows now.
 pub type OwnSource = Arc<dyn Fn() -> Own + Send + Sync>;
 
-/// One message.
-#[derive(Serialize)]
+/// One message. Where nothing has changed, it shows that the stream is alive.
+#[derive(Clone, Default, Serialize)]
 struct Message<'a> {
     /// The clock of this replica, in seconds since 1970.
     now_unix: f64,
+    /// These are all services.
+    is_complete: bool,
     /// Those that are new or have changed.
     services: Vec<&'a Service>,
     /// Those that are gone: host and path prefix.
@@ -57,8 +61,6 @@ const INTERVAL: Duration = Duration::from_secs(1);
 const AFTER_EVENT: Duration = Duration::from_millis(50);
 /// With many services a look costs much. It takes no more than this part of the time.
 const LARGEST_SHARE: u32 = 10;
-/// Sent where nothing has changed, so that a client that has left is noticed. A line that begins with a colon is a comment.
-const NOTHING: &[u8] = b":\n\n";
 
 // === impl Changes ===
 
@@ -69,7 +71,8 @@ impl Changes {
         events: Receiver<LifecycleEvent>,
         place: OwnedSemaphorePermit,
     ) -> Self {
-        Self { own, pages, events, _place: place, sent: None, next: Instant::now() }
+        let (sent, now) = (Arc::default(), Instant::now());
+        Self { own, pages, events, _place: place, sent, next: now, earliest: now }
     }
 
     /// The frames of a response without end.
@@ -84,16 +87,16 @@ impl Changes {
     async fn message(&mut self) -> Option<Bytes> {
         self.wait().await?;
         let began = Instant::now();
-        let (own, mut sent) = (self.own.clone(), self.sent.take());
+        let (own, sent) = (self.own.clone(), self.sent.clone());
         let made = self.pages.make(move || {
-            let message = message(&own(), &mut sent);
-            (message, sent)
+            message(&own(), &mut sent.lock().unwrap_or_else(PoisonError::into_inner))
         });
-        // Where too many pages are asked for, everything is sent at the next look.
-        let (message, sent) = made.await.unwrap_or_default();
-        self.sent = sent;
-        self.next = Instant::now() + INTERVAL.max(began.elapsed() * LARGEST_SHARE);
-        Some(message.map_or(Bytes::from_static(NOTHING), Bytes::from))
+        // Where too many pages are asked for, there is another look later.
+        let message = made.await.flatten().unwrap_or_else(|| as_event(&Message::default()));
+        let now = Instant::now();
+        self.earliest = now + began.elapsed() * LARGEST_SHARE;
+        self.next = self.earliest.max(now + INTERVAL);
+        Some(message.into())
     }
 
     /// Waits until it is time for the next look.
@@ -103,7 +106,8 @@ impl Changes {
                 () = tokio::time::sleep_until(self.next) => return Some(()),
                 event = self.events.recv() => match event {
                     Ok(_) | Err(RecvError::Lagged(_)) => {
-                        self.next = self.next.min(Instant::now() + AFTER_EVENT);
+                        let soon = self.earliest.max(Instant::now() + AFTER_EVENT);
+                        self.next = self.next.min(soon);
                     }
                     Err(RecvError::Closed) => return None,
                 }
@@ -132,11 +136,17 @@ fn message(own: &Own, sent: &mut Option<Sent>) -> Option<String> {
     if changed.is_empty() && removed.is_empty() && !is_first {
         return None;
     }
+    let message =
+        Message { is_complete: is_first, services: changed, removed, ..Message::default() };
+    Some(as_event(&message))
+}
+
+/// On one line: JSON without indentation has no line break.
+fn as_event(message: &Message<'_>) -> String {
     let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-    let message = Message { now_unix, services: changed, removed };
-    // On one line: JSON without indentation has no line break.
-    let text = serde_json::to_string(&message).unwrap_or_default();
-    Some(format!("data: {text}\n\n"))
+    // The types of the API have no keys that are no strings.
+    let text = serde_json::to_string(&Message { now_unix, ..message.clone() }).unwrap_or_default();
+    format!("data: {text}\n\n")
 }
 
 fn fingerprint(service: &Service) -> u64 {

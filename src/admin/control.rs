@@ -9,12 +9,13 @@ use super::parameters::Parameters;
 use super::v1::Own;
 use crate::activation::{Activation, Order};
 use crate::api::Changed;
-use crate::catalog::Workload;
+use crate::catalog::{Route, Workload};
 use crate::ownership::directive::{Directive, Pin, PinnedState};
 use crate::ownership::pins::OperatorPin;
 use crate::ownership::{Authority, SleepBlocker};
 use crate::status::{ActivationStatus, ServiceStatus};
 use crate::telemetry::durations;
+use crate::workload::{WorkloadId, WorkloadKind};
 
 /// What is to be done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,10 +30,6 @@ enum Change {
 pub struct Call {
     change: Change,
     pub workload: Arc<Workload>,
-    /// The service as it was named.
-    host: String,
-    /// The name of the person, where another replica of agimo has passed the call on.
-    by: Option<String>,
     status: ActivationStatus,
     activation: Arc<Activation>,
 }
@@ -43,47 +40,63 @@ type Refusal = (StatusCode, String);
 /// A longer pin is a mistake, or should have no end.
 const LONGEST_PIN: Duration = Duration::from_secs(366 * 24 * 3600);
 
+/// Whether this path below `/api/v1/` changes something.
+pub fn is_change(path: &str) -> bool {
+    matches!(path, "wake" | "sleep" | "pin" | "unpin")
+}
+
 // === impl Call ===
 
 impl Call {
-    /// Reads a path below `/api/v1/` and its query; `None` where the path changes nothing. A call that another replica of agimo
-    /// has passed on says more.
-    pub fn read(
+    /// Reads a path that changes something, and its query, for the workload that is meant.
+    ///
+    /// # Errors
+    /// When the query is wrong, or no workload or several are meant.
+    pub fn read(path: &str, query: &str, own: &Own) -> Result<Self, Refusal> {
+        let allowed: &[&str] = if path == "pin" { &["host", "state", "for"] } else { &["host"] };
+        let parameters = Parameters::read(query, allowed)?;
+        Self::new(path, &parameters, &*parameters.workload(&own.snapshot)?)
+    }
+
+    /// Reads what another replica of agimo has passed on, and the name of the person who asked.
+    ///
+    /// # Errors
+    /// When this replica does not know the workload, or of a newer agimo.
+    pub fn passed_on_by_peer(
         path: &str,
         query: &str,
         own: &Own,
-        is_passed_on: bool,
-    ) -> Option<Result<Self, Refusal>> {
-        let allowed: &[&str] = match (path, is_passed_on) {
-            ("wake" | "sleep" | "unpin", false) => &["host"],
-            ("pin", false) => &["host", "state", "for"],
-            ("wake" | "sleep" | "unpin", true) => &["host", "by"],
-            ("pin", true) => &["host", "state", "until", "by"],
-            _ => return None,
+    ) -> Result<(Self, String), Refusal> {
+        let names = ["kind", "namespace", "name", "by", "state", "until"];
+        let parameters = Parameters::read(query, &names)?;
+        let meant = |route: &&Arc<Route>| {
+            let WorkloadId { kind, namespace, name } = &*route.workload.id;
+            [("kind", kind.as_str()), ("namespace", namespace), ("name", name)]
+                .into_iter()
+                .all(|(parameter, value)| parameters.get(parameter) == Some(value))
         };
-        Some(Parameters::read(query, allowed).and_then(|parameters| {
-            let change = match path {
-                "wake" => Change::Wake,
-                "sleep" => Change::Sleep,
-                "unpin" => Change::Unpin,
-                _ => Change::Pin(pin(&parameters)?),
-            };
-            let route = parameters.workload(&own.snapshot)?;
-            let (Some(activation), Some(status)) =
-                (&route.workload.activation, ServiceStatus::of(&route).activation)
-            else {
-                let error = "agimo knows no place to run the workload".to_owned();
-                return Err((StatusCode::CONFLICT, error));
-            };
-            Ok(Self {
-                change,
-                workload: route.workload.clone(),
-                host: parameters.get("host").unwrap_or_default().to_owned(),
-                by: parameters.get("by").map(str::to_owned),
-                status,
-                activation: activation.clone(),
-            })
-        }))
+        let route = own.snapshot.routes.iter().find(meant);
+        let (Some(route), Some(by)) = (route, parameters.get("by")) else {
+            return Err((StatusCode::NOT_FOUND, "the workload is not known here".to_owned()));
+        };
+        Ok((Self::new(path, &parameters, route)?, by.to_owned()))
+    }
+
+    fn new(path: &str, parameters: &Parameters, route: &Route) -> Result<Self, Refusal> {
+        let change = match path {
+            "wake" => Change::Wake,
+            "sleep" => Change::Sleep,
+            "unpin" => Change::Unpin,
+            _ => Change::Pin(pin(parameters)?),
+        };
+        let (Some(activation), Some(status)) =
+            (&route.workload.activation, ServiceStatus::of(route).activation)
+        else {
+            let error = "agimo knows no place to run the workload".to_owned();
+            return Err((StatusCode::CONFLICT, error));
+        };
+        let (workload, activation) = (route.workload.clone(), activation.clone());
+        Ok(Self { change, workload, status, activation })
     }
 
     /// Why it would have no effect now, for the replica that was called.
@@ -105,7 +118,7 @@ impl Call {
             Change::Wake if self.status.state == "failing" => {
                 conflict("the last wake failed, and the next one may not begin yet".to_owned())
             }
-            Change::Sleep if self.status.state != "awake" => {
+            Change::Sleep if !self.may_be_put_to_sleep() => {
                 conflict(format!("the workload is {}", self.status.state))
             }
             Change::Sleep => match self.status.sleep_blocker {
@@ -133,13 +146,8 @@ impl Call {
             Change::Pin(pin) => Some(OperatorPin { pin, by }),
             Change::Unpin => None,
         };
-        // The replica that was called keeps it.
-        if self.by.is_some() { pins.note(id, pin) } else { pins.set(id, pin) }
-    }
-
-    /// Carries out what another replica of agimo has passed on.
-    pub fn perform_passed_on(&self, own: &Own) {
-        self.perform(own, self.by.as_deref().unwrap_or_default());
+        // Every replica keeps it: whichever is told of the next change knows what there is to change.
+        pins.set(id, pin);
     }
 
     /// The path and query by which other replicas of agimo are told.
@@ -150,8 +158,10 @@ impl Call {
             Change::Unpin => ("unpin", None),
             Change::Pin(pin) => ("pin", Some(pin)),
         };
+        let WorkloadId { kind, namespace, name } = &*self.workload.id;
         let mut query = form_urlencoded::Serializer::new(String::new());
-        query.append_pair("host", &self.host).append_pair("by", by);
+        query.append_pair("kind", kind.as_str()).append_pair("namespace", namespace);
+        query.append_pair("name", name).append_pair("by", by);
         if let Some(Pin { state, until }) = pin {
             query.append_pair("state", state.as_str());
             let until = until.and_then(|until| until.duration_since(UNIX_EPOCH).ok());
@@ -160,6 +170,12 @@ impl Call {
             }
         }
         format!("{path}?{}", query.finish())
+    }
+
+    /// Whether only the replica that leads can do it.
+    pub fn needs_leader(&self) -> bool {
+        let is_process = self.workload.id.kind == WorkloadKind::Process;
+        self.change == Change::Sleep && !is_process
     }
 
     /// What happens now.
@@ -177,14 +193,24 @@ impl Call {
                     None => format!("it is pinned {state} until it is unpinned"),
                 }
             }
-            Change::Unpin => match &self.status.pin {
-                Some((_, None)) => "its annotation still pins it".to_owned(),
-                Some((_, Some(_))) => "its pin is removed".to_owned(),
-                None => "it was not pinned".to_owned(),
-            },
+            Change::Unpin => {
+                let removed = match &self.status.pin {
+                    Some((_, Some(_))) => "its pin is removed",
+                    _ => "agimo had no pin for it",
+                };
+                let annotated = self.activation.backend_status().scale_facts.pin.is_some();
+                let more = if annotated { "; its annotation pins it" } else { "" };
+                format!("{removed}{more}")
+            }
         };
         let unreachable = Vec::new();
         Changed { workload: self.workload.id.to_string(), detail, unreachable }
+    }
+
+    /// Whether it is awake, or is being woken without a process that ends its start by itself.
+    fn may_be_put_to_sleep(&self) -> bool {
+        let is_process = self.workload.id.kind == WorkloadKind::Process;
+        self.status.state == "awake" || (self.status.state == "waking" && !is_process)
     }
 
     fn open_requests(&self, own: &Own) -> u64 {
@@ -211,5 +237,7 @@ fn pin(parameters: &Parameters) -> Result<Pin, Refusal> {
     let lifetime = lifetime.ok_or_else(|| {
         bad(format!("`for` is a time such as 2h or 30m, from a second to a year, not `{text}`"))
     })?;
-    Ok(Pin { state, until: Some(SystemTime::now() + lifetime) })
+    // In whole seconds: all replicas of agimo keep the same.
+    let end = (SystemTime::now() + lifetime).duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ok(Pin { state, until: Some(UNIX_EPOCH + Duration::from_secs(end.as_secs())) })
 }

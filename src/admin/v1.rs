@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use hyper::StatusCode;
 use serde::Serialize;
 use tokio::sync::watch;
+use tracing::{info, warn};
 
 use crate::api::explanation::Explanation;
 use crate::api::records::{LedgerRecord, LedgerRecords};
@@ -18,7 +19,7 @@ use crate::ledger::{Excerpt, Ledger};
 use crate::status::ServiceStatus;
 use crate::version;
 
-use super::control::Call;
+use super::control::{self, Call};
 use super::parameters::{Parameters, host_and_path, no_service};
 use crate::workload::WorkloadId;
 
@@ -85,9 +86,24 @@ pub fn answer(path: &str, query: &str, own: &Own) -> Answered {
 
 /// Carries out what another replica of agimo has passed on; `None` where it cannot be.
 pub fn perform_passed_on(path: &str, query: &str, own: &Own) -> Option<String> {
-    let call = Call::read(path, query, own, true)?.ok()?;
-    call.perform_passed_on(own);
-    Some(String::new())
+    if !control::is_change(path) {
+        return None;
+    }
+    match Call::passed_on_by_peer(path, query, own) {
+        Ok((call, by)) => {
+            let workload = &call.workload.id;
+            info!(%workload, change = path, by, "asked for through another replica of agimo");
+            call.perform(own, &by);
+            Some(String::new())
+        }
+        Err((_, problem)) => {
+            warn!(
+                change = path,
+                problem, "another replica of agimo has passed on a change in vain"
+            );
+            None
+        }
+    }
 }
 
 pub fn services(routes: &[Arc<Route>], own: &Own) -> Services {

@@ -70,7 +70,10 @@ fn why(service: &Service, status: &ServiceStatus) -> String {
         }
     }
     if let Some(failure) = &activation.last_failure {
-        let _ = write!(text, "; {}: {}", failure.cause.description(), failure.detail);
+        let _ = write!(text, "; {}", failure.cause.description());
+        if !failure.detail.is_empty() {
+            let _ = write!(text, ": {}", failure.detail);
+        }
     }
     text
 }
@@ -115,18 +118,22 @@ fn of_pin(service: &Service) -> String {
 fn request_now(route: &Route, status: &ServiceStatus) -> Decision {
     let decide = |reason: &str, detail: String| Decision { reason: reason.to_owned(), detail };
     let (Some(activation), Some(state)) = (&route.workload.activation, &status.activation) else {
-        return decide("rejected", "agimo knows no place to run the workload".to_owned());
+        let why = "because agimo knows no place to run the workload";
+        return decide("rejected", why.to_owned());
     };
     if let Some(rejection) = rejection(activation) {
-        return decide("rejected", rejection);
+        return decide("rejected", format!("because {rejection}"));
     }
     if state.ready_endpoints > 0 {
-        let endpoints = count(state.ready_endpoints as u64, "ready endpoint", "ready endpoints");
-        return decide("forwarded", format!("at once, to one of {endpoints}"));
+        let to = match state.ready_endpoints {
+            1 => "to the only ready endpoint".to_owned(),
+            several => format!("to one of {several} ready endpoints"),
+        };
+        return decide("forwarded", format!("at once, {to}"));
     }
     if status.held >= route.config.max_held {
         let held = route.config.max_held;
-        return decide("rejected", format!("{held} requests are held already (max_held)"));
+        return decide("rejected", format!("because {held} requests are held already (max_held)"));
     }
     let limit = durations::whole(route.config.hold_timeout);
     let until = format!("until an endpoint is ready, for {limit} at most (hold_timeout)");

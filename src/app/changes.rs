@@ -37,7 +37,7 @@ impl ChangeSettings {
             true => Some(review(client.context("--admin-token-review needs the Kubernetes API")?)),
             false => None,
         };
-        Ok(Authorization { tokens, review })
+        Ok(Authorization::new(tokens, review))
     }
 }
 

@@ -15,11 +15,11 @@ pub struct AdminOptions {
         long,
         env = "AGIMO_ADMIN",
         value_name = "URL",
-        conflicts_with = "namespace",
         value_parser = http_url
     )]
     pub admin: Option<String>,
-    /// Namespace of an agimo in the cluster of the kubeconfig, which is reached through a port-forward of its own
+    /// Namespace of an agimo in the cluster of the kubeconfig, which is reached through a port-forward of its own; counts before
+    /// --admin
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
     /// Context of the kubeconfig, with --namespace; by default its current context

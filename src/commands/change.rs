@@ -71,14 +71,14 @@ async fn change(
 async fn wait(options: &ChangeOptions, state: &str, limit: Duration) -> anyhow::Result<()> {
     let client = AdminClient::new(&options.admin).await?;
     let path = with_parameters("services", &[("host", &options.host)]);
-    let end = Instant::now() + limit;
+    let end = Instant::now().checked_add(limit);
     loop {
         let answer: Services = client.get(&path).await?;
         let Some(service) = answer.services.first() else { bail!("the service is gone") };
         if service.state == state {
             return print(&format!("{}: {state}", service.workload));
         }
-        if service.state == "failing" || Instant::now() >= end {
+        if service.state == "failing" || end.is_some_and(|end| Instant::now() >= end) {
             bail!("{} is {}, not {state}{}", service.workload, service.state, problem(service));
         }
         tokio::time::sleep(INTERVAL).await;

@@ -1,6 +1,8 @@
 //! Reaches the admin port of an agimo in a cluster, as `kubectl port-forward` does.
 
-use anyhow::{Context, anyhow};
+use std::collections::BTreeSet;
+
+use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http::header::HOST;
 use http::{HeaderValue, Request, StatusCode};
@@ -21,6 +23,8 @@ pub struct PortForward {
 
 /// The label of agimo's pods (the chart, and Kubernetes, "Recommended Labels").
 const SELECTOR: &str = "app.kubernetes.io/name=agimo";
+/// The label that tells installations apart.
+const INSTANCE: &str = "app.kubernetes.io/instance";
 const ADMIN_PORT: u16 = 9090;
 
 // === impl PortForward ===
@@ -41,6 +45,16 @@ impl PortForward {
             let error = kube_client::error_with_sources(&error);
             anyhow!("the pods of the namespace {namespace} cannot be listed: {error}")
         })?;
+        let installation = |pod: &Pod| pod.labels().get(INSTANCE).cloned();
+        let installations: BTreeSet<_> = listed.items.iter().map(installation).collect();
+        if installations.len() > 1 {
+            let names: Vec<_> = installations.into_iter().flatten().collect();
+            bail!(
+                "the namespace {namespace} has several installations of agimo, {}: forward the port of one of them with \
+                 kubectl port-forward, and name it with --admin",
+                names.join(" and ")
+            );
+        }
         let ready = listed.items.iter().find(|pod| is_ready(pod)).with_context(|| {
             format!("the namespace {namespace} has no ready pod with the label {SELECTOR}")
         })?;

@@ -21,6 +21,7 @@ use tracing::{debug, warn};
 use super::objects::ObjectName;
 use super::scale::patch_parameters;
 use super::watches::{WATCH_SECONDS, events, with_retry_delays};
+use crate::backoff::Backoff;
 use crate::kube_client::error_with_sources;
 use crate::ownership::directive::{Pin, PinnedState};
 use crate::ownership::pins::{OperatorPin, Pins};
@@ -61,6 +62,10 @@ struct SavedPin {
     by: String,
 }
 
+/// A pin that has ended is removed after this time.
+const KEPT_AFTER_END: Duration = Duration::from_secs(3600);
+/// Between attempts to write.
+const RETRY: Backoff = Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
 /// The keys of pins begin so. No kind of workload is called like that.
 const PIN: &str = "pin.";
 /// The keys of a ConfigMap are limited (Kubernetes, core/v1 ConfigMap); longer ones are kept in memory only.
@@ -99,9 +104,10 @@ impl StateStore {
         if workload.kind == WorkloadKind::Process {
             return;
         }
+        let own = format!("{PIN}{}", key(workload));
         let expired = self.lock().expired_pins(SystemTime::now());
-        expired.into_iter().for_each(|key| self.save(key, None));
-        self.save(format!("{PIN}{}", key(workload)), pin.and_then(pin_text));
+        expired.into_iter().filter(|key| *key != own).for_each(|key| self.save(key, None));
+        self.save(own, pin.and_then(pin_text));
     }
 
     fn save(&self, key: String, value: Option<String>) {
@@ -182,9 +188,16 @@ impl StateStore {
     async fn write(&self, client: Client, config_map: &ObjectName) {
         let api: Api<ConfigMap> = Api::namespaced(client, &config_map.namespace);
         let parameters = patch_parameters();
-        let mut is_failing = false;
+        let mut failures = 0;
         loop {
-            self.shared.changed.notified().await;
+            let changed = self.shared.changed.notified();
+            match failures {
+                0 => changed.await,
+                // It is tried again although nothing more may change.
+                failures => {
+                    let _ = tokio::time::timeout(RETRY.delay(failures), changed).await;
+                }
+            }
             let changes = self.lock().unwritten.clone();
             if changes.is_empty() {
                 continue;
@@ -194,14 +207,13 @@ impl StateStore {
             let error = match tokio::time::timeout(WRITE_TIMEOUT, attempt).await {
                 Ok(Ok(object)) => {
                     self.lock().written(&changes, &object);
-                    is_failing = false;
+                    failures = 0;
                     continue;
                 }
                 Ok(Err(error)) => error_with_sources(&error),
                 Err(_) => "no answer within 5 s".to_owned(),
             };
-            // The next change is written together with these.
-            if is_failing {
+            if failures > 0 {
                 debug!(%config_map, error, "the ConfigMap of --replica-store cannot be written");
             } else {
                 warn!(
@@ -210,7 +222,7 @@ impl StateStore {
                     "the ConfigMap of --replica-store cannot be written: what it keeps is in memory until it can"
                 );
             }
-            is_failing = true;
+            failures += 1;
         }
     }
 
@@ -263,8 +275,9 @@ impl Saved {
         self.values.iter().filter_map(pin).collect()
     }
 
-    /// The keys of pins that have ended.
+    /// The keys of pins that ended some time ago. Clocks differ, and another replica may have set a new one just now.
     fn expired_pins(&self, now: SystemTime) -> Vec<String> {
+        let now = now.checked_sub(KEPT_AFTER_END).unwrap_or(now);
         let is_expired = |value: &str| read_pin(value).is_some_and(|pin| !pin.pin.applies_at(now));
         let pins = self.values.iter().filter(|(key, _)| key.starts_with(PIN));
         pins.filter(|(_, value)| is_expired(value)).map(|(key, _)| key.clone()).collect()

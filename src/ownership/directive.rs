@@ -65,10 +65,6 @@ impl Directive {
         }
     }
 
-    pub fn is_pin(&self) -> bool {
-        *self != Self::AwakeBySchedule
-    }
-
     pub fn keeps_awake(self) -> bool {
         self != Self::AsleepByPin
     }

@@ -63,11 +63,6 @@ impl Pins {
         if let Some(keep) = self.shared.keep.get() {
             keep(workload, pin.as_ref());
         }
-        self.note(workload, pin);
-    }
-
-    /// Sets or removes the pin of a workload, which another replica of agimo keeps.
-    pub fn note(&self, workload: &WorkloadId, pin: Option<OperatorPin>) {
         self.change(|pins| match pin {
             Some(pin) => pins.insert(workload.clone(), pin.clone()) != Some(pin),
             None => pins.remove(workload).is_some(),

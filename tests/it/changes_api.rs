@@ -147,12 +147,12 @@ async fn a_pin_keeps_a_workload_awake_or_asleep_until_it_is_removed() {
     assert_eq!((rejected.status, rejected.reason()), (503, Some("pinned-asleep")));
     let explained = stdout(command(&agimo, &["explain", "a.test"]).await);
     assert!(
-        explained.contains("rejected the workload is pinned asleep (503, pinned-asleep)"),
+        explained.contains("rejected because the workload is pinned asleep (503, pinned-asleep)"),
         "{explained}"
     );
     assert_eq!(run(&["unpin", "a.test"]).await, "process a.test: its pin is removed\n");
     assert_eq!(agimo.get("a.test", "/").await.status, 200);
-    assert_eq!(run(&["unpin", "a.test"]).await, "process a.test: it was not pinned\n");
+    assert_eq!(run(&["unpin", "a.test"]).await, "process a.test: agimo had no pin for it\n");
 }
 
 #[tokio::test]
@@ -179,7 +179,7 @@ async fn a_request_is_explained_before_it_is_sent() {
     assert!(explain("x.b.test").await.contains("wildcard host *.b.test, path prefix /\n"));
     assert_eq!(agimo.get("a.test", "/").await.status, 200);
     let text = explain("a.test").await;
-    assert!(text.contains("is forwarded at once, to one of 1 ready endpoint\n"), "{text}");
+    assert!(text.contains("is forwarded at once, to the only ready endpoint\n"), "{text}");
     assert!(
         text.contains("it is idle, and is scaled to zero in ")
             || text.contains("a request has just ended")

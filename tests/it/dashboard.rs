@@ -113,7 +113,7 @@ async fn the_dashboard_shows_each_service_as_it_changes() {
     held.send("GET / HTTP/1.1\r\nHost: reports.test\r\n\r\n").await;
     dashboard.until_row("shop.test", "state", "Awake").await;
     dashboard.until_row("shop.test", "sleep", "in 9 min").await;
-    dashboard.until_row("shop.test", "wake", "by GET /cart from 127.0.0.0/24").await;
+    dashboard.until_row("shop.test", "wake", "by GET shop.test/cart from 127.0.0.0/24").await;
     dashboard.until_row("reports.test", "state", "Waking").await;
     dashboard.until_row("broken.test", "wake", "failed: wake-exited").await;
     dashboard.until_row("reports.test", "held", "1oldest").await;
@@ -157,7 +157,7 @@ async fn a_service_is_explained_with_its_day_and_its_cold_starts() {
     dashboard.until_text("#request-now", "A request now is held until an endpoint is ready").await;
     dashboard.chromium.wait_for("document.querySelectorAll('#records > li').length === 4").await;
     dashboard
-        .until_text("#records", "Woken by GET /cart from 127.0.0.0/24 (unnamed): answered.")
+        .until_text("#records", "Wake by GET shop.test/cart from 127.0.0.0/24 (unnamed): answered.")
         .await;
     dashboard.until_text("#records", "without a request.").await;
     let phases = "[...document.querySelector('.waterfall').querySelectorAll('span:nth-child(3n+1)')]\
@@ -190,7 +190,7 @@ async fn a_token_lets_people_wake_pin_and_put_to_sleep() {
     dashboard.chromium.wait_for(&use_token(TOKEN)).await;
     dashboard.until_text("#outcome", "process shop.test: it is being woken.").await;
     dashboard.until_text("#service-state", "Awake").await;
-    dashboard.until_text("#records", "Woken by admin-token: ready.").await;
+    dashboard.until_text("#records", "Wake by admin-token: ready.").await;
     dashboard.chromium.click("#pin").await;
     dashboard.until_text("#why", "Awake: a pin of admin-token keeps it awake.").await;
     dashboard.until_text("#facts", "by admin-token, for another ").await;

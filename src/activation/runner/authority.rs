@@ -56,7 +56,9 @@ impl Runner {
         let is_leader = self.membership.is_leader();
         let was_leader = std::mem::replace(&mut self.was_leader, is_leader);
         // A new leader counts anew: it may have known less than the one before.
-        if (is_leader && !was_leader) || self.sleep_blocker(self.authority()).is_some() {
+        let is_awake = matches!(self.machine.state, State::Awake { .. });
+        if (is_leader && !was_leader && is_awake) || self.sleep_blocker(self.authority()).is_some()
+        {
             return None;
         }
         // Another replica decides. The status of this one tells how long the workload has been idle.

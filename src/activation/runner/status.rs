@@ -1,6 +1,7 @@
 //! Reads what the backend reports of a workload, and publishes its status and what is new about it.
 
 use std::sync::PoisonError;
+use std::time::SystemTime;
 
 use super::Runner;
 use crate::activation::WorkloadStatus;
@@ -8,7 +9,6 @@ use crate::activation::events::EventKind;
 use crate::activation::state::{Input, State};
 use crate::backend::Lifecycle;
 use crate::ownership::SleepBlocker;
-use crate::ownership::directive::Directive;
 
 impl Runner {
     /// The backend's status as an input of the state machine.
@@ -79,7 +79,7 @@ impl Runner {
             state: self.machine.state,
             ownership,
             directive: self.directive,
-            pin: self.directive.filter(Directive::is_pin).and_then(|_| self.pin()),
+            pin: self.pin().filter(|(pin, _)| pin.applies_at(SystemTime::now())),
             reverted_by: self.reverted_by.clone(),
             sleep_blocker,
             configured_sleep_after: self.spec.borrow().sleep_after,

@@ -36,19 +36,49 @@ async fn a_wake_that_a_person_asks_for_is_waited_for_and_sleeps_after_the_idle_t
     assert_eq!(fixture.commands(), [WAKE]);
     let begun = EventKind::WakeBegun { asked_by: Some("alice".into()) };
     assert!(fixture.events().contains(&begun));
-    tokio::time::sleep(SLEEP_AFTER * 10).await;
-    assert_eq!(fixture.state(), "waking", "it is waited for as long as it takes");
+    tokio::time::sleep(SLEEP_AFTER * 5).await;
+    assert_eq!(fixture.state(), "waking", "it is waited for");
     fixture.become_ready().await;
-    tokio::time::sleep(SLEEP_AFTER / 2).await;
+    tokio::time::sleep(SLEEP_AFTER * 3 / 4).await;
     fixture.order_wake().await;
-    assert_eq!(fixture.commands(), [WAKE], "it is awake");
-    tokio::time::sleep(SLEEP_AFTER).await;
+    tokio::time::sleep(SLEEP_AFTER * 3 / 4).await;
+    assert_eq!(fixture.commands(), [WAKE], "it is awake, and its idle time begins anew");
+    tokio::time::sleep(SLEEP_AFTER / 2).await;
     assert_eq!(fixture.commands(), [WAKE, ScaleCommand::Sleep]);
     // What was asked for once says nothing about the next wake.
     fixture.become_unready().await;
     fixture.request_wake().await;
     let events = fixture.events();
     assert!(!events.contains(&begun), "{events:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_wake_that_a_person_asks_for_is_given_up_in_the_end_or_when_a_person_says_so() {
+    let fixture = Fixture::shared(Scaler::Agimo);
+    fixture.order_wake().await;
+    tokio::time::sleep(SLEEP_AFTER * 12).await;
+    assert_eq!(fixture.commands(), [WAKE, ScaleCommand::Sleep], "it never became ready");
+    fixture.order_wake().await;
+    fixture.order_sleep().await;
+    tokio::time::sleep(SLEEP_AFTER / 4).await;
+    assert_eq!(fixture.commands()[2..], [WAKE, ScaleCommand::Sleep]);
+    // Somebody else scales it to zero.
+    fixture.order_wake().await;
+    fixture.set_status(|status| status.scale_facts.is_contested = true).await;
+    tokio::time::sleep(SLEEP_AFTER / 4).await;
+    assert_eq!(fixture.commands()[4..], [WAKE, ScaleCommand::CancelWake]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_last_of_two_people_who_disagree_decides() {
+    let fixture = Fixture::shared(Scaler::Agimo);
+    fixture.become_ready().await;
+    fixture.core().count_arrival(Instant::now());
+    fixture.order_sleep().await;
+    fixture.order_wake().await;
+    fixture.core().count_end(Instant::now());
+    tokio::time::sleep(SLEEP_AFTER / 2).await;
+    assert_eq!(fixture.commands(), []);
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,7 +1,7 @@
 // The table of services, live. The state of each service comes from /api/v1/services/changes.
 
-import { ago, blocker, cause, duration, failure, phases, plural, scaler, seconds, serviceName, stateName, wakeDuration } from "./text.js";
-import { closeService, openService, serviceChanged } from "./service.js";
+import { ago, blocker, cause, duration, failure, hasFailed, phases, plural, scaler, seconds, serviceName, stateName, wakeDuration } from "./text.js";
+import { closeService, openService, refreshService, serviceChanged } from "./service.js";
 
 const at = (id) => document.getElementById(id);
 const rows = at("services").tBodies[0];
@@ -19,34 +19,55 @@ export const now = () => Date.now() / 1_000 + clockOffset;
 
 // --- the stream
 
+/** A message comes every second, or less often where looking costs much. */
+const SILENCE = 20_000;
+let stream = null;
+let heard = 0;
+
 function connect() {
-  const stream = new EventSource("/api/v1/services/changes");
+  stream?.close();
+  stream = new EventSource("/api/v1/services/changes");
+  heard = Date.now();
+  // A delay makes the clock of agimo look late, and never early.
   let isFirst = true;
   stream.addEventListener("message", ({ data }) => {
+    heard = Date.now();
     const message = JSON.parse(data);
-    clockOffset = message.now_unix - Date.now() / 1_000;
-    show("live", "Live");
-    if (isFirst) {
-      // After a lost connection something may be gone.
+    const offset = message.now_unix - heard / 1_000;
+    clockOffset = isFirst ? offset : Math.max(clockOffset, offset);
+    isFirst = false;
+    if (message.is_complete) {
       const present = new Set(message.services.map(key));
       message.removed = [...known.keys()].filter((name) => !present.has(name));
-      isFirst = false;
     }
     message.removed.forEach(remove);
     message.services.forEach(update);
-    summarize();
+    if (message.is_complete || message.removed.length > 0 || message.services.length > 0) summarize();
+    if (show("live", "Live")) refreshService();
   });
-  stream.addEventListener("open", () => { isFirst = true; });
-  stream.addEventListener("error", () => {
-    show("lost", "Connection lost");
-    if (stream.readyState === EventSource.CLOSED) setTimeout(connect, 3_000);
-  });
+  stream.addEventListener("error", () => show("lost", "Connection lost"));
 }
 
+/** Returns whether that is news. */
 function show(connection, text) {
+  const isNews = document.body.dataset.connection !== connection;
   document.body.dataset.connection = connection;
-  at("connection").textContent = text;
+  write(at("connection"), text);
+  return isNews;
 }
+
+// A browser keeps few connections to one host: a tab that nobody sees needs none.
+document.addEventListener("visibilitychange", () => {
+  if (!document.hidden) return connect();
+  stream?.close();
+  stream = null;
+});
+setInterval(() => {
+  if (stream && (stream.readyState === EventSource.CLOSED || Date.now() - heard > SILENCE)) {
+    show("lost", "Connection lost");
+    connect();
+  }
+}, 3_000);
 
 const key = (service) => service.host + service.path_prefix;
 
@@ -77,7 +98,8 @@ function update(service) {
 
 // --- rows
 
-function fill({ row, cells, service }) {
+function fill(entry) {
+  const { row, cells, service } = entry;
   const load = service.workload_load;
   row.dataset.state = service.state;
   write(cells.host, serviceName(service));
@@ -89,21 +111,28 @@ function fill({ row, cells, service }) {
   number(cells.ready, service.ready_endpoints);
   number(cells.open, load.open_requests);
   number(cells.sockets, load.open_tunnels);
-  write(cells.scaler, scaler(service.scaler));
+  write(cells.scaler, scaler(service));
   cells.scaler.title = service.scaler?.detail ?? "";
-  const wake = service.last_wake;
-  cells.wake.classList.toggle("empty", !wake);
-  if (wake) {
-    cells.bar.replaceChildren(...phases(wake).map(({ name, group, from, to }) => {
-      const part = document.createElement("i");
-      part.className = wake.outcome === "failed" ? "failed" : `phase-${group}`;
-      part.style.setProperty("--part", Math.max(0, to - from));
-      part.title = `${name}: ${duration(to - from)}`;
-      return part;
-    }));
-  }
+  showBar(entry);
   tick({ cells, service });
   row.hidden = !matches(service);
+}
+
+/** The phases of the last wake. */
+function showBar(entry) {
+  const { cells, service: { last_wake: wake } } = entry;
+  const text = JSON.stringify(wake);
+  if (entry.wake === text) return;
+  entry.wake = text;
+  cells.wake.classList.toggle("empty", !wake);
+  if (!wake) write(cells["wake-text"], "");
+  cells.bar.replaceChildren(...(wake ? phases(wake) : []).map(({ name, group, from, to }) => {
+    const part = document.createElement("i");
+    part.className = hasFailed(wake) ? "failed" : `phase-${group}`;
+    part.style.setProperty("--part", Math.max(0, to - from));
+    part.title = `${name}: ${duration(to - from)}`;
+    return part;
+  }));
 }
 
 /** What changes with time alone. */
@@ -121,7 +150,7 @@ function tick({ cells, service }) {
   if (wake) {
     const failed = failure(wake);
     const took = failed || (wake.phases.length > 0 ? duration(wakeDuration(wake)) : "");
-    cells["wake-text"].classList.toggle("failure", failed !== "");
+    cells["wake-text"].classList.toggle("failure", hasFailed(wake));
     write(cells["wake-text"], `${took && `${took}, `}${ago(now() - wake.at_unix)}, by ${cause(wake.cause)}`);
   }
 }
@@ -129,10 +158,11 @@ function tick({ cells, service }) {
 /** When the workload sleeps, or why it does not. */
 export function sleepText(service) {
   if (service.sleep_after_seconds === null) return "–";
+  if (service.kept_awake_by === "external") return blocker("external");
   if (service.state !== "awake") return service.directive === "pinned-asleep" ? "pinned asleep" : `after ${seconds(service.sleep_after_seconds)} idle`;
   if (service.kept_awake_by) return blocker(service.kept_awake_by);
   if (service.sleeps_at_unix) return `in ${seconds(Math.ceil(Math.max(0, service.sleeps_at_unix - now())))}`;
-  return service.workload_load.open_requests > 0 ? "while in use, no" : `after ${seconds(service.sleep_after_seconds)} idle`;
+  return service.workload_load.open_requests > 0 ? "not while in use" : `after ${seconds(service.sleep_after_seconds)} idle`;
 }
 
 function write(cell, text) {
@@ -148,7 +178,10 @@ function number(cell, value) {
 
 function summarize() {
   const counts = { "": known.size };
-  for (const { service } of known.values()) counts[service.state] = (counts[service.state] ?? 0) + 1;
+  for (const { service } of known.values()) {
+    const state = group(service);
+    counts[state] = (counts[state] ?? 0) + 1;
+  }
   for (const button of at("filters").children) {
     button.querySelector("b").textContent = (counts[button.dataset.filter] ?? 0).toLocaleString("en");
   }
@@ -157,14 +190,20 @@ function summarize() {
   noteNothing();
 }
 
+/** A service that cannot run is one of those that fail. */
+const group = ({ state }) => (state === "no-backend" ? "failing" : state);
+
 function matches(service) {
-  if (filter && service.state !== filter) return false;
+  if (filter && group(service) !== filter) return false;
   const text = `${serviceName(service)} ${service.workload}`.toLowerCase();
   return words.every((word) => text.includes(word));
 }
 
 function narrow() {
-  for (const { row, service } of known.values()) row.hidden = !matches(service);
+  for (const entry of known.values()) {
+    entry.row.hidden = !matches(entry.service);
+    if (!entry.row.hidden) tick(entry);
+  }
   noteNothing();
 }
 
@@ -189,14 +228,37 @@ at("search").addEventListener("input", () => {
 
 // --- one service
 
+/** Where the table was before a service was opened. */
+let place = 0;
+
 function route() {
-  const name = location.hash.startsWith("#/") ? decodeURIComponent(location.hash.slice(2)) : "";
-  opened = name || null;
+  const before = opened;
+  opened = serviceOfHash();
+  if (opened === null && before === null) return;
+  if (before === null) place = window.scrollY;
   at("overview").hidden = opened !== null;
   at("service").hidden = opened === null;
-  if (opened) openService(opened, known.get(opened)?.service ?? null);
-  else closeService();
-  window.scrollTo(0, 0);
+  if (opened !== null) {
+    openService(opened, known.get(opened)?.service ?? null);
+    window.scrollTo(0, 0);
+    at("service-name").focus();
+    return;
+  }
+  closeService();
+  narrow();
+  window.scrollTo(0, place);
+  known.get(before)?.cells.host.focus({ preventScroll: true });
+}
+
+/** The key of the service that the address names. */
+function serviceOfHash() {
+  try {
+    const name = location.hash.startsWith("#/") ? decodeURIComponent(location.hash.slice(2)) : "";
+    if (name === "") return null;
+    return name.includes("/") ? name : `${name}/`;
+  } catch {
+    return null;
+  }
 }
 
 async function about() {

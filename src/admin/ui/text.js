@@ -60,10 +60,10 @@ export function blocker(name) {
   return BLOCKERS[name] ?? name;
 }
 
-const SCALERS = { report: "another", wake: "agimo wakes", sleep: "agimo 0 and 1", scale: "agimo" };
+const AUTHORITIES = { report: "another scaler", wake: "agimo wakes only", sleep: "agimo, 0 to 1", scale: "agimo" };
 
-export function scaler(decision) {
-  return decision ? SCALERS[decision.reason] ?? decision.reason : "none";
+export function scaler(service) {
+  return service.authority ? AUTHORITIES[service.authority] ?? service.authority : "none";
 }
 
 /** Who caused a wake. */
@@ -72,7 +72,7 @@ export function cause(cause) {
     case "request": {
       if (!cause.request) return `a request for ${cause.service}`;
       const { method, path, network, client_kind } = cause.request;
-      return `${method} ${path}${network ? ` from ${network}` : ""} (${client_kind})`;
+      return `${method} ${cause.service.split("/", 1)[0]}${path}${network ? ` from ${network}` : ""} (${client_kind})`;
     }
     case "directive": return cause.directive.startsWith("scheduled") ? "a schedule" : "a pin";
     case "operator": return cause.name;
@@ -91,7 +91,7 @@ export function record(record) {
         failed: `failed${problem(record.failure)}`,
       };
       const obstacle = record.obstacle ? `; was not ready because of ${problem(record.obstacle).slice(2)}` : "";
-      return `Woken by ${cause(record.cause)}: ${outcomes[record.outcome] ?? record.outcome}${obstacle}`;
+      return `Wake by ${cause(record.cause)}: ${outcomes[record.outcome] ?? record.outcome}${obstacle}`;
     }
     case "sleep": {
       const idle = record.idle_ms === null ? "" : ` after ${duration(record.idle_ms)} without a request`;
@@ -124,9 +124,15 @@ export function phases(wake) {
   });
 }
 
-/** Why the wake failed, in a word; empty where it did not. */
+/** Whether the workload did not become ready, although it was waited for. */
+export function hasFailed(wake) {
+  return wake.outcome === "failed" || wake.outcome === "given-up";
+}
+
+/** How a wake ended that did not end well, in a word; empty for the others. */
 export function failure(wake) {
-  return wake.outcome === "failed" ? `failed: ${wake.failure?.reason ?? "unknown"}` : wake.outcome === "given-up" ? "never became ready" : "";
+  const words = { failed: `failed: ${wake.failure?.reason ?? "unknown"}`, "given-up": "never became ready", cancelled: "cancelled", interrupted: "interrupted" };
+  return words[wake.outcome] ?? "";
 }
 
 /** How long the wake took, up to the last phase that was reached. */

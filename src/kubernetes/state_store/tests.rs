@@ -154,6 +154,28 @@ async fn numbers_are_read_from_the_config_map_and_written_to_it() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_write_that_fails_is_tried_again() {
+    let failures = std::sync::atomic::AtomicUsize::new(2);
+    let failures = Arc::new(failures);
+    let (client, log) = fake_api::client(move |request| match request.method.as_str() {
+        "PATCH" => {
+            let left = failures.load(std::sync::atomic::Ordering::Relaxed);
+            failures.store(left.saturating_sub(1), std::sync::atomic::Ordering::Relaxed);
+            let written = || (200, serde_json::to_value(config_map(9, &[])).unwrap());
+            if left > 0 { fake_api::forbidden() } else { written() }
+        }
+        _ => fake_api::forbidden(),
+    });
+    let saved = StateStore::new(Some(ObjectName::new("a", "r")));
+    let running = tokio::spawn(saved.clone().run(client, Pins::default()));
+    saved.save_pin(&deployment("web"), Some(&pin(PinnedState::Awake, None)));
+    until(|| saved.lock().unwritten.is_empty()).await;
+    running.abort();
+    let log = log.lock().unwrap();
+    assert_eq!(log.iter().filter(|request| request.method == "PATCH").count(), 3);
+}
+
+#[tokio::test(start_paused = true)]
 async fn an_unreadable_config_map_does_not_keep_agimo_from_being_ready() {
     let (client, log) = fake_api::client(|_| fake_api::forbidden());
     let saved = StateStore::new(Some(ObjectName::new("a", "r")));
