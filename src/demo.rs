@@ -118,6 +118,7 @@ fn print_introduction(options: &DemoOptions, listeners: &Listeners) -> anyhow::R
          \x20   curl -N http://{HOST}:{port}/events\n\
          \x20   curl 'http://{HOST}:{port}/slow?ms=2000'\n\
          \x20   curl -s http://{admin}/metrics | grep ^agimo_\n\n\
+         \x20 The dashboard of agimo: http://{admin}/ui\n\n\
          \x20 The application is stopped after {sleep_after} without an open connection. Ctrl-C ends both.\n\n"
     )?;
     let mut out = std::io::stdout().lock();

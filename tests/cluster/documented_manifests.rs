@@ -42,3 +42,33 @@ async fn the_documented_ingress_names_the_service_and_port_of_the_chart() {
     assert!(service.contains("\n  name: agimo\n"), "{service}");
     assert!(service.contains("\n    - name: http\n      port: 80\n"), "{service}");
 }
+
+#[tokio::test]
+async fn the_manifest_for_those_without_helm_is_what_the_chart_makes_and_is_accepted() {
+    let words = [
+        "template",
+        "agimo",
+        CHART,
+        "--namespace",
+        "agimo",
+        "--set",
+        "peers.existingSecret=agimo-peers",
+        "--set",
+        "image.repository=registry.example.com/agimo",
+    ];
+    let file = format!("{DOCUMENTED}/agimo.yaml");
+    let manifest = std::fs::read_to_string(&file).unwrap();
+    let rendered = Helm::run(&words).await;
+    let without_introduction = manifest.split_once("---\n").map(|(_, rest)| format!("---\n{rest}"));
+    assert_eq!(without_introduction, Some(rendered), "render it again: helm {}", words.join(" "));
+
+    let namespace = Namespace::new("rendered").await;
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("agimo.yaml");
+    let own = manifest.replace("namespace: agimo\n", &format!("namespace: {}\n", namespace.name));
+    std::fs::write(&path, own).unwrap();
+    let output = namespace.kubectl(&["apply", "--dry-run=server", "-f", path.to_str().unwrap()]);
+    for object in ["deployment.apps/agimo", "service/agimo", "service/agimo-admin", "configmap/agimo-replicas"] {
+        assert!(output.contains(&format!("{object} created (server dry run)")), "{output}");
+    }
+}

@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: builds agimo and the benchmark in release mode and runs the benchmark of `bench/`.
+//! `cargo xtask bench`: builds agimo and the benchmark with the profile `dist` of the image and runs the benchmark of `bench/`.
 
 use std::path::PathBuf;
 
@@ -10,8 +10,8 @@ const IN_CLUSTERS: [(&str, &str); 2] = [("--cluster", "cluster"), ("--peers", "p
 
 pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
     // Two builds: in one build, cargo would unify the features of agimo with those of the benchmark.
-    let agimo = build_release("agimo")?;
-    let bench = build_release("bench")?;
+    let agimo = build("agimo")?;
+    let bench = build("bench")?;
     let option = |argument: &String| IN_CLUSTERS.iter().find(|(option, _)| argument == option);
     let section = arguments.iter().find_map(option);
     let arguments = arguments.iter().filter(|argument| option(argument).is_none());
@@ -31,7 +31,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
     subprocess::run(&mut command)
 }
 
-fn build_release(package: &str) -> Result<PathBuf, String> {
-    let mut build = workspace::cargo(&["build", "--release", "--locked", "--package", package]);
+fn build(package: &str) -> Result<PathBuf, String> {
+    let mut build = workspace::cargo(&["build", "--profile", "dist", "--locked", "--package", package]);
     workspace::build_executable(&mut build, package)
 }

@@ -52,7 +52,7 @@ fn fuzz_one(target: &str, seconds: u32) -> Result<(), String> {
     // libFuzzer writes new inputs to the first folder and only reads the others.
     command.arg(&new_inputs).arg(workspace::root().join("fuzz/corpus").join(target));
     command.arg("--").arg(format!("-max_total_time={seconds}"));
-    // Link-time optimisation, as in the release profile, would add minutes to the build without finding more.
+    // Link-time optimisation, as in the profile `dist`, would add minutes to the build without finding more.
     command
         .env("CARGO_PROFILE_RELEASE_LTO", "off")
         .env("CARGO_PROFILE_RELEASE_CODEGEN_UNITS", "16");
