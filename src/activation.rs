@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use crate::backend::{Backend, BackendStatus, EndpointSource};
 use crate::cause::{Cause, NotReadyReason};
+use crate::http::trace_context::TraceParent;
 use crate::ownership::directive::{Directive, Pin};
 use crate::ownership::{Authority, OwnerReason, Ownership, SleepBlocker};
 
@@ -109,6 +110,8 @@ pub struct WakingRequest {
     pub client: String,
     /// What kind of program the client is, from a closed set.
     pub client_kind: &'static str,
+    /// The trace that it belongs to.
+    pub trace_parent: Option<TraceParent>,
 }
 
 /// What a person asks for now, beside what requests do.

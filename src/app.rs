@@ -17,9 +17,9 @@ use crate::activation::events::EventBus;
 use crate::admin::v1::{self, Own};
 use crate::admin::{Admin, MOST_ASKING, MOST_EVENT_STREAMS};
 use crate::backend::{BackendAndTask, Placement};
+use crate::catalog::Catalog;
 use crate::catalog::backends::{BackendContext, Backends};
 use crate::catalog::sources::Sources;
-use crate::catalog::{Catalog, cold_starts};
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::config_file;
@@ -45,6 +45,7 @@ pub mod cluster;
 pub mod configuration;
 pub mod metrics;
 pub mod ports;
+pub mod records;
 
 /// Everything that is decided before agimo starts.
 pub struct AppSettings {
@@ -56,6 +57,8 @@ pub struct AppSettings {
     /// Absent where no service runs in Kubernetes.
     pub cluster: Option<ClusterSettings>,
     pub control_ports: ControlPorts,
+    /// A collector of OpenTelemetry: its endpoint, and further fields of requests.
+    pub otlp: Option<(String, String)>,
     /// Who may change something through the admin port.
     pub changes: ChangeSettings,
     /// Lifecycle events go here; a subscriber of the caller receives them all.
@@ -246,11 +249,7 @@ pub async fn serve(
         cluster.task().await;
         "the watches of the cluster"
     });
-    let (finished, catalog) = (ledger.finished(), snapshots.clone());
-    tasks.spawn(async move {
-        cold_starts::count_phases(finished, catalog).await;
-        "the metrics of cold starts"
-    });
+    records::follow(&ledger, settings.otlp, &coordination, &snapshots, &mut tasks)?;
     tasks.spawn(async move {
         ledger.run(ledger_events).await;
         "the ledger"

@@ -59,6 +59,7 @@ pub fn run(options: &DemoOptions) -> anyhow::Result<()> {
         cluster: None,
         control_ports: ControlPorts::default(),
         changes: ChangeSettings::default(),
+        otlp: None,
         events,
     };
     app::run(settings, listeners)

@@ -11,5 +11,6 @@ pub mod http2;
 pub mod message;
 pub mod outgoing;
 mod request_rules;
+pub mod trace_context;
 pub mod user_agent;
 mod websocket;

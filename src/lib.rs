@@ -37,6 +37,7 @@ pub mod config_file;
 pub mod external_metrics;
 pub mod keda;
 pub mod kubernetes;
+pub mod otlp;
 pub mod peers;
 pub mod process;
 pub mod prometheus;

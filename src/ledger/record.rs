@@ -9,6 +9,7 @@ use ipnet::IpNet;
 use crate::activation::WakingRequest;
 use crate::activation::events::{EventKind, LifecycleEvent};
 use crate::cause::NotReadyReason;
+use crate::http::trace_context::TraceParent;
 use crate::ownership::directive::Directive;
 use crate::workload::WorkloadId;
 
@@ -89,6 +90,8 @@ pub struct RecordedRequest {
     /// The network of the client: /24 for IPv4, /48 for IPv6.
     pub network: Option<IpNet>,
     pub client_kind: &'static str,
+    /// The trace that it belongs to.
+    pub trace_parent: Option<TraceParent>,
 }
 
 /// What a cold start goes through. Some phases are left out, and some may come in another order.
@@ -267,6 +270,7 @@ impl RecordedRequest {
             path: cut(&request.path, MOST_PATH_BYTES),
             network: request.client.parse().ok().and_then(network),
             client_kind: request.client_kind,
+            trace_parent: request.trace_parent,
         }
     }
 }

@@ -43,6 +43,7 @@ fn requested(path: &str, client: &str) -> EventKind {
         path: path.to_owned(),
         client: client.to_owned(),
         client_kind: "browser",
+        trace_parent: None,
     };
     EventKind::WakeRequested { service: "a.test".into(), request: Some(request) }
 }

@@ -11,6 +11,7 @@ use crate::activation::WakingRequest;
 use crate::http::codec::Downstream;
 use crate::http::forwarded::ClientIdentity;
 use crate::http::message::{RequestHead, ResponseHead};
+use crate::http::trace_context::TraceParent;
 use crate::http::user_agent::UserAgentClass;
 use crate::net::timer::Timer;
 use crate::telemetry::printable::printable;
@@ -145,6 +146,7 @@ impl<D: Downstream> Client<D> {
             path: printable(path),
             client: self.identity.address().to_owned(),
             client_kind: UserAgentClass::of(request.fields.named(b"user-agent")).as_str(),
+            trace_parent: request.fields.named(b"traceparent").and_then(TraceParent::parse),
         })
     }
 

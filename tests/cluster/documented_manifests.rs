@@ -68,7 +68,12 @@ async fn the_manifest_for_those_without_helm_is_what_the_chart_makes_and_is_acce
     let own = manifest.replace("namespace: agimo\n", &format!("namespace: {}\n", namespace.name));
     std::fs::write(&path, own).unwrap();
     let output = namespace.kubectl(&["apply", "--dry-run=server", "-f", path.to_str().unwrap()]);
-    for object in ["deployment.apps/agimo", "service/agimo", "service/agimo-admin", "configmap/agimo-replicas"] {
+    for object in [
+        "deployment.apps/agimo",
+        "service/agimo",
+        "service/agimo-admin",
+        "configmap/agimo-replicas",
+    ] {
         assert!(output.contains(&format!("{object} created (server dry run)")), "{output}");
     }
 }

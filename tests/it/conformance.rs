@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 mod grpc;
 mod h2spec;
+mod traces;
 mod web_socket;
 
 /// A program or a folder that `cargo xtask test` has installed.

@@ -36,6 +36,7 @@ mod streaming;
 mod third_party_servers;
 mod tidy;
 mod tls;
+mod traces;
 mod upgrades;
 mod uploads;
 mod via;

@@ -52,6 +52,7 @@ const EDGES: &[&str] = &[
     "external_metrics",
     "keda",
     "kubernetes",
+    "otlp",
     "peers",
     "process",
     "prometheus",

@@ -32,6 +32,7 @@ pub(crate) fn bench(arguments: &[String]) -> Result<(), String> {
 }
 
 fn build(package: &str) -> Result<PathBuf, String> {
-    let mut build = workspace::cargo(&["build", "--profile", "dist", "--locked", "--package", package]);
+    let mut build =
+        workspace::cargo(&["build", "--profile", "dist", "--locked", "--package", package]);
     workspace::build_executable(&mut build, package)
 }

@@ -14,17 +14,18 @@ const GRPC_INTEROP: [&str; 2] =
     ["google.golang.org/grpc/interop/client", "google.golang.org/grpc/interop/server"];
 const GRPC_VERSION: &str = "1.85.0";
 
-/// The Autobahn test suite on Python 3, and gRPC with health checks and reflection.
-const PYTHON_CLIENTS: [&str; 6] = [
+/// The Autobahn test suite on Python 3, and gRPC with health checks and reflection, and the messages of OpenTelemetry.
+const PYTHON_CLIENTS: [&str; 7] = [
     "kosoku==0.1.0",
     "grpcio==1.85.3",
     "grpcio-health-checking==1.85.1",
     "grpcio-reflection==1.85.1",
+    "opentelemetry-proto==1.45.2",
     "protobuf==7.36.2",
     "typing_extensions==4.16.0",
 ];
 /// Counts the versions of this list.
-const PYTHON_CLIENTS_VERSION: u32 = 1;
+const PYTHON_CLIENTS_VERSION: u32 = 2;
 
 /// Runs the tests that need these programs, after installing what is missing.
 pub(crate) fn check(filters: &[String]) -> Result<(), String> {

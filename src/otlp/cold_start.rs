@@ -1,0 +1,181 @@
+//! The trace of a cold start: one span for the wake, and one for each of its phases. Pure: the identities are passed in.
+
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::messages::{KeyValue, Span, SpanKind, Status, StatusCode};
+use crate::http::trace_context::TraceParent;
+use crate::ledger::record::{Record, Wake, WakeCause, WakeOutcome};
+use crate::workload::WorkloadKind;
+
+/// The spans of a wake that is complete. Nothing where nobody here has caused it, or where the caller has decided that its trace
+/// is not recorded. `new_id` makes a random number that is not 0.
+pub fn spans(record: &Record, new_id: &mut impl FnMut() -> u64) -> Vec<Span> {
+    let Some(wake) = record.wake() else { return Vec::new() };
+    let caller = caller(wake);
+    let is_unsampled = caller.is_some_and(|caller| !caller.is_sampled);
+    if matches!(wake.cause, WakeCause::Elsewhere) || is_unsampled {
+        return Vec::new();
+    }
+    let trace_id = match caller {
+        Some(caller) => caller.trace_id.to_vec(),
+        None => [new_id().to_be_bytes(), new_id().to_be_bytes()].concat(),
+    };
+    let mut span = |name: &str, parent: &[u8], from: Duration, to: Duration| Span {
+        trace_id: trace_id.clone(),
+        span_id: new_id().to_be_bytes().to_vec(),
+        parent_span_id: parent.to_vec(),
+        name: name.to_owned(),
+        kind: SpanKind::Internal.into(),
+        start_time_unix_nano: nanoseconds(record.at, from),
+        end_time_unix_nano: nanoseconds(record.at, to),
+        ..Span::default()
+    };
+    let whole = wake.phases.iter().map(|(_, after)| *after).max().unwrap_or_default();
+    let parent = caller.map_or(Vec::new(), |caller| caller.span_id.to_vec());
+    let mut cold_start = span("cold start", &parent, Duration::ZERO, whole);
+    cold_start.attributes = attributes(record, wake);
+    cold_start.status = status(wake);
+    let own_id = cold_start.span_id.clone();
+    let mut spans = vec![cold_start];
+    let mut before = Duration::ZERO;
+    for (phase, after) in &wake.phases {
+        // Phases at different places may be noticed in another order.
+        spans.push(span(&phase.as_str().replace('_', " "), &own_id, before.min(*after), *after));
+        before = before.max(*after);
+    }
+    spans
+}
+
+fn caller(wake: &Wake) -> Option<TraceParent> {
+    match &wake.cause {
+        WakeCause::Request { request, .. } => request.as_ref()?.trace_parent,
+        WakeCause::Directive(_) | WakeCause::Operator(_) | WakeCause::Elsewhere => None,
+    }
+}
+
+/// Names of the semantic conventions of OpenTelemetry where there are any.
+fn attributes(record: &Record, wake: &Wake) -> Vec<KeyValue> {
+    let id = &record.workload;
+    let mut attributes = vec![KeyValue::new("agimo.workload", id.to_string())];
+    let name_of = match id.kind {
+        WorkloadKind::Deployment => Some("k8s.deployment.name"),
+        WorkloadKind::StatefulSet => Some("k8s.statefulset.name"),
+        WorkloadKind::Process => None,
+    };
+    if let Some(name_of) = name_of {
+        attributes.push(KeyValue::new("k8s.namespace.name", &*id.namespace));
+        attributes.push(KeyValue::new(name_of, &*id.name));
+    }
+    if let WakeCause::Request { service, request } = &wake.cause {
+        attributes.push(KeyValue::new("agimo.service", &**service));
+        if let Some(request) = request {
+            attributes.push(KeyValue::new("http.request.method", &*request.method));
+            attributes.push(KeyValue::new("url.path", &*request.path));
+        }
+    }
+    if let Some(obstacle) = &wake.obstacle {
+        attributes.push(KeyValue::new("agimo.obstacle", obstacle.cause.token()));
+    }
+    attributes
+}
+
+fn status(wake: &Wake) -> Option<Status> {
+    let message = match &wake.outcome {
+        WakeOutcome::Failed { reason, detail } => format!("{reason}: {detail}"),
+        WakeOutcome::GivenUp => "it never became ready".to_owned(),
+        _ => return None,
+    };
+    Some(Status { message, code: StatusCode::Error.into() })
+}
+
+fn nanoseconds(at: SystemTime, after: Duration) -> u64 {
+    let at = at.checked_add(after).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
+    u64::try_from(at.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::ledger::record::{RecordKind, RecordedRequest, WakePhase};
+    use crate::workload::WorkloadId;
+
+    fn record(cause: WakeCause, outcome: WakeOutcome) -> Record {
+        let workload = WorkloadId {
+            kind: WorkloadKind::Deployment,
+            namespace: "shop".to_owned(),
+            name: "web".to_owned(),
+        };
+        let millis = Duration::from_millis;
+        let phases =
+            [(WakePhase::ScaleWritten, 5), (WakePhase::PodReady, 40), (WakePhase::Ready, 39)];
+        let phases = phases.map(|(phase, after)| (phase, millis(after))).to_vec();
+        let wake = Wake { cause, phases, obstacle: None, outcome, is_over: true };
+        let at = UNIX_EPOCH + Duration::from_secs(1);
+        let kind = RecordKind::Wake(Box::new(wake));
+        Record { number: 1, workload: Arc::new(workload), at, kind }
+    }
+
+    fn requested(is_sampled: bool) -> WakeCause {
+        let trace_parent = TraceParent { trace_id: [7; 16], span_id: [8; 8], is_sampled };
+        let request = RecordedRequest {
+            method: "GET".to_owned(),
+            path: "/cart".to_owned(),
+            network: None,
+            client_kind: "browser",
+            trace_parent: Some(trace_parent),
+        };
+        WakeCause::Request { service: "shop.test".into(), request: Some(request) }
+    }
+
+    fn spans_of(record: &Record) -> Vec<Span> {
+        let mut last = 0;
+        spans(record, &mut || {
+            last += 1;
+            last
+        })
+    }
+
+    #[test]
+    fn a_cold_start_is_a_span_of_the_callers_trace_with_a_span_for_each_phase() {
+        let spans = spans_of(&record(requested(true), WakeOutcome::Answered));
+        assert!(spans.iter().all(|span| span.trace_id == [7; 16]));
+        assert_eq!(spans[0].parent_span_id, [8; 8]);
+        assert!(spans[1..].iter().all(|span| span.parent_span_id == spans[0].span_id));
+        let second = 1_000_000_000;
+        let shown: Vec<_> = spans
+            .iter()
+            .map(|span| {
+                let millis = |nanos| (nanos - second) / 1_000_000;
+                let (from, to) = (span.start_time_unix_nano, span.end_time_unix_nano);
+                (span.name.as_str(), millis(from), millis(to))
+            })
+            .collect();
+        let expected = [
+            ("cold start", 0, 40),
+            ("scale written", 0, 5),
+            ("pod ready", 5, 40),
+            ("ready", 39, 39),
+        ];
+        assert_eq!(shown, expected);
+        let path = KeyValue::new("url.path", "/cart");
+        assert!(spans[0].attributes.contains(&path) && spans[0].status.is_none());
+    }
+
+    #[test]
+    fn a_cold_start_without_a_caller_begins_a_trace_and_tells_of_its_failure() {
+        let failed = WakeOutcome::Failed { reason: "wake-exited", detail: "exit 7".to_owned() };
+        let spans = spans_of(&record(WakeCause::Operator("alice".into()), failed));
+        assert!(spans[0].parent_span_id.is_empty() && spans[0].trace_id.len() == 16);
+        let status = spans[0].status.clone().unwrap();
+        assert_eq!((status.message.as_str(), status.code), ("wake-exited: exit 7", 2));
+    }
+
+    #[test]
+    fn a_trace_that_its_caller_does_not_record_and_a_wake_by_others_are_left_out() {
+        for cause in [requested(false), WakeCause::Elsewhere] {
+            assert_eq!(spans_of(&record(cause, WakeOutcome::Answered)), []);
+        }
+    }
+}
