@@ -16,6 +16,7 @@ use self::records::LedgerRecord;
 
 pub mod explanation;
 pub mod records;
+pub mod savings;
 
 /// `/api/v1/services`: in the order of the configuration.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -31,13 +31,14 @@ use crate::ledger::Ledger;
 use crate::process::ports::Ports;
 use crate::process::{self, exec};
 use crate::proxy::accept::{self, CoreListeners, Proxy};
+use crate::savings::Savings;
 use crate::shutdown::Shutdown;
 use crate::version;
 
 use self::changes::ChangeSettings;
 use self::cluster::{ClusterSettings, ReadinessBackend};
 use self::configuration::Configuration;
-use self::metrics::collectors;
+use self::metrics::{Collected, collectors};
 use self::ports::{ControlPorts, PortContext};
 
 pub mod changes;
@@ -196,18 +197,22 @@ pub async fn serve(
 
     let mut tasks = JoinSet::new();
     let workloads = tokio::spawn(catalog.run(new_configs));
-    let own = Own::source(snapshots.clone(), ledger.clone(), coordination.clone());
+    let savings = Savings::default();
+    let own = {
+        let (ledger, coordination) = (ledger.clone(), coordination.clone());
+        Own::source(snapshots.clone(), ledger, coordination, savings.clone())
+    };
     let pages = PageQueue::start()?;
     let client = cluster.kubernetes().map(|cluster| cluster.client());
-    let mut collectors = collectors(snapshots.clone(), status.clone(), coordination.clone());
-    {
-        let certificates = certificates.clone();
-        collectors.push(Box::new(move |page| certificates.collect(page)));
-    }
-    if settings.control_ports.external_metrics.is_some() {
-        let registered = registered.clone();
-        collectors.push(Box::new(move |page| registered.collect(page)));
-    }
+    let with_external_metrics = settings.control_ports.external_metrics.is_some();
+    let collectors = collectors(Collected {
+        snapshots: snapshots.clone(),
+        reloads: status.clone(),
+        coordination: coordination.clone(),
+        certificates: certificates.clone(),
+        savings: savings.clone(),
+        registered: with_external_metrics.then(|| registered.clone()),
+    });
     let admin = Admin {
         snapshots: snapshots.clone(),
         collectors,
@@ -248,6 +253,11 @@ pub async fn serve(
     tasks.spawn(async move {
         cluster.task().await;
         "the watches of the cluster"
+    });
+    let catalog = snapshots.clone();
+    tasks.spawn(async move {
+        savings.run(catalog).await;
+        "the savings"
     });
     records::follow(&ledger, settings.otlp, &coordination, &snapshots, &mut tasks)?;
     tasks.spawn(async move {

@@ -74,6 +74,18 @@ pub struct BackendStatus {
     pub scale_facts: ScaleFacts,
     /// Replicas that the workload is to have now, where the backend knows.
     pub replicas: Option<u32>,
+    /// Replicas that a wake restores, where the backend knows.
+    pub replicas_when_awake: u32,
+    /// Of one replica.
+    pub requests: ResourceRequests,
+}
+
+/// What a replica requests of its node; nothing where it is not in a cluster.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ResourceRequests {
+    /// Thousandths of a core.
+    pub cpu_millis: u64,
+    pub memory_bytes: u64,
 }
 
 /// What is known of the endpoints of one source.

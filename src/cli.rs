@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::asking::{
-    ChangeOptions, ExplainOptions, PinOptions, StatusOptions, WakeOptions, WhyOptions,
+    ChangeOptions, ExplainOptions, PinOptions, SavingsOptions, StatusOptions, WakeOptions,
+    WhyOptions,
 };
 use self::serving::{READINESS_SOURCE_VARIABLE, ServeOptions};
 
@@ -43,6 +44,8 @@ pub enum Command {
     Why(WhyOptions),
     /// Show which service a request would reach, why its workload is awake or asleep, and what would happen to the request
     Explain(ExplainOptions),
+    /// Show what sleeping workloads have not requested of the cluster: replicas, CPU and memory
+    Savings(SavingsOptions),
     /// Wake the workload of a service
     Wake(WakeOptions),
     /// Put the workload of a service to sleep without waiting for its idle time; open requests are not cut

@@ -5,6 +5,7 @@ pub mod client;
 pub mod completion;
 pub mod explain;
 pub mod port_forward;
+pub mod savings;
 pub mod shown;
 pub mod status;
 pub mod table;

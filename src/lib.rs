@@ -21,6 +21,7 @@ pub mod ledger;
 pub mod net;
 pub mod ownership;
 pub mod routing;
+pub mod savings;
 pub mod scaling_signal;
 pub mod schedule;
 pub mod shutdown;

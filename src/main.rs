@@ -54,6 +54,7 @@ fn main() -> ExitCode {
         Some(Command::Status(options)) => commands::status::status(&options),
         Some(Command::Why(options)) => commands::why::why(&options),
         Some(Command::Explain(options)) => commands::explain::explain(&options),
+        Some(Command::Savings(options)) => commands::savings::savings(&options),
         Some(Command::Wake(options)) => commands::change::wake(&options),
         Some(Command::Sleep(options)) => commands::change::sleep(&options),
         Some(Command::Pin(options)) => commands::change::pin(&options),

@@ -12,10 +12,12 @@ use tracing::{info, warn};
 
 use crate::api::explanation::Explanation;
 use crate::api::records::{LedgerRecord, LedgerRecords};
+use crate::api::savings::SavingsReport;
 use crate::api::{Peer, Peers, Problem, Service, Services};
 use crate::catalog::{Route, Snapshot};
 use crate::coordination::Coordination;
 use crate::ledger::{Excerpt, Ledger};
+use crate::savings::Savings;
 use crate::status::ServiceStatus;
 use crate::version;
 
@@ -32,6 +34,7 @@ pub struct Own {
     pub snapshot: Arc<Snapshot>,
     pub ledger: Ledger,
     pub coordination: Coordination,
+    pub savings: Savings,
     /// The name of this replica.
     pub replica: Arc<str>,
 }
@@ -70,6 +73,10 @@ pub fn answer(path: &str, query: &str, own: &Own) -> Answered {
         }),
         "explain" => Parameters::read(query, &["host"])
             .and_then(|parameters| Ok(Answered::ok(&explain(&parameters, own)?))),
+        "savings" => Parameters::read(query, &["host"]).and_then(|parameters| {
+            let routes = parameters.routes(snapshot)?;
+            Ok(Answered::ok(&SavingsReport::new(&routes, &own.savings, replica)))
+        }),
         "peers" => Parameters::read(query, &[]).map(|_| Answered::ok(&peers(own))),
         "config" => {
             Parameters::read(query, &[]).map(|_| Answered::ok(&snapshot.config.effective()))
@@ -77,7 +84,7 @@ pub fn answer(path: &str, query: &str, own: &Own) -> Answered {
         _ => Err((
             StatusCode::NOT_FOUND,
             "there are /api/v1/services, /api/v1/services/changes, /api/v1/wakes, /api/v1/explain, \
-             /api/v1/peers, /api/v1/config and /api/v1/events"
+             /api/v1/savings, /api/v1/peers, /api/v1/config and /api/v1/events"
                 .to_owned(),
         )),
     };
@@ -205,12 +212,14 @@ impl Own {
         snapshots: watch::Receiver<Arc<Snapshot>>,
         ledger: Ledger,
         coordination: Coordination,
+        savings: Savings,
     ) -> impl Fn() -> Self + Clone + Send + Sync + 'static {
         let replica = Arc::<str>::from(coordination.name());
         move || Self {
             snapshot: snapshots.borrow().clone(),
             ledger: ledger.clone(),
             coordination: coordination.clone(),
+            savings: savings.clone(),
             replica: replica.clone(),
         }
     }

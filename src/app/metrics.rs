@@ -6,25 +6,43 @@ use tokio::sync::watch;
 
 use crate::admin::Collector;
 use crate::catalog::{self, Snapshot};
+use crate::certificates::Certificates;
 use crate::config_file;
 use crate::coordination::{self, Coordination};
+use crate::external_metrics::Registered;
+use crate::savings::Savings;
 use crate::telemetry::{self, Exposition, Labels, MetricKind};
 use crate::version;
 
+/// What has metrics.
+pub(super) struct Collected {
+    pub(super) snapshots: watch::Receiver<Arc<Snapshot>>,
+    pub(super) reloads: Arc<config_file::ReloadStatus>,
+    pub(super) coordination: Coordination,
+    pub(super) certificates: Certificates,
+    pub(super) savings: Savings,
+    /// Where HorizontalPodAutoscalers are served.
+    pub(super) registered: Option<Registered>,
+}
+
 /// The metrics of every room, in the order of the page.
-pub(super) fn collectors(
-    snapshots: watch::Receiver<Arc<Snapshot>>,
-    status: Arc<config_file::ReloadStatus>,
-    coordination: Coordination,
-) -> Vec<Collector> {
-    vec![
+pub(super) fn collectors(collected: Collected) -> Vec<Collector> {
+    let Collected { snapshots, reloads, coordination, certificates, savings, registered } =
+        collected;
+    let mut collectors: Vec<Collector> = vec![
         Box::new(move |page| catalog::metrics::collect(page, &snapshots.borrow().clone())),
-        Box::new(move |page| status.collect(page)),
+        Box::new(move |page| savings.collect(page)),
+        Box::new(move |page| reloads.collect(page)),
         Box::new(move |page| coordination::metrics::collect(page, &coordination)),
         Box::new(build_info),
         Box::new(telemetry::process::collect),
         Box::new(telemetry::panics::collect),
-    ]
+        Box::new(move |page| certificates.collect(page)),
+    ];
+    if let Some(registered) = registered {
+        collectors.push(Box::new(move |page| registered.collect(page)));
+    }
+    collectors
 }
 
 fn build_info(page: &mut Exposition) {

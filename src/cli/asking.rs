@@ -66,6 +66,18 @@ pub struct ExplainOptions {
     pub output: OutputFormat,
 }
 
+#[derive(Clone, Debug, Args)]
+pub struct SavingsOptions {
+    /// Host of a service, with a path where several services share the host; all without it
+    #[arg(value_name = "HOST[/PATH]")]
+    pub host: Option<String>,
+    #[command(flatten)]
+    pub admin: AdminOptions,
+    /// What to print: a table, or the answer of the admin port
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: OutputFormat,
+}
+
 /// Which workload is changed, and with which right.
 #[derive(Clone, Debug, Args)]
 pub struct ChangeOptions {

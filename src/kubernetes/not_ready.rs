@@ -215,6 +215,7 @@ mod tests {
         let template = PodTemplate {
             labels: BTreeMap::from([("app".to_owned(), "web".to_owned())]),
             port_names: vec!["web".to_owned()],
+            ..PodTemplate::default()
         };
         let reason = |template: &PodTemplate, service: Option<ServiceObject>| {
             let snapshot =

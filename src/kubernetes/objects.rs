@@ -12,6 +12,7 @@ use kube::ResourceExt;
 use crate::config::ServicePort;
 use crate::config::protocol::EndpointProtocol;
 
+pub mod requests;
 pub mod scaler;
 pub mod workload;
 

@@ -164,7 +164,8 @@ impl Runner {
             let (client, workload) = (self.context.client.clone(), (*self.workload).clone());
             self.write = Some(Box::pin(scale::write(client, workload, write)));
         }
-        let status = output.status;
+        let mut status = output.status;
+        status.replicas_when_awake = self.context.state_store.replicas(&self.workload);
         // The status goes first: it wakes the task that releases held requests before those that consume events.
         self.status.send_if_modified(|known| {
             let is_changed = *known != status;

@@ -1,6 +1,6 @@
 //! What a wake leaves behind for those who look after the workload: a record with every phase, and Events.
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixtures::{Namespace, start_agimo};
 use crate::support::eventually;
@@ -8,7 +8,8 @@ use crate::support::eventually;
 #[tokio::test]
 async fn a_cold_start_is_explained_phase_by_phase_by_a_record_and_an_event() {
     let namespace = Namespace::new("explained").await;
-    let web = namespace.deployment("web").apply().await;
+    let resources = json!({ "requests": { "cpu": "50m", "memory": "16Mi" } });
+    let web = namespace.deployment("web").container_field("resources", resources).apply().await;
     let keys = "scaler = \"agimo\"\nsleep_after = \"1s\"";
     let agimo = start_agimo(&web.service_config("web.test", keys)).await;
     assert_eq!(agimo.get("web.test", "/cart?secret=1").await.status, 200);
@@ -40,6 +41,20 @@ async fn a_cold_start_is_explained_phase_by_phase_by_a_record_and_an_event() {
             format!("agimo_cold_start_seconds_count{{host=\"web.test\",phase=\"{phase}\"}}");
         agimo.until_metric(&sample, 1.0).await;
     }
+
+    // While it sleeps, its requests are not needed.
+    let saved = eventually("savings", || async {
+        let answer = agimo.admin("/api/v1/savings").await.text();
+        let saved = serde_json::from_str::<Value>(&answer).unwrap()["total"].clone();
+        (saved["replica_hours"].as_f64() > Some(0.0)).then_some(saved)
+    })
+    .await;
+    let [replicas, cpu, memory] = ["replica_hours", "cpu_core_hours", "memory_gib_hours"]
+        .map(|field| saved[field].as_f64().unwrap());
+    assert!(
+        (cpu / replicas - 0.05).abs() < 1e-6 && (memory / replicas - 1.0 / 64.0).abs() < 1e-6,
+        "{saved}"
+    );
 
     let told = ["woken by GET /cart from 127.0.0.0/24 (unnamed) for web.test", "answered after"];
     web.until_event("Woken", &told).await;

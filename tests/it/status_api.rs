@@ -169,6 +169,37 @@ async fn why_explains_a_cold_start_phase_by_phase() {
 }
 
 #[tokio::test]
+async fn savings_count_replicas_that_did_not_run_while_a_workload_was_asleep() {
+    let asleep = PythonApplication::new("asleep.test").service();
+    let awake = PythonApplication::new("awake.test").service();
+    let agimo = Agimo::with(asleep + &awake).start().await;
+    assert_eq!(agimo.get("awake.test", "/").await.status, 200);
+    let saved = eventually("the first count", || async {
+        let saved = json(&agimo, "/api/v1/savings").await;
+        (saved["total"]["replica_hours"].as_f64() > Some(0.0)).then_some(saved)
+    })
+    .await;
+    let of = |host: &str, field: &str| {
+        let workloads = saved["workloads"].as_array().unwrap();
+        let found = workloads.iter().find(|saved| saved["workload"] == format!("process {host}"));
+        found.unwrap()[field].as_f64().unwrap()
+    };
+    assert_eq!((of("asleep.test", "asleep_share"), of("awake.test", "asleep_share")), (1.0, 0.0));
+    assert_eq!(
+        (of("awake.test", "replica_hours"), of("asleep.test", "cpu_core_hours")),
+        (0.0, 0.0)
+    );
+    let labels = "{kind=\"process\",namespace=\"\",name=\"asleep.test\"}";
+    let seconds =
+        agimo.metric(&format!("agimo_saved_replica_seconds_total{labels}")).await.unwrap();
+    assert!(seconds >= of("asleep.test", "replica_hours") * 3_600.0 - 0.01, "{seconds}");
+    let output = command(&agimo, &["savings", "asleep.test"]).await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.contains("process asleep.test   100 %"), "{text}");
+    assert!(!text.contains("awake.test") && text.contains("requests of pods that did not run"));
+}
+
+#[tokio::test]
 async fn bash_completes_commands_and_the_hosts_of_a_running_agimo() {
     let services = ["shop.test", "shop-admin.test", "blog.test"]
         .map(|host| PythonApplication::new(host).service());

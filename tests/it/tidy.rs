@@ -38,6 +38,7 @@ const ABOVE_EDGES: &[&str] = &[
     "ledger",
     "catalog",
     "status",
+    "savings",
     "api",
     "scaling_signal",
     "simulation",

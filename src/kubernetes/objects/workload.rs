@@ -8,6 +8,8 @@ use k8s_openapi::api::core::v1::PodTemplateSpec;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ManagedFieldsEntry;
 use kube::ResourceExt;
 
+use super::requests;
+use crate::backend::ResourceRequests;
 use crate::kubernetes::annotations;
 use crate::kubernetes::scale::FIELD_MANAGER;
 use crate::ownership::directive::Pin;
@@ -45,6 +47,7 @@ pub struct PodTemplate {
     pub labels: BTreeMap<String, String>,
     /// The names of container ports.
     pub port_names: Vec<String>,
+    pub requests: ResourceRequests,
 }
 
 // === impl WorkloadObject ===
@@ -120,6 +123,7 @@ impl PodTemplate {
         Self {
             labels: labels.unwrap_or_default(),
             port_names: ports.filter_map(|port| port.name.clone()).collect(),
+            requests: template.spec.as_ref().map(requests::of_pod).unwrap_or_default(),
         }
     }
 }

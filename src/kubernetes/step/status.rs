@@ -35,6 +35,11 @@ impl State {
             started: self.started,
             lifecycle: Lifecycle::Shared,
             replicas: self.replicas(),
+            replicas_when_awake: 0,
+            requests: {
+                let workload = self.snapshot.workload.as_ref();
+                workload.map(|workload| workload.template.requests).unwrap_or_default()
+            },
             scale_facts: self.scale_facts(),
         }
     }

@@ -14,7 +14,7 @@ fn annotated(annotations: &[(&str, &str)]) -> Object {
     let labels = pairs(&[("app", "web"), ("tier", "front")]);
     Object::Workload(WorkloadObject {
         annotations: Some(Arc::new(pairs(annotations))),
-        template: Arc::new(PodTemplate { labels, port_names: Vec::new() }),
+        template: Arc::new(PodTemplate { labels, ..PodTemplate::default() }),
         ..workload(0, "1")
     })
 }
