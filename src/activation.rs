@@ -43,12 +43,12 @@ pub struct Activation {
     published: Mutex<Published>,
     status: Mutex<WorkloadStatus>,
     endpoints_changed: Notify,
-    wake_requested: Notify,
+    /// A request waits, a person asks for something, or a pin has changed.
+    asked: Notify,
     /// Counts how often a request was seen that waits for the workload, here or at another replica of agimo.
     demand_seen: watch::Sender<u64>,
     /// What a person asked for last, until the runner follows it.
     order: Mutex<Option<Order>>,
-    ordered: Notify,
     /// Who requested the next wake first, and with which request.
     requester: Mutex<Option<(WakeRequester, Option<WakingRequest>)>>,
     /// Phases that the first held request of the current wake has not reached yet.
@@ -145,10 +145,9 @@ impl Activation {
             published: Mutex::default(),
             status: Mutex::default(),
             endpoints_changed: Notify::new(),
-            wake_requested: Notify::new(),
+            asked: Notify::new(),
             demand_seen: watch::Sender::new(0),
             order: Mutex::default(),
-            ordered: Notify::new(),
             requester: Mutex::default(),
             pending_phases: AtomicU8::new(0),
             wakes: AtomicU64::new(0),
@@ -202,13 +201,18 @@ impl Activation {
         let mut first = self.requester.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| (requester.clone(), request()));
         drop(first);
-        self.wake_requested.notify_one();
+        self.asked.notify_one();
     }
 
     /// Has the runner follow what a person asks for.
     pub fn order(&self, order: Order) {
         *self.order.lock().unwrap_or_else(PoisonError::into_inner) = Some(order);
-        self.ordered.notify_one();
+        self.asked.notify_one();
+    }
+
+    /// Has the runner look at the pin of the workload, which may have changed.
+    pub fn look_at_pin(&self) {
+        self.asked.notify_one();
     }
 
     /// Waits for the next publication. Waiters are woken in the order in which they came.
@@ -284,6 +288,10 @@ impl Activation {
 
     fn take_order(&self) -> Option<Order> {
         self.order.lock().unwrap_or_else(PoisonError::into_inner).take()
+    }
+
+    fn has_requester(&self) -> bool {
+        self.requester.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
     fn take_requester(&self) -> Option<(WakeRequester, Option<WakingRequest>)> {

@@ -19,6 +19,7 @@ use crate::control_port::pages::PageQueue;
 use crate::control_port::{ControlPort, Protocol};
 use crate::shutdown::Shutdown;
 use crate::status;
+use crate::tap::Tap;
 use crate::telemetry::{EXPOSITION_TYPE, Exposition};
 
 use self::authorization::{Authorization, Refusal};
@@ -32,6 +33,7 @@ pub mod changes;
 pub mod control;
 pub mod events;
 pub mod parameters;
+pub mod requests;
 pub mod response;
 pub mod services;
 pub mod ui;
@@ -58,6 +60,7 @@ pub struct Admin {
     pub shutdown: Shutdown,
     pub pages: PageQueue,
     pub streams: EventStreams,
+    pub tap: Tap,
 }
 
 /// Streams of events that may be open at once.
@@ -72,6 +75,7 @@ pub const MOST_EVENT_STREAMS: usize = 64;
 const API: &str = "/api/v1/";
 const EVENTS: &str = "/api/v1/events";
 const CHANGES: &str = "/api/v1/services/changes";
+const REQUESTS: &str = "/api/v1/requests";
 /// An idle or slow connection does not stay.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 const MOST_CONNECTIONS: usize = 1024;
@@ -139,6 +143,7 @@ impl Admin {
                 }
                 None => too_many_streams(),
             },
+            REQUESTS => self.requests(request.uri().query().unwrap_or_default()),
             path if path.strip_prefix(API).is_some_and(control::is_change) => not_allowed("POST"),
             path if path.starts_with(API) => {
                 let query = request.uri().query().unwrap_or_default();
@@ -168,6 +173,17 @@ impl Admin {
             );
         }
         respond(StatusCode::OK, TEXT, "ok\n")
+    }
+
+    /// Requests as they end.
+    fn requests(&self, query: &str) -> AdminResponse {
+        match requests::services(query, &(self.own)()) {
+            Err((status, error)) => respond(status, JSON, v1::json(&Problem { error })),
+            Ok(services) => match self.stream_place() {
+                Some(place) => stream(requests::frames(&self.tap, services, place)),
+                None => too_many_streams(),
+            },
+        }
     }
 
     /// A place for a stream: probes must find a free connection.

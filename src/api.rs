@@ -16,6 +16,7 @@ use self::records::LedgerRecord;
 
 pub mod explanation;
 pub mod records;
+pub mod requests;
 pub mod savings;
 
 /// `/api/v1/services`: in the order of the configuration.

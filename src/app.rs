@@ -33,6 +33,7 @@ use crate::process::{self, exec};
 use crate::proxy::accept::{self, CoreListeners, Proxy};
 use crate::savings::Savings;
 use crate::shutdown::Shutdown;
+use crate::tap::Tap;
 use crate::version;
 
 use self::changes::ChangeSettings;
@@ -197,7 +198,7 @@ pub async fn serve(
 
     let mut tasks = JoinSet::new();
     let workloads = tokio::spawn(catalog.run(new_configs));
-    let savings = Savings::default();
+    let (savings, tap) = (Savings::default(), Tap::default());
     let own = {
         let (ledger, coordination) = (ledger.clone(), coordination.clone());
         Own::source(snapshots.clone(), ledger, coordination, savings.clone())
@@ -227,6 +228,7 @@ pub async fn serve(
             Box::new(move || is_listed() && is_joined.load(Ordering::Relaxed))
         },
         pages: pages.clone(),
+        tap: tap.clone(),
         streams: Arc::new(Semaphore::new(MOST_EVENT_STREAMS)),
         shutdown: shutdown.clone(),
     };
@@ -294,7 +296,7 @@ pub async fn serve(
         });
     }
 
-    let proxy = Proxy::new(snapshots, cores, settings.access_log, tls, shutdown.clone());
+    let proxy = Proxy::new(snapshots, cores, settings.access_log, tap, tls, shutdown.clone());
     let threads = start_cores(&proxy, listeners.proxy, listeners.tls)?;
     let tls = tls_address.map(tracing::field::display);
     info!(%address, tls, metrics = %admin_address, cores, version = version::TEXT, "serving");

@@ -196,9 +196,15 @@ impl Catalog {
     /// # Errors
     /// When a task panicked.
     pub async fn run(mut self, mut configs: mpsc::Receiver<Config>) -> Result<(), JoinError> {
+        let mut pins = self.coordination.pins().changes();
         loop {
             tokio::select! {
                 () = self.shutdown.aborted() => break,
+                // The sender is as old as the coordination.
+                _ = pins.changed() => {
+                    let activations = self.workloads.values().filter_map(|known| known.activation.as_ref());
+                    activations.for_each(|activation| activation.look_at_pin());
+                }
                 Some(config) = configs.recv() => self.apply(config),
                 Some(ended) = self.tasks.join_next() => ended?,
             }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::asking::{
-    ChangeOptions, ExplainOptions, PinOptions, SavingsOptions, StatusOptions, WakeOptions,
-    WhyOptions,
+    BugReportOptions, ChangeOptions, ExplainOptions, PinOptions, SavingsOptions, StatusOptions,
+    TapOptions, WakeOptions, WhyOptions,
 };
 use self::serving::{READINESS_SOURCE_VARIABLE, ServeOptions};
 
@@ -54,6 +54,11 @@ pub enum Command {
     Pin(PinOptions),
     /// Remove the pin of a workload
     Unpin(ChangeOptions),
+    /// Show requests as they end, at one replica of agimo
+    Tap(TapOptions),
+    /// Write what a maintainer needs to know of a running agimo into one file
+    #[command(name = "bugreport")]
+    BugReport(BugReportOptions),
     /// Print the JSON Schema of the configuration
     Schema {
         /// Print the manual of the configuration keys instead (docs/configuration.md)

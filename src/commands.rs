@@ -1,5 +1,6 @@
 //! Commands that ask a running agimo through its admin port, and show the answer to people or programs.
 
+pub mod bug_report;
 pub mod change;
 pub mod client;
 pub mod completion;
@@ -9,6 +10,7 @@ pub mod savings;
 pub mod shown;
 pub mod status;
 pub mod table;
+pub mod tap;
 pub mod why;
 
 use std::future::Future;

@@ -27,6 +27,7 @@ pub mod schedule;
 pub mod shutdown;
 pub mod simulation;
 pub mod status;
+pub mod tap;
 pub mod telemetry;
 pub mod version;
 pub mod workload;

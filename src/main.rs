@@ -54,6 +54,8 @@ fn main() -> ExitCode {
         Some(Command::Status(options)) => commands::status::status(&options),
         Some(Command::Why(options)) => commands::why::why(&options),
         Some(Command::Explain(options)) => commands::explain::explain(&options),
+        Some(Command::Tap(options)) => commands::tap::tap(&options),
+        Some(Command::BugReport(options)) => commands::bug_report::bug_report(&options),
         Some(Command::Savings(options)) => commands::savings::savings(&options),
         Some(Command::Wake(options)) => commands::change::wake(&options),
         Some(Command::Sleep(options)) => commands::change::sleep(&options),

@@ -31,6 +31,8 @@ pub struct Saved {
     pub replica_seconds: f64,
     pub cpu_seconds: f64,
     pub memory_byte_seconds: f64,
+    /// It was seen at the last count.
+    is_current: bool,
 }
 
 /// How often to look. A sleep that is shorter may be missed, and counts for as much as it is seen.
@@ -57,19 +59,17 @@ impl Savings {
     }
 
     fn count(&self, snapshot: &Snapshot, passed: Duration) {
-        let mut before = std::mem::take(&mut *self.lock());
-        let mut now = HashMap::with_capacity(before.len());
+        let mut saved = self.lock();
+        saved.values_mut().for_each(|saved| saved.is_current = false);
         for route in &snapshot.routes {
             let Some(activation) = &route.workload.activation else { continue };
-            let id = &route.workload.id;
-            if now.contains_key(id) {
-                continue;
+            let saved = saved.entry(route.workload.id.clone()).or_default();
+            // Several routes may lead to one workload.
+            if !std::mem::replace(&mut saved.is_current, true) {
+                saved.add(activation, passed);
             }
-            let mut saved = before.remove(id).unwrap_or_default();
-            saved.add(activation, passed);
-            now.insert(id.clone(), saved);
         }
-        *self.lock() = now;
+        saved.retain(|_, saved| saved.is_current);
     }
 
     pub fn since(&self) -> SystemTime {

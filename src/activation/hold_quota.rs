@@ -19,11 +19,16 @@ pub struct TotalHoldQuota {
 /// The held requests of one route. Clones share the counts.
 #[derive(Clone, Debug)]
 pub struct HoldQuota {
-    held: Arc<AtomicU32>,
-    begun: Arc<Mutex<Begun>>,
-    /// Counted only where `max_held_per_address` is set.
-    by_address: Arc<AddressQuota>,
+    of_route: Arc<RouteHolds>,
     total: Arc<TotalHoldQuota>,
+}
+
+#[derive(Debug, Default)]
+struct RouteHolds {
+    held: AtomicU32,
+    begun: Mutex<Begun>,
+    /// Counted only where `max_held_per_address` is set.
+    by_address: AddressQuota,
 }
 
 /// When each request began to be held, by its number: the first one is the oldest.
@@ -53,7 +58,7 @@ impl TotalHoldQuota {
 
 impl HoldQuota {
     pub fn new(total: Arc<TotalHoldQuota>) -> Self {
-        Self { held: Arc::default(), begun: Arc::default(), by_address: Arc::default(), total }
+        Self { of_route: Arc::default(), total }
     }
 
     /// A permit to hold one request, unless the route has `limit` held already or agimo has its total; `of_address` bounds
@@ -62,13 +67,13 @@ impl HoldQuota {
         // Both counts are raised before either is checked: dropping the permit lowers both.
         let number = self.begun().add(Instant::now());
         let mut permit = HoldPermit { quota: self.clone(), number, address: None };
-        let held = self.held.fetch_add(1, Ordering::Relaxed);
+        let held = self.of_route.held.fetch_add(1, Ordering::Relaxed);
         let total = self.total.held.fetch_add(1, Ordering::Relaxed);
         if held >= limit || total >= self.total.limit.load(Ordering::Relaxed) {
             return None;
         }
         if let Some((address, most)) = of_address {
-            if !self.by_address.acquire(address, most) {
+            if !self.of_route.by_address.acquire(address, most) {
                 return None;
             }
             permit.address = Some(address);
@@ -78,7 +83,7 @@ impl HoldQuota {
 
     /// Requests of the route that are held now.
     pub fn held(&self) -> u32 {
-        self.held.load(Ordering::Relaxed)
+        self.of_route.held.load(Ordering::Relaxed)
     }
 
     /// When the oldest of them began to be held.
@@ -87,7 +92,7 @@ impl HoldQuota {
     }
 
     fn begun(&self) -> MutexGuard<'_, Begun> {
-        self.begun.lock().unwrap_or_else(PoisonError::into_inner)
+        self.of_route.begun.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -106,10 +111,10 @@ impl Begun {
 impl Drop for HoldPermit {
     fn drop(&mut self) {
         self.quota.begun().times.remove(&self.number);
-        self.quota.held.fetch_sub(1, Ordering::Relaxed);
+        self.quota.of_route.held.fetch_sub(1, Ordering::Relaxed);
         self.quota.total.held.fetch_sub(1, Ordering::Relaxed);
         if let Some(address) = self.address {
-            self.quota.by_address.release(address);
+            self.quota.of_route.by_address.release(address);
         }
     }
 }
@@ -129,7 +134,7 @@ mod tests {
         assert!(acquire(one).is_none());
         assert!(acquire(other).is_some() && quota.acquire(9, None).is_some());
         drop(permits);
-        assert_eq!((quota.held(), quota.by_address.addresses()), (0, 0));
+        assert_eq!((quota.held(), quota.of_route.by_address.addresses()), (0, 0));
     }
 
     #[tokio::test(start_paused = true)]

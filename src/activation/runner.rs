@@ -70,8 +70,9 @@ pub struct Runner {
     /// This replica led at the last check of the demand.
     was_leader: bool,
     pins: PinView,
-    wake_order: Option<WakeOrder>,
-    sleep_order: Option<SleepOrder>,
+    // Boxed: there are many runners, and few orders.
+    wake_order: Option<Box<WakeOrder>>,
+    sleep_order: Option<Box<SleepOrder>>,
     /// What was published before it was withdrawn, because another replica of agimo is about to put the workload to sleep.
     withdrawn_for_peer: Option<Published>,
     /// Arrivals at the other replicas of agimo, as last seen.
@@ -190,18 +191,10 @@ impl Runner {
                     }
                     self.read_status()
                 }
-                () = activation.wake_requested.notified() => {
-                    let requester = activation.take_requester();
-                    if self.rejects_requests() {
-                        continue;
-                    }
-                    if !matches!(self.machine.state, State::Waking { .. } | State::Awake { .. }) {
-                        let (requester, request) = requester.unzip();
-                        self.requester = requester;
-                        self.waking_request = request.unwrap_or_default();
-                    }
-                    Input::WakeRequested
-                }
+                () = activation.asked.notified() => match self.follow_asked() {
+                    Some(input) => input,
+                    None => continue,
+                },
                 changed = self.spec.changed() => {
                     // Whoever uses the workload holds the sender.
                     if changed.is_err() {
@@ -210,11 +203,6 @@ impl Runner {
                     self.apply_spec();
                     continue;
                 }
-                () = activation.ordered.notified() => match self.follow_order() {
-                    Some(input) => input,
-                    None => continue,
-                },
-                () = self.pins.changed() => continue,
                 view = self.membership.changed() => match self.follow_peers(&view) {
                     Some(input) => input,
                     None => continue,

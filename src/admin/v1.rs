@@ -84,7 +84,7 @@ pub fn answer(path: &str, query: &str, own: &Own) -> Answered {
         _ => Err((
             StatusCode::NOT_FOUND,
             "there are /api/v1/services, /api/v1/services/changes, /api/v1/wakes, /api/v1/explain, \
-             /api/v1/savings, /api/v1/peers, /api/v1/config and /api/v1/events"
+             /api/v1/savings, /api/v1/requests, /api/v1/peers, /api/v1/config and /api/v1/events"
                 .to_owned(),
         )),
     };

@@ -78,6 +78,33 @@ pub struct SavingsOptions {
     pub output: OutputFormat,
 }
 
+#[derive(Clone, Debug, Args)]
+pub struct TapOptions {
+    /// Host of a service, with a path where several services share the host; all without it
+    #[arg(value_name = "HOST[/PATH]")]
+    pub host: Option<String>,
+    #[command(flatten)]
+    pub admin: AdminOptions,
+    /// Only responses with this status, such as 404 or 5xx
+    #[arg(long, value_name = "STATUS", value_parser = status)]
+    pub status: Option<String>,
+    /// End after so many requests
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    pub number: Option<u64>,
+    /// What to print: a line for each request, or its JSON
+    #[arg(short, long, value_name = "FORMAT", default_value = "table")]
+    pub output: OutputFormat,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct BugReportOptions {
+    #[command(flatten)]
+    pub admin: AdminOptions,
+    /// The file to write
+    #[arg(short, long, value_name = "FILE", default_value = "agimo-bug-report.json")]
+    pub output: PathBuf,
+}
+
 /// Which workload is changed, and with which right.
 #[derive(Clone, Debug, Args)]
 pub struct ChangeOptions {
@@ -124,4 +151,11 @@ pub enum OutputFormat {
     Table,
     Wide,
     Json,
+}
+
+/// A status code in which `x` stands for any digit.
+fn status(text: &str) -> Result<String, String> {
+    let text = text.to_lowercase();
+    let is_valid = text.len() == 3 && text.chars().all(|c| c.is_ascii_digit() || c == 'x');
+    if is_valid { Ok(text) } else { Err("write a status such as 404 or 5xx".to_owned()) }
 }

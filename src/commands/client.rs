@@ -6,7 +6,7 @@ use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Request, StatusCode, Uri};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Collected, Full, Limited};
 use serde::de::DeserializeOwned;
 
 use super::port_forward::PortForward;
@@ -28,6 +28,7 @@ enum Transport {
     Forwarded(PortForward),
 }
 
+const API: &str = "/api/v1/";
 /// The admin port of this machine.
 const DEFAULT_ADDRESS: &str = "http://127.0.0.1:9090";
 /// Of connecting, and of a whole answer.
@@ -58,7 +59,13 @@ impl AdminClient {
 
     /// The answer to a GET of this path and query below `/api/v1/`, as it was sent.
     pub async fn get_text(&self, path: &str) -> anyhow::Result<Bytes> {
-        self.send(Request::get(self.url(path)).body(Full::default())?).await
+        self.get_page(&format!("{API}{path}")).await
+    }
+
+    /// The answer to a GET of this path and query, as it was sent.
+    pub async fn get_page(&self, path: &str) -> anyhow::Result<Bytes> {
+        let url = format!("{}{path}", self.address);
+        self.send(Request::get(url).body(Full::default())?).await
     }
 
     /// The answer to a POST of this path and query below `/api/v1/`, with a bearer token.
@@ -81,13 +88,7 @@ impl AdminClient {
         let (status, body) = match &self.transport {
             Transport::Direct(client) => {
                 let answer = http_client::exchange(client, request, TIMEOUT, MAX_ANSWER).await;
-                answer.map_err(|reason| {
-                    anyhow!(
-                        "the admin port of agimo at {} does not answer: {reason}; name another one with --admin, such \
-                         as http://agimo.example:9090, or the namespace of agimo in the cluster with --namespace",
-                        self.address
-                    )
-                })?
+                answer.map_err(|reason| self.unreachable(&reason))?
             }
             Transport::Forwarded(forward) => {
                 let exchange = forward.exchange(request, MAX_ANSWER);
@@ -96,13 +97,23 @@ impl AdminClient {
                 answer.with_context(|| format!("the port-forward to {}", self.address))?
             }
         };
-        if status == StatusCode::OK {
-            return Ok(body);
-        }
-        match serde_json::from_slice(&body) {
+        if status == StatusCode::OK { Ok(body) } else { self.problem(&url, status, &body) }
+    }
+
+    fn unreachable(&self, reason: &str) -> anyhow::Error {
+        anyhow!(
+            "the admin port of agimo at {} does not answer: {reason}; name another one with --admin, such as \
+             http://agimo.example:9090, or the namespace of agimo in the cluster with --namespace",
+            self.address
+        )
+    }
+
+    /// What an answer that is no success says.
+    fn problem(&self, url: &str, status: StatusCode, body: &[u8]) -> anyhow::Result<Bytes> {
+        match serde_json::from_slice(body) {
             Ok(Problem { error }) => bail!("{}", shown::clean(&error)),
             Err(_) if status == StatusCode::SERVICE_UNAVAILABLE => {
-                bail!("{url}: {}", shown::clean(String::from_utf8_lossy(&body).trim()))
+                bail!("{url}: {}", shown::clean(String::from_utf8_lossy(body).trim()))
             }
             Err(_) => {
                 bail!("{url} answers with status {status}: is it the admin port of an agimo?")
@@ -110,12 +121,48 @@ impl AdminClient {
         }
     }
 
+    /// Hands the data of each server-sent event to `each`, until that returns false or the stream ends.
+    pub async fn follow(
+        &self,
+        path: &str,
+        mut each: impl FnMut(&str) -> anyhow::Result<bool>,
+    ) -> anyhow::Result<()> {
+        let request = Request::get(self.url(path)).body(Full::default())?;
+        let response = match &self.transport {
+            Transport::Direct(client) => client.request(request).await.map_err(|error| {
+                let cause = std::error::Error::source(&error).map(ToString::to_string);
+                self.unreachable(&cause.unwrap_or_else(|| error.to_string()))
+            })?,
+            Transport::Forwarded(forward) => forward.open(request).await?,
+        };
+        if response.status() != StatusCode::OK {
+            let (status, body) = (response.status(), response.into_body());
+            let body = Limited::new(body, MAX_ANSWER).collect().await;
+            let body = body.map(Collected::to_bytes).unwrap_or_default();
+            return self.problem(&self.url(path), status, &body).map(|_| ());
+        }
+        let (mut body, mut received) = (response.into_body(), Vec::new());
+        while let Some(frame) = body.frame().await {
+            received.extend_from_slice(&frame?.into_data().unwrap_or_default());
+            while let Some(end) = received.iter().position(|byte| *byte == b'\n') {
+                let line: Vec<u8> = received.drain(..=end).collect();
+                let line = String::from_utf8_lossy(&line);
+                if let Some(data) = line.trim_end().strip_prefix("data: ")
+                    && !each(data)?
+                {
+                    return Ok(());
+                }
+            }
+        }
+        bail!("agimo has ended the stream")
+    }
+
     pub async fn get<T: DeserializeOwned>(&self, path: &str) -> anyhow::Result<T> {
         self.parse(path, &self.get_text(path).await?)
     }
 
     fn url(&self, path: &str) -> String {
-        format!("{}/api/v1/{path}", self.address)
+        format!("{}{API}{path}", self.address)
     }
 
     fn parse<T: DeserializeOwned>(&self, path: &str, text: &[u8]) -> anyhow::Result<T> {

@@ -21,10 +21,11 @@ const VARIABLE: &str = "COMPLETE";
 /// Who presses the tabulator waits no longer.
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// The commands that take a host, and the name of the argument.
-const WITH_HOST: [(&str, &str); 7] = [
+const WITH_HOST: [(&str, &str); 8] = [
     ("why", "host"),
     ("explain", "request"),
     ("savings", "host"),
+    ("tap", "host"),
     ("wake", "host"),
     ("sleep", "host"),
     ("pin", "host"),

@@ -5,8 +5,9 @@ use std::collections::BTreeSet;
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
 use http::header::HOST;
-use http::{HeaderValue, Request, StatusCode};
+use http::{HeaderValue, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
@@ -72,24 +73,35 @@ impl PortForward {
     /// When the pod cannot be reached or does not answer.
     pub async fn exchange(
         &self,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
         max_answer: usize,
     ) -> anyhow::Result<(StatusCode, Bytes)> {
+        let response = self.open(request).await?;
+        let status = response.status();
+        let body = Limited::new(response.into_body(), max_answer).collect().await;
+        let body = body.map_err(|error| anyhow!("the answer breaks off: {error}"))?;
+        Ok((status, body.to_bytes()))
+    }
+
+    /// The same, with the body still to come.
+    ///
+    /// # Errors
+    /// When the pod cannot be reached or does not answer.
+    pub async fn open(
+        &self,
+        mut request: Request<Full<Bytes>>,
+    ) -> anyhow::Result<Response<Incoming>> {
         let mut forwarder = self.pods.portforward(&self.name, &[ADMIN_PORT]).await?;
         let stream = forwarder.take_stream(ADMIN_PORT).context("no stream")?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
-        let connection = tokio::spawn(connection);
+        // It ends with the body of its only response.
+        tokio::spawn(connection);
         request.headers_mut().insert(HOST, HeaderValue::from_str(&self.name)?);
         // To an origin server, a request has only its path (RFC 9112 section 3.2.1).
         let path = request.uri().path_and_query().context("a request without a path")?;
         *request.uri_mut() = path.as_str().parse()?;
-        let response = sender.send_request(request).await?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), max_answer).collect().await;
-        let body = body.map_err(|error| anyhow!("the answer breaks off: {error}"))?;
-        connection.abort();
-        Ok((status, body.to_bytes()))
+        Ok(sender.send_request(request).await?)
     }
 }
 

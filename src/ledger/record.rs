@@ -261,18 +261,20 @@ impl RecordKind {
 
 impl RecordedRequest {
     fn of(request: &WakingRequest) -> Self {
-        let network = |address: IpAddr| {
-            let length = if address.is_ipv4() { 24 } else { 48 };
-            IpNet::new(address, length).ok().map(|network| network.trunc())
-        };
         Self {
             method: cut(&request.method, MOST_PATH_BYTES),
             path: cut(&request.path, MOST_PATH_BYTES),
-            network: request.client.parse().ok().and_then(network),
+            network: request.client.parse().ok().and_then(client_network),
             client_kind: request.client_kind,
             trace_parent: request.trace_parent,
         }
     }
+}
+
+/// What is kept of the address of a client: /24 for IPv4, /48 for IPv6.
+pub fn client_network(address: IpAddr) -> Option<IpNet> {
+    let length = if address.is_ipv4() { 24 } else { 48 };
+    IpNet::new(address, length).ok().map(|network| network.trunc())
 }
 
 fn cut(text: &str, most: usize) -> String {

@@ -26,7 +26,6 @@ pub struct Pins {
 pub struct PinView {
     pins: Pins,
     workload: Arc<WorkloadId>,
-    changes: watch::Receiver<u64>,
 }
 
 /// Keeps a changed pin; absent where it is removed.
@@ -87,7 +86,12 @@ impl Pins {
     }
 
     pub fn of(&self, workload: Arc<WorkloadId>) -> PinView {
-        PinView { pins: self.clone(), workload, changes: self.shared.changes.subscribe() }
+        PinView { pins: self.clone(), workload }
+    }
+
+    /// Changes when a pin does.
+    pub fn changes(&self) -> watch::Receiver<u64> {
+        self.shared.changes.subscribe()
     }
 
     fn change(&self, change: impl FnOnce(&mut HashMap<WorkloadId, OperatorPin>) -> bool) {
@@ -107,12 +111,6 @@ impl Pins {
 impl PinView {
     pub fn get(&self) -> Option<OperatorPin> {
         self.pins.get(&self.workload)
-    }
-
-    /// Waits until the pin of any workload changes.
-    pub async fn changed(&mut self) {
-        // The sender is as old as the pins, which this holds.
-        let _ = self.changes.changed().await;
     }
 }
 
@@ -139,13 +137,13 @@ mod tests {
         }));
         let (web, process) =
             (workload(WorkloadKind::Deployment, "web"), workload(WorkloadKind::Process, "p"));
-        let mut view = pins.of(Arc::new(web.clone()));
+        let (view, mut changes) = (pins.of(Arc::new(web.clone())), pins.changes());
         pins.set(&web, Some(pin("alice")));
         pins.set(&process, Some(pin("alice")));
-        assert!(view.changes.has_changed().unwrap());
-        view.changes.mark_unchanged();
+        assert!(changes.has_changed().unwrap());
+        changes.mark_unchanged();
         pins.set(&web, Some(pin("alice")));
-        assert!(!view.changes.has_changed().unwrap(), "it is the same");
+        assert!(!changes.has_changed().unwrap(), "it is the same");
         let in_cluster = |workload: &WorkloadId| workload.kind != WorkloadKind::Process;
         pins.replace(HashMap::from([(web.clone(), pin("bob"))]), in_cluster);
         assert_eq!(view.get(), Some(pin("bob")));

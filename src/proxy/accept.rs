@@ -20,6 +20,7 @@ use crate::certificates::TlsSettings;
 use crate::http::forwarded::ClientIdentity;
 use crate::net::stream::Stream;
 use crate::shutdown::Shutdown;
+use crate::tap::Tap;
 
 use super::connection;
 use super::connection_quota::{ConnectionQuota, NoPermit};
@@ -33,6 +34,7 @@ pub struct Proxy {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     pub shutdown: Shutdown,
     pub access_log: bool,
+    pub tap: Tap,
     pub cores: usize,
     /// Endpoints to which all cores are to close their idle connections.
     pub close_idle: broadcast::Sender<SocketAddr>,
@@ -132,6 +134,7 @@ impl Proxy {
         snapshots: watch::Receiver<Arc<Snapshot>>,
         cores: usize,
         access_log: bool,
+        tap: Tap,
         tls: watch::Receiver<Arc<TlsSettings>>,
         shutdown: Shutdown,
     ) -> Self {
@@ -144,6 +147,7 @@ impl Proxy {
             snapshots,
             shutdown,
             access_log,
+            tap,
             cores,
             close_idle,
             tls,

@@ -3,16 +3,19 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
+use std::time::{Duration, SystemTime};
 
 use http::Method;
 use tokio::time::Instant;
 
 use crate::activation::WakingRequest;
+use crate::api::requests::EndedRequest;
 use crate::http::codec::Downstream;
 use crate::http::forwarded::ClientIdentity;
 use crate::http::message::{RequestHead, ResponseHead};
 use crate::http::trace_context::TraceParent;
 use crate::http::user_agent::UserAgentClass;
+use crate::ledger::record::client_network;
 use crate::net::timer::Timer;
 use crate::telemetry::printable::printable;
 
@@ -99,16 +102,48 @@ impl<D: Downstream> Client<D> {
         reason: Option<&'static str>,
         end: ResponseEnd,
     ) {
-        if !self.core.access_log && end != ResponseEnd::BrokenOff {
+        let is_watched = self.core.tap.is_watched();
+        if !self.core.access_log && !is_watched && end != ResponseEnd::BrokenOff {
             return;
         }
         let outcome = in_flight.outcome(reason, end);
+        if is_watched {
+            self.core.tap.show(self.shown(request, in_flight, &outcome));
+        }
         if self.core.access_log {
             self.logged(request, in_flight).log_response(&outcome);
         }
         if end == ResponseEnd::BrokenOff {
             let detail = "the application closed the connection before the end of its response";
             self.log_failure(request, in_flight, outcome.status, BROKEN_OFF, detail);
+        }
+    }
+
+    /// The request for those who watch.
+    fn shown(
+        &self,
+        request: &RequestHead,
+        in_flight: &InFlightRequest,
+        outcome: &Outcome,
+    ) -> EndedRequest {
+        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let millis = |duration: Duration| duration.as_micros() as f64 / 1e3;
+        let network = self.identity.address().parse().ok().and_then(client_network);
+        EndedRequest {
+            at_unix: at.as_millis() as f64 / 1e3,
+            method: request.method.as_str().to_owned(),
+            host: printable(request.authority().unwrap_or_default()),
+            path: printable(without_query(request)),
+            service: in_flight.route().route.requester.service.to_string(),
+            network: network.map(|network| network.to_string()),
+            client_kind: UserAgentClass::of(request.fields.named(b"user-agent"))
+                .as_str()
+                .to_owned(),
+            status: outcome.status,
+            reason: outcome.reason.map(str::to_owned),
+            end: outcome.end.as_str().to_owned(),
+            held_ms: millis(outcome.held),
+            total_ms: millis(outcome.total),
         }
     }
 
@@ -140,10 +175,9 @@ impl<D: Downstream> Client<D> {
         if !self.core.view().snapshot.config.record_requests {
             return None;
         }
-        let path = request.path().split(|byte| *byte == b'?').next().unwrap_or_default();
         Some(WakingRequest {
             method: request.method.as_str().to_owned(),
-            path: printable(path),
+            path: printable(without_query(request)),
             client: self.identity.address().to_owned(),
             client_kind: UserAgentClass::of(request.fields.named(b"user-agent")).as_str(),
             trace_parent: request.fields.named(b"traceparent").and_then(TraceParent::parse),
@@ -168,4 +202,9 @@ impl<D: Downstream> Client<D> {
         let service = &in_flight.route().route.requester.service;
         LoggedRequest::new(self.identity.address(), request, service)
     }
+}
+
+/// The path of a request; its query may hold secrets.
+fn without_query(request: &RequestHead) -> &[u8] {
+    request.path().split(|byte| *byte == b'?').next().unwrap_or_default()
 }

@@ -22,6 +22,7 @@ use crate::config::{KeepAlive, ServiceConfig};
 use crate::demand::CoreCounters;
 use crate::http::message::RequestHead;
 use crate::net::stream::Stream;
+use crate::tap::Tap;
 
 use super::accept::Proxy;
 use super::affinity::Preference;
@@ -34,6 +35,7 @@ use super::idle_connections::IdleBudget;
 pub struct Core {
     pub index: usize,
     pub access_log: bool,
+    pub tap: Tap,
     /// The drain signal of this core alone, so that to wait for it touches no other core.
     pub drain: CancellationToken,
     pub draining: Cell<bool>,
@@ -82,6 +84,7 @@ impl Core {
         let core = Self {
             index,
             access_log: proxy.access_log,
+            tap: proxy.tap.clone(),
             drain: CancellationToken::new(),
             draining: Cell::new(false),
             tasks: TaskTracker::new(),

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tokio::net::TcpStream;
 
 use crate::fixtures::{
     Helm, Namespace, Release, Sample, SampleRequest, SleepCycles, WebSocket, start_agimo,
@@ -92,6 +93,10 @@ async fn until_leader(release: &Release, pods: &[String]) -> String {
 }
 
 async fn has_metric(release: &Release, pod: &str, line: &str) -> bool {
+    // A container that was killed does not listen until it is started again.
+    if TcpStream::connect(release.pod_address(pod, 9090).await).await.is_err() {
+        return false;
+    }
     release.admin(pod, "/metrics").await.text().lines().any(|found| found == line)
 }
 

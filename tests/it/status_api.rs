@@ -200,6 +200,61 @@ async fn savings_count_replicas_that_did_not_run_while_a_workload_was_asleep() {
 }
 
 #[tokio::test]
+async fn a_bug_report_has_what_a_maintainer_asks_for_and_no_secret() {
+    let application = PythonApplication::new("a.test").env("PASSWORD", "hunter2");
+    let agimo = Agimo::with(application.service()).start().await;
+    assert_eq!(agimo.get("a.test", "/cart?token=hunter2").await.status, 200);
+    let file = agimo.folder.path().join("report.json");
+    let output = command(&agimo, &["bugreport", "--output", file.to_str().unwrap()]).await;
+    let notice = String::from_utf8(output.stdout).unwrap();
+    assert!(notice.contains("Look at it before you send it."), "{notice}");
+    let text = std::fs::read_to_string(&file).unwrap();
+    assert!(!text.contains("hunter2"), "{text}");
+    let report: Value = serde_json::from_str(&text).unwrap();
+    let pages = report["pages"].as_object().unwrap();
+    assert_eq!(pages["/api/v1/services"]["services"][0]["state"], "awake");
+    assert!(pages["/metrics"].as_str().unwrap().contains("agimo_build_info"));
+    assert!(pages.values().all(|page| page["problem"].is_null()), "{text}");
+}
+
+#[tokio::test]
+async fn tap_shows_requests_as_they_end_without_their_secrets() {
+    let services =
+        [PythonApplication::new("a.test").service(), PythonApplication::new("b.test").service()];
+    let agimo = Agimo::with(services.concat()).start().await;
+    let mut tap = Command::new(AGIMO);
+    tap.args(["tap", "a.test", "--status", "2xx", "--number", "2", "--admin"]);
+    tap.arg(format!("http://{}", agimo.admin)).stdout(Stdio::piped()).kill_on_drop(true);
+    let tap = tap.spawn().unwrap();
+    // Requests that end before the command watches are not shown.
+    let tapped = tokio::spawn(tap.wait_with_output());
+    let output = within("two requests to be shown", async {
+        while !tapped.is_finished() {
+            assert_eq!(agimo.get("b.test", "/").await.status, 200);
+            let mut client = agimo.connect().await;
+            client
+                .send("GET /cart?secret=1 HTTP/1.1\r\nHost: a.test\r\nUser-Agent: curl/8.14.1\r\n\r\n")
+                .await;
+            assert_eq!(client.response().await.status, 200);
+        }
+        tapped.await.unwrap().unwrap()
+    })
+    .await;
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(text.lines().count(), 2, "{text}");
+    for line in text.lines() {
+        let parts = ["  200  ", " GET a.test/cart  ", "from 127.0.0.0/24 (command line)"];
+        assert!(parts.iter().all(|part| line.contains(part)), "{text}");
+    }
+    assert!(!text.contains("secret"), "{text}");
+
+    let agimo = Agimo::with("record_requests = false\n".to_owned() + &services[0]).start().await;
+    let refused = command(&agimo, &["tap"]).await;
+    let error = String::from_utf8(refused.stderr).unwrap();
+    assert!(error.contains("`record_requests = false` is configured"), "{error}");
+}
+
+#[tokio::test]
 async fn bash_completes_commands_and_the_hosts_of_a_running_agimo() {
     let services = ["shop.test", "shop-admin.test", "blog.test"]
         .map(|host| PythonApplication::new(host).service());

@@ -6,13 +6,12 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use text::{line_of, production_code, words};
-
 mod codecs;
+mod links;
 mod text;
 
 /// Every room of `src/` in order: a room imports only from rooms above it.
 const ORDER: [&[&str]; 3] = [ABOVE_EDGES, EDGES, COMPOSITION];
-
 const ABOVE_EDGES: &[&str] = &[
     "version",
     "backoff",
@@ -40,6 +39,7 @@ const ABOVE_EDGES: &[&str] = &[
     "status",
     "savings",
     "api",
+    "tap",
     "scaling_signal",
     "simulation",
     "cli",

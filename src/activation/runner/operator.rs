@@ -33,16 +33,34 @@ const SLEEP_LIFETIME: Duration = Duration::from_secs(10);
 const REPORT_DELAY: Duration = Duration::from_millis(700);
 
 impl Runner {
-    /// Follows what a person has asked for.
-    pub(super) fn follow_order(&mut self) -> Option<Input> {
+    /// Follows what was asked for: by a person, or by a request that waits. Otherwise a pin has changed, which is looked at anyway.
+    pub(super) fn follow_asked(&mut self) -> Option<Input> {
+        if let Some(order) = self.activation.take_order() {
+            if self.activation.has_requester() {
+                // It comes next.
+                self.activation.asked.notify_one();
+            }
+            return self.follow_order(order);
+        }
+        let (requester, request) = self.activation.take_requester()?;
+        if self.rejects_requests() {
+            return None;
+        }
+        if !matches!(self.machine.state, State::Waking { .. } | State::Awake { .. }) {
+            (self.requester, self.waking_request) = (Some(requester), request);
+        }
+        Some(Input::WakeRequested)
+    }
+
+    fn follow_order(&mut self, order: Order) -> Option<Input> {
         let now = Instant::now();
-        match self.activation.take_order()? {
+        match order {
             Order::Wake { by } => {
                 self.sleep_order = None;
                 if self.rejects_requests() {
                     return None;
                 }
-                let order = WakeOrder { by, until: now + WAKE_LIFETIME };
+                let order = Box::new(WakeOrder { by, until: now + WAKE_LIFETIME });
                 match self.machine.state {
                     // Its idle time begins anew, as after a request.
                     State::Awake { .. } => {
@@ -62,12 +80,12 @@ impl Runner {
             }
             Order::Sleep { by } => {
                 self.wake_order = None;
-                self.sleep_order = Some(SleepOrder {
+                self.sleep_order = Some(Box::new(SleepOrder {
                     by,
                     own_arrivals: self.demand.arrivals(),
                     peer_arrivals: self.membership.view().arrivals,
                     since: now,
-                });
+                }));
                 self.next_check = self.next_check.min(now);
                 None
             }

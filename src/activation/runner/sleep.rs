@@ -68,14 +68,9 @@ impl Runner {
         };
         let has_agreed = tokio::select! {
             biased;
-            () = activation.ordered.notified() => {
-                // A person asks for something else.
-                activation.ordered.notify_one();
-                false
-            }
-            () = activation.wake_requested.notified() => {
-                // The request is seen again once the endpoints are published.
-                activation.wake_requested.notify_one();
+            () = activation.asked.notified() => {
+                // It is seen again once the endpoints are published.
+                activation.asked.notify_one();
                 false
             }
             agreed = tokio::time::timeout(AGREEMENT_TIMEOUT, agreed) => agreed.is_ok(),

@@ -21,6 +21,7 @@ impl Fixture {
         let pin = state.map(|state| Pin { state, until: None });
         let pin = pin.map(|pin| OperatorPin { pin, by: "alice".into() });
         self.coordination.pins().set(&id(), pin);
+        self.activation.look_at_pin();
         self.settle().await;
     }
 

@@ -98,6 +98,7 @@ impl RequestPath {
             self.snapshots.clone(),
             1,
             false,
+            agimo::tap::Tap::default(),
             Certificates::default().subscribe(),
             self.shutdown.clone(),
         )
