@@ -314,7 +314,7 @@ impl Catalog {
             };
             let pins = self.coordination.pins().of(id.clone());
             let runner = Runner::new(activation.clone(), demand.clone(), spec, membership, pins);
-            self.tasks.spawn(runner.run(unused.clone(), self.shutdown.clone()));
+            self.tasks.spawn(Box::new(runner).run(unused.clone(), self.shutdown.clone()));
             activation
         });
         let in_use = unused.drop_guard();

@@ -245,6 +245,7 @@ impl Cluster {
             health,
             state_store: self.state_store.clone(),
         });
+        let runner = Box::new(runner);
         let task = async move {
             tokio::select! {
                 () = runner.run() => {}

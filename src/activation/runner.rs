@@ -163,8 +163,9 @@ impl Runner {
         }
     }
 
-    /// Runs until no route and no request uses the workload any more, or until agimo ends.
-    pub async fn run(mut self, unused: CancellationToken, shutdown: Shutdown) {
+    /// Runs until no route and no request uses the workload any more, or until agimo ends. Boxed, because a future keeps what it is
+    /// given a second time, and there are many runners.
+    pub async fn run(mut self: Box<Self>, unused: CancellationToken, shutdown: Shutdown) {
         let activation = self.activation.clone();
         loop {
             self.update_status();
@@ -355,7 +356,7 @@ impl Runner {
         }
     }
 
-    fn remove(self) {
+    fn remove(&self) {
         self.stop_owned();
         let is_replaced = self.activation.is_replaced.load(Ordering::Relaxed);
         self.activation.events.publish(if is_replaced {

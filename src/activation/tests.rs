@@ -101,7 +101,7 @@ impl Fixture {
         let pins = coordination.pins().of(Arc::new(id.clone()));
         let runner =
             Runner::new(activation.clone(), demand.clone(), spec_receiver, membership, pins);
-        tokio::spawn(runner.run(unused.clone(), Shutdown::default()));
+        tokio::spawn(Box::new(runner).run(unused.clone(), Shutdown::default()));
         let in_use = unused.drop_guard();
         Self { backend, activation, demand, route, spec, events, in_use, coordination }
     }

@@ -97,8 +97,9 @@ impl Backend for Workload {
 // === impl Runner ===
 
 impl Runner {
-    /// Runs until the handle or the specification's sender is dropped. The workload is left as it is.
-    pub async fn run(mut self) {
+    /// Runs until the handle or the specification's sender is dropped. The workload is left as it is. Boxed, because a future keeps
+    /// what it is given a second time, and there are many runners.
+    pub async fn run(mut self: Box<Self>) {
         let mut input = Some(self.observe());
         while let Some(next) = input {
             let output = self.state.step(next, Instant::now());

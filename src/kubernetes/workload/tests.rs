@@ -79,7 +79,7 @@ impl Running {
             health,
             state_store: state_store.clone(),
         });
-        tokio::spawn(runner.run());
+        tokio::spawn(Box::new(runner).run());
         let running = Self { index, workload, spec, state_store, events: bus.subscribe(), log };
         running.synced();
         running
