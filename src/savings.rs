@@ -35,6 +35,9 @@ pub struct Saved {
     is_current: bool,
 }
 
+/// Name, help and value of a metric.
+type Family = (&'static str, &'static str, fn(&Saved) -> f64);
+
 /// How often to look. A sleep that is shorter may be missed, and counts for as much as it is seen.
 const INTERVAL: Duration = Duration::from_secs(5);
 
@@ -85,7 +88,7 @@ impl Savings {
         let saved = self.lock();
         let mut saved: Vec<_> = saved.iter().filter(|(_, saved)| !saved.asleep.is_zero()).collect();
         saved.sort_by_key(|(id, _)| *id);
-        let families: [(&str, &str, fn(&Saved) -> f64); 3] = [
+        let families: [Family; 3] = [
             (
                 "agimo_saved_replica_seconds_total",
                 "Replicas that did not run because the workload was asleep, multiplied by seconds.",

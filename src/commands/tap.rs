@@ -55,12 +55,9 @@ fn line(request: &EndedRequest) -> String {
     if request.held_ms > 0.0 {
         line.push_str(&format!("  held {}", shown::milliseconds(request.held_ms)));
     }
-    for part in
-        [request.reason.as_deref(), Some(request.end.as_str()).filter(|end| *end != "complete")]
-    {
-        if let Some(part) = part {
-            line.push_str(&format!("  {part}"));
-        }
+    let end = Some(request.end.as_str()).filter(|end| *end != "complete");
+    for part in [request.reason.as_deref(), end].into_iter().flatten() {
+        line.push_str(&format!("  {part}"));
     }
     let network = request.network.as_deref().unwrap_or("an unknown network");
     shown::clean(&format!("{line}  from {network} ({})", request.client_kind))

@@ -52,7 +52,7 @@ async fn with_ten_thousand_services_agimo_serves_wakes_and_sleeps_within_its_mem
     }
     SampleRequest::get("cold.test").send_once(agimo.address).await;
     cold.until_asleep().await;
-    let resident = agimo.resident_without_program();
+    let resident = agimo.memory("RssAnon:");
     assert!(resident < MAX_RESIDENT, "{resident} KiB with all services");
 
     let of_test = ListParams::default().labels(LABEL);
@@ -63,7 +63,7 @@ async fn with_ten_thousand_services_agimo_serves_wakes_and_sleeps_within_its_mem
     }
     SampleRequest::get("cold.test").send_once(agimo.address).await;
     cold.until_asleep().await;
-    let resident = agimo.resident_without_program();
+    let resident = agimo.memory("RssAnon:");
     assert!(resident < MAX_RESIDENT, "{resident} KiB after all services were deleted");
 }
 

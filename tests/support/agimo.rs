@@ -185,12 +185,8 @@ impl Agimo {
         self.memory("VmRSS:")
     }
 
-    /// Resident memory of the process in KiB that is not its program, such as the heap.
-    pub(crate) fn resident_without_program(&self) -> u64 {
-        self.memory("RssAnon:")
-    }
-
-    fn memory(&self, field: &str) -> u64 {
+    /// A field of /proc/PID/status in KiB (proc_pid_status(5)).
+    pub(crate) fn memory(&self, field: &str) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
         let line = status.lines().find_map(|line| line.strip_prefix(field)).unwrap();
         line.trim().trim_end_matches(" kB").parse().unwrap()
