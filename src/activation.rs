@@ -10,7 +10,7 @@ use tokio::sync::futures::Notified;
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
 
-use crate::backend::{Backend, BackendStatus, EndpointSource};
+use crate::backend::{Backend, BackendStatus, EndpointSource, ResourceRequests};
 use crate::cause::{Cause, NotReadyReason};
 use crate::http::trace_context::TraceParent;
 use crate::ownership::directive::{Directive, Pin};
@@ -171,6 +171,16 @@ impl Activation {
     /// What the backend knows of the workload.
     pub fn backend_status(&self) -> BackendStatus {
         self.backend.status().borrow().clone()
+    }
+
+    /// Of a workload that is known to be asleep: the replicas that a wake restores, and what each of them requests.
+    pub fn sleeping(&self) -> Option<(u32, ResourceRequests)> {
+        let status = self.backend.status();
+        let backend = status.borrow();
+        let has_none = backend.owns_lifecycle() || backend.replicas == Some(0);
+        let published = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_asleep = published.state == State::Asleep && has_none && !backend.is_ready();
+        is_asleep.then(|| (backend.replicas_when_awake.max(1), backend.requests))
     }
 
     /// Why a route with this source has no endpoint, as far as the backend knows.

@@ -143,7 +143,7 @@ impl Admin {
                 }
                 None => too_many_streams(),
             },
-            REQUESTS => self.requests(request.uri().query().unwrap_or_default()),
+            REQUESTS => self.requests(request).await,
             path if path.strip_prefix(API).is_some_and(control::is_change) => not_allowed("POST"),
             path if path.starts_with(API) => {
                 let query = request.uri().query().unwrap_or_default();
@@ -175,15 +175,34 @@ impl Admin {
         respond(StatusCode::OK, TEXT, "ok\n")
     }
 
-    /// Requests as they end.
-    fn requests(&self, query: &str) -> AdminResponse {
-        match requests::services(query, &(self.own)()) {
-            Err((status, error)) => respond(status, JSON, v1::json(&Problem { error })),
+    /// Requests as they end, for those who may change the workloads behind them.
+    async fn requests(&self, request: &Request<Incoming>) -> AdminResponse {
+        match self.watched_services(request).await {
+            Err(refusal) => refused(refusal),
             Ok(services) => match self.stream_place() {
                 Some(place) => stream(requests::frames(&self.tap, services, place)),
                 None => too_many_streams(),
             },
         }
+    }
+
+    async fn watched_services(
+        &self,
+        request: &Request<Incoming>,
+    ) -> Result<requests::Services, Refusal> {
+        let headers = request.headers();
+        self.authorization.check_token(headers)?;
+        let own = (self.own)();
+        let wanted = requests::Wanted::read(request.uri().query().unwrap_or_default(), &own)?;
+        match &wanted.workloads {
+            None => self.authorization.check_all(headers)?,
+            Some(workloads) => {
+                for workload in workloads {
+                    self.authorization.check(headers, workload).await?;
+                }
+            }
+        }
+        Ok(wanted.services)
     }
 
     /// A place for a stream: probes must find a free connection.
@@ -193,21 +212,14 @@ impl Admin {
 
     /// A POST below `/api/v1/`.
     async fn change(self: Arc<Self>, path: &str, request: &Request<Incoming>) -> AdminResponse {
-        let problem = |(status, error)| respond(status, JSON, v1::json(&Problem { error }));
         if !control::is_change(path) {
             let error = "what can be changed is /api/v1/wake, /sleep, /pin and /unpin".to_owned();
-            return problem((StatusCode::NOT_FOUND, error));
+            return refused((StatusCode::NOT_FOUND, error));
         }
         let query = request.uri().query().unwrap_or_default();
         match self.carry_out(path, query, request.headers()).await {
             Ok(changed) => respond(StatusCode::OK, JSON, v1::json(&changed)),
-            Err((StatusCode::UNAUTHORIZED, error)) => {
-                let mut response = problem((StatusCode::UNAUTHORIZED, error));
-                let scheme = header::HeaderValue::from_static("Bearer");
-                response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-                response
-            }
-            Err(refusal) => problem(refusal),
+            Err(refusal) => refused(refusal),
         }
     }
 
@@ -276,6 +288,15 @@ impl Admin {
         }
         page.into_page()
     }
+}
+
+fn refused((status, error): Refusal) -> AdminResponse {
+    let mut response = respond(status, JSON, v1::json(&Problem { error }));
+    if status == StatusCode::UNAUTHORIZED {
+        let scheme = header::HeaderValue::from_static("Bearer");
+        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
+    }
+    response
 }
 
 fn not_allowed(allowed: &'static str) -> AdminResponse {

@@ -161,6 +161,27 @@ pub enum Placement {
     Process(Arc<ProcessConfig>),
 }
 
+// === impl ResourceRequests ===
+
+impl ResourceRequests {
+    #[must_use]
+    pub fn plus(self, other: Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.saturating_add(other.cpu_millis),
+            memory_bytes: self.memory_bytes.saturating_add(other.memory_bytes),
+        }
+    }
+
+    /// The larger of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            cpu_millis: self.cpu_millis.max(other.cpu_millis),
+            memory_bytes: self.memory_bytes.max(other.memory_bytes),
+        }
+    }
+}
+
 // === impl WorkloadSpec ===
 
 impl WorkloadSpec {

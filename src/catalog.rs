@@ -202,8 +202,12 @@ impl Catalog {
                 () = self.shutdown.aborted() => break,
                 // The sender is as old as the coordination.
                 _ = pins.changed() => {
-                    let activations = self.workloads.values().filter_map(|known| known.activation.as_ref());
-                    activations.for_each(|activation| activation.look_at_pin());
+                    for id in self.coordination.pins().take_changed() {
+                        let known = self.workloads.get(&id);
+                        if let Some(activation) = known.and_then(|known| known.activation.as_ref()) {
+                            activation.look_at_pin();
+                        }
+                    }
                 }
                 Some(config) = configs.recv() => self.apply(config),
                 Some(ended) = self.tasks.join_next() => ended?,

@@ -130,9 +130,9 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
         }),
         control_ports: ControlPorts { peers, keda, external_metrics },
         changes,
-        otlp: options.otlp_endpoint.map(|endpoint| {
-            (endpoint, std::env::var("OTEL_EXPORTER_OTLP_HEADERS").unwrap_or_default())
-        }),
+        otlp: options
+            .otlp_endpoint
+            .map(|endpoint| (endpoint, std::env::var("AGIMO_OTLP_HEADERS").unwrap_or_default())),
         events: EventBus::default(),
     };
     app::run(settings, listeners)

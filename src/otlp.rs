@@ -43,14 +43,17 @@ const PATH: &str = "/v1/traces";
 // === impl Exporter ===
 
 impl Exporter {
-    /// `endpoint` is a URL such as http://collector:4318, `headers` are fields such as `authorization=Bearer%20…,tenant=a`, as in
-    /// the variable OTEL_EXPORTER_OTLP_HEADERS.
+    /// `endpoint` is a URL such as http://collector:4318, `headers` are fields such as `authorization=Bearer%20…,tenant=a`, as
+    /// OpenTelemetry writes them in a variable.
     ///
     /// # Errors
     /// What is wrong with them.
     pub fn new(endpoint: &str, headers: &str, instance: String) -> Result<Self, String> {
         let url = format!("{}{PATH}", endpoint.trim_end_matches('/'));
         let url: Uri = url.parse().map_err(|error| format!("{endpoint} is no URL: {error}"))?;
+        if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
+            return Err("write a name and a password as a header, not in the URL".to_owned());
+        }
         let client = http_client::build(&url, Resolver::default(), TIMEOUT)
             .map_err(|error| format!("the authorities for TLS cannot be read: {error}"))?;
         Ok(Self { url, headers: parse_headers(headers)?, client, instance })
@@ -63,7 +66,10 @@ impl Exporter {
             let record = match finished.recv().await {
                 Ok(record) => record,
                 Err(RecvError::Lagged(lost)) => {
-                    debug!(lost, "cold starts came faster than their traces could be sent");
+                    warn!(
+                        lost,
+                        "traces are lost: cold starts came faster than the collector accepts them"
+                    );
                     continue;
                 }
                 Err(RecvError::Closed) => return,

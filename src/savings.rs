@@ -9,7 +9,6 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::activation::Activation;
-use crate::activation::state::State;
 use crate::catalog::Snapshot;
 use crate::telemetry::{Exposition, Labels, MetricKind};
 use crate::workload::WorkloadId;
@@ -85,8 +84,9 @@ impl Savings {
 
     /// Writes the metric families.
     pub fn collect(&self, page: &mut Exposition) {
-        let saved = self.lock();
-        let mut saved: Vec<_> = saved.iter().filter(|(_, saved)| !saved.asleep.is_zero()).collect();
+        // Whoever counts does not wait until the page is written.
+        let known = self.lock().clone();
+        let mut saved: Vec<_> = known.iter().filter(|(_, saved)| !saved.asleep.is_zero()).collect();
         saved.sort_by_key(|(id, _)| *id);
         let families: [Family; 3] = [
             (
@@ -128,15 +128,11 @@ impl Savings {
 impl Saved {
     fn add(&mut self, activation: &Activation, passed: Duration) {
         self.known += passed;
-        let is_idle = matches!(activation.status().state, State::Asleep | State::Failing { .. });
-        let backend = activation.backend_status();
-        if !is_idle || backend.is_ready() || backend.replicas.is_some_and(|replicas| replicas > 0) {
-            return;
-        }
-        let replicas = f64::from(backend.replicas_when_awake.max(1)) * passed.as_secs_f64();
+        let Some((replicas, requests)) = activation.sleeping() else { return };
+        let replicas = f64::from(replicas) * passed.as_secs_f64();
         self.asleep += passed;
         self.replica_seconds += replicas;
-        self.cpu_seconds += replicas * backend.requests.cpu_millis as f64 / 1e3;
-        self.memory_byte_seconds += replicas * backend.requests.memory_bytes as f64;
+        self.cpu_seconds += replicas * requests.cpu_millis as f64 / 1e3;
+        self.memory_byte_seconds += replicas * requests.memory_bytes as f64;
     }
 }

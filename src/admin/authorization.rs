@@ -65,6 +65,17 @@ impl Authorization {
         })
     }
 
+    /// # Errors
+    /// When the caller may not change every workload.
+    pub fn check_all(&self, headers: &HeaderMap) -> Result<(), Refusal> {
+        let token = self.check_token(headers)?;
+        if self.tokens.as_ref().is_some_and(|tokens| tokens.accept(token)) {
+            return Ok(());
+        }
+        let error = "for all services, a token of --admin-tokens is needed: name one service";
+        Err((StatusCode::FORBIDDEN, error.to_owned()))
+    }
+
     /// The name of the caller.
     ///
     /// # Errors

@@ -1,6 +1,6 @@
 //! `/api/v1/requests`: requests as they end, as server-sent events (WHATWG HTML, section 9.2).
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::convert::Infallible;
 use std::time::Duration;
 
@@ -13,31 +13,43 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::parameters::Parameters;
 use super::v1::Own;
 use crate::tap::{Tap, Watcher};
+use crate::workload::WorkloadId;
 
 /// The services whose requests are shown; all where it is absent.
 pub type Services = Option<HashSet<String>>;
+
+/// What a query asks for.
+pub struct Wanted {
+    pub services: Services,
+    /// The workloads of those services; absent for all.
+    pub workloads: Option<BTreeSet<WorkloadId>>,
+}
 
 /// Sent at once, so that a client sees that it is subscribed. A line that begins with a colon is a comment.
 const GREETING: &[u8] = b": requests as they end\n\n";
 /// A client that has left is noticed within this time.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 
-/// The services that a query asks for.
-///
-/// # Errors
-/// When the query is wrong, no service is meant, or the configuration says that requests are not recorded.
-pub fn services(query: &str, own: &Own) -> Result<Services, (StatusCode, String)> {
-    let parameters = Parameters::read(query, &["host"])?;
-    if !own.snapshot.config.record_requests {
-        let error =
-            "`record_requests = false` is configured: requests are shown to nobody".to_owned();
-        return Err((StatusCode::FORBIDDEN, error));
+// === impl Wanted ===
+
+impl Wanted {
+    /// # Errors
+    /// When the query is wrong, no service is meant, or the configuration says that requests are not recorded.
+    pub fn read(query: &str, own: &Own) -> Result<Self, (StatusCode, String)> {
+        let parameters = Parameters::read(query, &["host"])?;
+        if !own.snapshot.config.record_requests {
+            let error = "`record_requests = false` is configured: requests are shown to nobody";
+            return Err((StatusCode::FORBIDDEN, error.to_owned()));
+        }
+        if parameters.get("host").is_none() {
+            return Ok(Self { services: None, workloads: None });
+        }
+        let routes = parameters.routes(&own.snapshot)?;
+        Ok(Self {
+            services: Some(routes.iter().map(|route| route.config.name()).collect()),
+            workloads: Some(routes.iter().map(|route| (*route.workload.id).clone()).collect()),
+        })
     }
-    if parameters.get("host").is_none() {
-        return Ok(None);
-    }
-    let routes = parameters.routes(&own.snapshot)?;
-    Ok(Some(routes.iter().map(|route| route.config.name()).collect()))
 }
 
 /// The frames of a response without end, which keeps its place until it is dropped.

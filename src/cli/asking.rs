@@ -85,6 +85,8 @@ pub struct TapOptions {
     pub host: Option<String>,
     #[command(flatten)]
     pub admin: AdminOptions,
+    #[command(flatten)]
+    pub token: TokenOptions,
     /// Only responses with this status, such as 404 or 5xx
     #[arg(long, value_name = "STATUS", value_parser = status)]
     pub status: Option<String>,
@@ -113,7 +115,14 @@ pub struct ChangeOptions {
     pub host: String,
     #[command(flatten)]
     pub admin: AdminOptions,
-    /// File with a token that may change something: one of --admin-tokens, or one of the cluster (kubectl create token)
+    #[command(flatten)]
+    pub token: TokenOptions,
+}
+
+/// Who asks.
+#[derive(Clone, Debug, Args)]
+pub struct TokenOptions {
+    /// File with a token that may change workloads: one of --admin-tokens, or one of the cluster (kubectl create token)
     #[arg(long, env = "AGIMO_TOKEN_FILE", value_name = "FILE")]
     pub token_file: Option<PathBuf>,
 }

@@ -124,8 +124,8 @@ pub struct ServeOptions {
     #[arg(long, env = "AGIMO_ADMIN_TOKEN_REVIEW")]
     pub admin_token_review: bool,
     /// Collector of OpenTelemetry that receives the trace of each cold start, over OTLP with HTTP, such as http://collector:4318;
-    /// the variable OTEL_EXPORTER_OTLP_HEADERS may have further fields for it
-    #[arg(long, env = "OTEL_EXPORTER_OTLP_ENDPOINT", value_name = "URL", value_parser = http_url)]
+    /// the variable AGIMO_OTLP_HEADERS may have further fields for it, such as authorization=Bearer%20…
+    #[arg(long, env = "AGIMO_OTLP_ENDPOINT", value_name = "URL", value_parser = http_url)]
     pub otlp_endpoint: Option<String>,
     /// Number of proxy threads; by default the number of cores that CPU affinity and cgroup quota allow
     #[arg(long, value_name = "NUMBER", value_parser = threads)]

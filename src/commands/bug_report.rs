@@ -1,6 +1,8 @@
 //! `agimo bugreport`: what a maintainer needs to know of a running agimo, in one file.
 
+use std::fs::OpenOptions;
 use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 
 use anyhow::Context;
 use bytes::Bytes;
@@ -44,10 +46,14 @@ pub fn bug_report(options: &BugReportOptions) -> anyhow::Result<()> {
     let report = json!({ "command_version": version::TEXT, "pages": pages });
     let file = &options.output;
     let text = serde_json::to_vec_pretty(&report)?;
-    std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    // For its owner alone.
+    let written = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file);
+    let written = written.and_then(|mut file| file.write_all(&text));
+    written.with_context(|| format!("cannot write {}", file.display()))?;
     let notice = format!(
         "wrote {}: it has the hosts and workloads of the configuration, without the values of environment variables and arguments, \
-         and paths and networks of requests that have woken workloads. Look at it before you send it.\n",
+         and paths and networks of requests that have woken workloads, names of people who have changed something, and what failed applications \
+         have printed last. Look at it before you send it.\n",
         file.display()
     );
     Ok(std::io::stdout().lock().write_all(notice.as_bytes())?)

@@ -3,13 +3,13 @@
 use std::io::Write as _;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 
 use crate::api::{Changed, Service, Services};
 use crate::cli::asking::{ChangeOptions, PinOptions, WakeOptions};
 
 use super::client::{AdminClient, with_parameters};
-use super::{run, shown};
+use super::{run, shown, token};
 
 /// Between two looks with `--wait`.
 const INTERVAL: Duration = Duration::from_millis(200);
@@ -49,17 +49,10 @@ async fn change(
     path: &str,
     parameters: &[(&str, &str)],
 ) -> anyhow::Result<()> {
-    let token = match &options.token_file {
-        Some(file) => Some(
-            std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read the token in {}", file.display()))?,
-        ),
-        None => None,
-    };
+    let token = token(&options.token)?;
     let client = AdminClient::new(&options.admin).await?;
     let all = [&[("host", options.host.as_str())], parameters].concat();
-    let token = token.as_deref().map(str::trim);
-    let changed: Changed = client.post(&with_parameters(path, &all), token).await?;
+    let changed: Changed = client.post(&with_parameters(path, &all), token.as_deref()).await?;
     print(&format!("{}: {}", changed.workload, changed.detail))?;
     for problem in &changed.unreachable {
         eprintln!("agimo: another replica of agimo was not told: {}", shown::clean(problem));

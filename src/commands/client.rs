@@ -75,11 +75,7 @@ impl AdminClient {
         token: Option<&str>,
     ) -> anyhow::Result<T> {
         let mut request = Request::post(self.url(path)).body(Full::default())?;
-        if let Some(token) = token {
-            let value = HeaderValue::from_str(&format!("Bearer {token}"));
-            let value = value.context("the token has characters that no token has")?;
-            request.headers_mut().insert(AUTHORIZATION, value);
-        }
+        authorize(&mut request, token)?;
         self.parse(path, &self.send(request).await?)
     }
 
@@ -125,9 +121,11 @@ impl AdminClient {
     pub async fn follow(
         &self,
         path: &str,
+        token: Option<&str>,
         mut each: impl FnMut(&str) -> anyhow::Result<bool>,
     ) -> anyhow::Result<()> {
-        let request = Request::get(self.url(path)).body(Full::default())?;
+        let mut request = Request::get(self.url(path)).body(Full::default())?;
+        authorize(&mut request, token)?;
         let response = match &self.transport {
             Transport::Direct(client) => client.request(request).await.map_err(|error| {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
@@ -147,6 +145,10 @@ impl AdminClient {
             while let Some(end) = received.iter().position(|byte| *byte == b'\n') {
                 let line: Vec<u8> = received.drain(..=end).collect();
                 let line = String::from_utf8_lossy(&line);
+                // A comment, such as that something was lost.
+                if let Some(note) = line.trim_end().strip_prefix(": ") {
+                    eprintln!("agimo: {}", shown::clean(note));
+                }
                 if let Some(data) = line.trim_end().strip_prefix("data: ")
                     && !each(data)?
                 {
@@ -169,6 +171,15 @@ impl AdminClient {
         serde_json::from_slice(text)
             .with_context(|| format!("{}: an unexpected answer", self.url(path)))
     }
+}
+
+fn authorize(request: &mut Request<Full<Bytes>>, token: Option<&str>) -> anyhow::Result<()> {
+    if let Some(token) = token {
+        let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
+        let value = value.context("the token has characters that no token has")?;
+        request.headers_mut().insert(AUTHORIZATION, value);
+    }
+    Ok(())
 }
 
 /// A path and its parameters.

@@ -1,28 +1,19 @@
 //! `agimo explain`: which service a request would reach, and what would happen to it.
 
-use std::io::Write as _;
 use std::time::Duration;
 
 use crate::api::explanation::Explanation;
 use crate::api::{Decision, Load};
-use crate::cli::asking::{ExplainOptions, OutputFormat};
+use crate::cli::asking::ExplainOptions;
 use crate::telemetry::durations;
 
-use super::client::{AdminClient, with_parameters};
-use super::{run, shown};
+use super::client::with_parameters;
+use super::{ask_and_print, shown};
 
 /// Prints the explanation.
 pub fn explain(options: &ExplainOptions) -> anyhow::Result<()> {
     let path = with_parameters("explain", &[("host", &options.request)]);
-    let text = run(async {
-        let client = AdminClient::new(&options.admin).await?;
-        if options.output == OutputFormat::Json {
-            return Ok(String::from_utf8_lossy(&client.get_text(&path).await?).into_owned());
-        }
-        Ok(report(&client.get(&path).await?))
-    })?;
-    std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    ask_and_print(&options.admin, &path, options.output, report)
 }
 
 fn report(explanation: &Explanation) -> String {

@@ -1,13 +1,11 @@
 //! `agimo savings`: what sleeping workloads have not requested of the cluster.
 
-use std::io::Write as _;
-
 use crate::api::savings::{Amounts, SavingsReport};
-use crate::cli::asking::{OutputFormat, SavingsOptions};
+use crate::cli::asking::SavingsOptions;
 
-use super::client::{AdminClient, with_parameters};
+use super::client::with_parameters;
 use super::table::{Table, terminal_width};
-use super::{run, shown};
+use super::{ask_and_print, shown};
 
 /// Prints the savings of one host, or of all.
 pub fn savings(options: &SavingsOptions) -> anyhow::Result<()> {
@@ -15,15 +13,7 @@ pub fn savings(options: &SavingsOptions) -> anyhow::Result<()> {
         Some(host) => with_parameters("savings", &[("host", host)]),
         None => "savings".to_owned(),
     };
-    let text = run(async {
-        let client = AdminClient::new(&options.admin).await?;
-        if options.output == OutputFormat::Json {
-            return Ok(String::from_utf8_lossy(&client.get_text(&path).await?).into_owned());
-        }
-        Ok(report(&client.get(&path).await?))
-    })?;
-    std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    ask_and_print(&options.admin, &path, options.output, report)
 }
 
 fn report(report: &SavingsReport) -> String {

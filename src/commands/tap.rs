@@ -6,7 +6,7 @@ use crate::api::requests::EndedRequest;
 use crate::cli::asking::{OutputFormat, TapOptions};
 
 use super::client::{AdminClient, with_parameters};
-use super::{run, shown};
+use super::{run, shown, token};
 
 /// Prints requests until it is interrupted, or until as many as were asked for.
 pub fn tap(options: &TapOptions) -> anyhow::Result<()> {
@@ -14,11 +14,12 @@ pub fn tap(options: &TapOptions) -> anyhow::Result<()> {
         Some(host) => with_parameters("requests", &[("host", host)]),
         None => "requests".to_owned(),
     };
+    let token = token(&options.token)?;
     let mut left = options.number;
     run(async {
         let client = AdminClient::new(&options.admin).await?;
         client
-            .follow(&path, |data| {
+            .follow(&path, token.as_deref(), |data| {
                 let request: EndedRequest = serde_json::from_str(data)?;
                 if !options.status.as_deref().is_none_or(|wanted| has_status(&request, wanted)) {
                     return Ok(true);

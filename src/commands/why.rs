@@ -1,14 +1,13 @@
 //! `agimo why`: what has happened to the workload of a host, each cold start phase by phase.
 
 use std::fmt::Write as _;
-use std::io::Write as _;
 
 use crate::api::Decision;
 use crate::api::records::{Cause, LedgerRecord, LedgerRecords, Phase, WakeRecord, What};
-use crate::cli::asking::{OutputFormat, WhyOptions};
+use crate::cli::asking::WhyOptions;
 
-use super::client::{AdminClient, with_parameters};
-use super::{run, shown};
+use super::client::with_parameters;
+use super::{ask_and_print, shown};
 
 /// The bar of a whole cold start.
 const BAR_WIDTH: usize = 30;
@@ -17,16 +16,9 @@ const BAR_WIDTH: usize = 30;
 pub fn why(options: &WhyOptions) -> anyhow::Result<()> {
     let limit = options.number.to_string();
     let path = with_parameters("wakes", &[("host", &options.host), ("limit", &limit)]);
-    let text = run(async {
-        let client = AdminClient::new(&options.admin).await?;
-        if options.output == OutputFormat::Json {
-            return Ok(String::from_utf8_lossy(&client.get_text(&path).await?).into_owned());
-        }
-        let answer: LedgerRecords = client.get(&path).await?;
-        Ok(report(&options.host, &answer))
-    })?;
-    std::io::stdout().lock().write_all(text.as_bytes())?;
-    Ok(())
+    ask_and_print(&options.admin, &path, options.output, |answer: &LedgerRecords| {
+        report(&options.host, answer)
+    })
 }
 
 fn report(host: &str, answer: &LedgerRecords) -> String {

@@ -111,9 +111,13 @@ fn note_of_record(record: &Record) -> Option<Note> {
         },
         _ => return None,
     };
-    // A pin is seen by all; a request, and the sleep that follows, by one replica of agimo.
-    let is_seen_by_all =
-        record.wake().is_some_and(|wake| !matches!(wake.cause, WakeCause::Request { .. }));
+    // A pin is seen by all; a request, and the sleep that follows, by one replica of agimo. All wake what a person asks for, and
+    // the one that has written the replicas tells of it.
+    let is_seen_by_all = record.wake().is_some_and(|wake| match wake.cause {
+        WakeCause::Request { .. } => false,
+        WakeCause::Operator(_) => wake.reached(WakePhase::ScaleWritten).is_none(),
+        WakeCause::Directive(_) | WakeCause::Elsewhere => true,
+    });
     Some(Note::new(is_warning, reason, &record.summary(), is_seen_by_all))
 }
 

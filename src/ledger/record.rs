@@ -57,6 +57,8 @@ pub struct Wake {
     pub outcome: WakeOutcome,
     /// Nothing more will be added.
     pub is_over: bool,
+    /// How long it took until then; absent where its request was not waited for any longer.
+    pub ended: Option<Duration>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -290,7 +292,7 @@ fn shortened(detail: &str) -> String {
 impl Wake {
     fn new(cause: WakeCause) -> Self {
         let outcome = WakeOutcome::Underway;
-        Self { cause, phases: Vec::new(), obstacle: None, outcome, is_over: false }
+        Self { cause, phases: Vec::new(), obstacle: None, outcome, is_over: false, ended: None }
     }
 
     /// When this phase was reached, counted from the beginning of the wake.
@@ -316,6 +318,7 @@ impl Wake {
                 self.outcome = WakeOutcome::Ready;
                 // A request that waits is still to be answered.
                 self.is_over = !matches!(self.cause, WakeCause::Request { .. });
+                self.ended = self.is_over.then_some(since);
                 return;
             }
             EventKind::FirstAnswer { .. } => WakeOutcome::Answered,
@@ -335,7 +338,7 @@ impl Wake {
             },
             _ => return,
         };
-        (self.outcome, self.is_over) = (outcome, true);
+        (self.outcome, self.is_over, self.ended) = (outcome, true, Some(since));
     }
 }
 

@@ -4,13 +4,20 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::messages::{KeyValue, Span, SpanKind, Status, StatusCode};
 use crate::http::trace_context::TraceParent;
-use crate::ledger::record::{Record, Wake, WakeCause, WakeOutcome};
+use crate::ledger::record::{Record, Wake, WakeCause, WakeOutcome, WakePhase};
 use crate::workload::WorkloadKind;
 
 /// The spans of a wake that is complete. Nothing where nobody here has caused it, or where the caller has decided that its trace
 /// is not recorded. `new_id` makes a random number that is not 0.
 pub fn spans(record: &Record, new_id: &mut impl FnMut() -> u64) -> Vec<Span> {
     let Some(wake) = record.wake() else { return Vec::new() };
+    // Of several replicas of agimo, the one that has started something tells of a wake that no request has caused.
+    let has_started = [WakePhase::ScaleWritten, WakePhase::Started]
+        .into_iter()
+        .any(|phase| wake.reached(phase).is_some());
+    if !has_started && !matches!(wake.cause, WakeCause::Request { .. }) {
+        return Vec::new();
+    }
     let caller = caller(wake);
     let is_unsampled = caller.is_some_and(|caller| !caller.is_sampled);
     if matches!(wake.cause, WakeCause::Elsewhere) || is_unsampled {
@@ -30,7 +37,8 @@ pub fn spans(record: &Record, new_id: &mut impl FnMut() -> u64) -> Vec<Span> {
         end_time_unix_nano: nanoseconds(record.at, to),
         ..Span::default()
     };
-    let whole = wake.phases.iter().map(|(_, after)| *after).max().unwrap_or_default();
+    let last = wake.phases.iter().map(|(_, after)| *after).max().unwrap_or_default();
+    let whole = wake.ended.unwrap_or_default().max(last);
     let parent = caller.map_or(Vec::new(), |caller| caller.span_id.to_vec());
     let mut cold_start = span("cold start", &parent, Duration::ZERO, whole);
     cold_start.attributes = attributes(record, wake);
@@ -81,7 +89,8 @@ fn attributes(record: &Record, wake: &Wake) -> Vec<KeyValue> {
 
 fn status(wake: &Wake) -> Option<Status> {
     let message = match &wake.outcome {
-        WakeOutcome::Failed { reason, detail } => format!("{reason}: {detail}"),
+        // Its detail quotes what the application wrote.
+        WakeOutcome::Failed { reason, .. } => (*reason).to_owned(),
         WakeOutcome::GivenUp => "it never became ready".to_owned(),
         _ => return None,
     };
@@ -98,7 +107,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::ledger::record::{RecordKind, RecordedRequest, WakePhase};
+    use crate::ledger::record::{RecordKind, RecordedRequest};
     use crate::workload::WorkloadId;
 
     fn record(cause: WakeCause, outcome: WakeOutcome) -> Record {
@@ -111,7 +120,8 @@ mod tests {
         let phases =
             [(WakePhase::ScaleWritten, 5), (WakePhase::PodReady, 40), (WakePhase::Ready, 39)];
         let phases = phases.map(|(phase, after)| (phase, millis(after))).to_vec();
-        let wake = Wake { cause, phases, obstacle: None, outcome, is_over: true };
+        let wake =
+            Wake { cause, phases, obstacle: None, outcome, is_over: true, ended: Some(millis(50)) };
         let at = UNIX_EPOCH + Duration::from_secs(1);
         let kind = RecordKind::Wake(Box::new(wake));
         Record { number: 1, workload: Arc::new(workload), at, kind }
@@ -153,7 +163,7 @@ mod tests {
             })
             .collect();
         let expected = [
-            ("cold start", 0, 40),
+            ("cold start", 0, 50),
             ("scale written", 0, 5),
             ("pod ready", 5, 40),
             ("ready", 39, 39),
@@ -169,7 +179,7 @@ mod tests {
         let spans = spans_of(&record(WakeCause::Operator("alice".into()), failed));
         assert!(spans[0].parent_span_id.is_empty() && spans[0].trace_id.len() == 16);
         let status = spans[0].status.clone().unwrap();
-        assert_eq!((status.message.as_str(), status.code), ("wake-exited: exit 7", 2));
+        assert_eq!((status.message.as_str(), status.code), ("wake-exited", 2));
     }
 
     #[test]

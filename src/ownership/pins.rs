@@ -1,7 +1,7 @@
 //! Pins that people set through agimo. They count before those of annotations, and last as long as whoever keeps them: a
 //! ConfigMap, or the process.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use tokio::sync::watch;
@@ -33,6 +33,8 @@ pub type Keep = Box<dyn Fn(&WorkloadId, Option<&OperatorPin>) + Send + Sync>;
 
 struct Shared {
     pins: Mutex<HashMap<WorkloadId, OperatorPin>>,
+    /// The workloads whose pins have changed since somebody looked.
+    changed: Mutex<HashSet<WorkloadId>>,
     changes: watch::Sender<u64>,
     keep: OnceLock<Keep>,
 }
@@ -42,7 +44,8 @@ struct Shared {
 impl Default for Pins {
     fn default() -> Self {
         let changes = watch::Sender::new(0);
-        Self { shared: Arc::new(Shared { pins: Mutex::default(), changes, keep: OnceLock::new() }) }
+        let (pins, changed, keep) = (Mutex::default(), Mutex::default(), OnceLock::new());
+        Self { shared: Arc::new(Shared { pins, changed, changes, keep }) }
     }
 }
 
@@ -63,8 +66,8 @@ impl Pins {
             keep(workload, pin.as_ref());
         }
         self.change(|pins| match pin {
-            Some(pin) => pins.insert(workload.clone(), pin.clone()) != Some(pin),
-            None => pins.remove(workload).is_some(),
+            Some(pin) => pins.insert(workload.clone(), pin),
+            None => pins.remove(workload),
         });
     }
 
@@ -75,13 +78,8 @@ impl Pins {
         is_kept: impl Fn(&WorkloadId) -> bool,
     ) {
         self.change(|pins| {
-            let others = pins.iter().filter(|(workload, _)| !is_kept(workload));
-            let mut now: HashMap<_, _> =
-                others.map(|(workload, pin)| (workload.clone(), pin.clone())).collect();
-            now.extend(kept);
-            let is_changed = now != *pins;
-            *pins = now;
-            is_changed
+            pins.retain(|workload, _| !is_kept(workload));
+            pins.extend(kept);
         });
     }
 
@@ -94,9 +92,23 @@ impl Pins {
         self.shared.changes.subscribe()
     }
 
-    fn change(&self, change: impl FnOnce(&mut HashMap<WorkloadId, OperatorPin>) -> bool) {
-        let is_changed = change(&mut self.lock());
-        if is_changed {
+    /// The workloads whose pins have changed since the last call.
+    pub fn take_changed(&self) -> HashSet<WorkloadId> {
+        std::mem::take(&mut *self.shared.changed.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn change<T>(&self, change: impl FnOnce(&mut HashMap<WorkloadId, OperatorPin>) -> T) {
+        let changed: Vec<WorkloadId> = {
+            let mut pins = self.lock();
+            let before = pins.clone();
+            change(&mut pins);
+            let known = before.keys().chain(pins.keys());
+            known.filter(|id| before.get(*id) != pins.get(*id)).cloned().collect()
+        };
+        if !changed.is_empty() {
+            let mut all = self.shared.changed.lock().unwrap_or_else(PoisonError::into_inner);
+            all.extend(changed);
+            drop(all);
             self.shared.changes.send_modify(|changes| *changes += 1);
         }
     }
@@ -141,12 +153,14 @@ mod tests {
         pins.set(&web, Some(pin("alice")));
         pins.set(&process, Some(pin("alice")));
         assert!(changes.has_changed().unwrap());
+        assert_eq!(pins.take_changed(), HashSet::from([web.clone(), process.clone()]));
         changes.mark_unchanged();
         pins.set(&web, Some(pin("alice")));
         assert!(!changes.has_changed().unwrap(), "it is the same");
         let in_cluster = |workload: &WorkloadId| workload.kind != WorkloadKind::Process;
         pins.replace(HashMap::from([(web.clone(), pin("bob"))]), in_cluster);
         assert_eq!(view.get(), Some(pin("bob")));
+        assert_eq!(pins.take_changed(), HashSet::from([web.clone()]));
         assert_eq!(pins.get(&process), Some(pin("alice")));
         pins.replace(HashMap::new(), in_cluster);
         assert_eq!(pins.get(&web), None);

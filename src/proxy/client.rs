@@ -26,6 +26,9 @@ use super::error_response::ErrorResponse;
 use super::in_flight::InFlightRequest;
 use super::tunnel::LoggedTunnel;
 
+/// Of each part of a request that is shown to those who watch.
+const LONGEST_SHOWN: usize = 200;
+
 /// A client that has sent a request.
 pub struct Client<D> {
     pub downstream: D,
@@ -102,7 +105,8 @@ impl<D: Downstream> Client<D> {
         reason: Option<&'static str>,
         end: ResponseEnd,
     ) {
-        let is_watched = self.core.tap.is_watched();
+        let is_watched =
+            self.core.tap.is_watched() && self.core.view().snapshot.config.record_requests;
         if !self.core.access_log && !is_watched && end != ResponseEnd::BrokenOff {
             return;
         }
@@ -131,14 +135,16 @@ impl<D: Downstream> Client<D> {
         let network = self.identity.address().parse().ok().and_then(client_network);
         EndedRequest {
             at_unix: at.as_millis() as f64 / 1e3,
-            method: request.method.as_str().to_owned(),
-            host: printable(request.authority().unwrap_or_default()),
-            path: printable(without_query(request)),
+            method: shortened(request.method.as_str().as_bytes()),
+            host: shortened(request.authority().unwrap_or_default()),
+            path: shortened(without_query(request)),
             service: in_flight.route().route.requester.service.to_string(),
             network: network.map(|network| network.to_string()),
-            client_kind: UserAgentClass::of(request.fields.named(b"user-agent"))
-                .as_str()
-                .to_owned(),
+            client_kind: {
+                let name = request.fields.named(b"user-agent");
+                let begin = name.map(|name| &name[..name.len().min(LONGEST_SHOWN)]);
+                UserAgentClass::of(begin).as_str().to_owned()
+            },
             status: outcome.status,
             reason: outcome.reason.map(str::to_owned),
             end: outcome.end.as_str().to_owned(),
@@ -207,4 +213,8 @@ impl<D: Downstream> Client<D> {
 /// The path of a request; its query may hold secrets.
 fn without_query(request: &RequestHead) -> &[u8] {
     request.path().split(|byte| *byte == b'?').next().unwrap_or_default()
+}
+
+fn shortened(text: &[u8]) -> String {
+    printable(&text[..text.len().min(LONGEST_SHOWN)])
 }

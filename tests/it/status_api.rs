@@ -1,5 +1,6 @@
 //! `/api/v1` on the admin port, and the commands that read it.
 
+use std::io::Write;
 use std::process::{Output, Stdio};
 
 use serde_json::Value;
@@ -221,10 +222,15 @@ async fn a_bug_report_has_what_a_maintainer_asks_for_and_no_secret() {
 async fn tap_shows_requests_as_they_end_without_their_secrets() {
     let services =
         [PythonApplication::new("a.test").service(), PythonApplication::new("b.test").service()];
-    let agimo = Agimo::with(services.concat()).start().await;
+    let mut token = tempfile::NamedTempFile::new().unwrap();
+    token.write_all(b"the token of the operators").unwrap();
+    let token = token.path().to_str().unwrap();
+    let agimo = Agimo::with(services.concat()).arguments(&["--admin-tokens", token]).start().await;
+    assert_eq!(agimo.admin("/api/v1/requests").await.status, 401);
     let mut tap = Command::new(AGIMO);
-    tap.args(["tap", "a.test", "--status", "2xx", "--number", "2", "--admin"]);
-    tap.arg(format!("http://{}", agimo.admin)).stdout(Stdio::piped()).kill_on_drop(true);
+    tap.args(["tap", "a.test", "--status", "2xx", "--number", "2", "--token-file", token]);
+    tap.args(["--admin", &format!("http://{}", agimo.admin)]);
+    tap.stdout(Stdio::piped()).stderr(Stdio::null()).kill_on_drop(true);
     let tap = tap.spawn().unwrap();
     // Requests that end before the command watches are not shown.
     let tapped = tokio::spawn(tap.wait_with_output());
@@ -248,8 +254,9 @@ async fn tap_shows_requests_as_they_end_without_their_secrets() {
     }
     assert!(!text.contains("secret"), "{text}");
 
-    let agimo = Agimo::with("record_requests = false\n".to_owned() + &services[0]).start().await;
-    let refused = command(&agimo, &["tap"]).await;
+    let agimo = Agimo::with("record_requests = false\n".to_owned() + &services[0]);
+    let agimo = agimo.arguments(&["--admin-tokens", token]).start().await;
+    let refused = command(&agimo, &["tap", "--token-file", token]).await;
     let error = String::from_utf8(refused.stderr).unwrap();
     assert!(error.contains("`record_requests = false` is configured"), "{error}");
 }

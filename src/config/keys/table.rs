@@ -108,7 +108,8 @@ pub const TABLE: &[Key] = &[
         default: KeyDefault::Value("true"),
         description: "Whether the records of wakes, the Events in Kubernetes and the line in the log say which request caused a wake: \
                       its method, its path without the query, the client (its network only, /24 or /48; the whole address in the \
-                      log) and the kind of its user agent. The last 100 records of each workload are kept in memory.",
+                      log) and the kind of its user agent. The last 100 records of each workload are kept in memory. \
+                      With `false`, `agimo tap` shows no requests either.",
         example: "record_requests = false",
     },
     Key {

@@ -1,42 +1,48 @@
 //! What the pods of a workload request of a node (Kubernetes, "Resource Management for Pods and Containers").
 
-use k8s_openapi::api::core::v1::{Container, PodSpec};
+use std::collections::BTreeMap;
+
+use k8s_openapi::api::core::v1::{Container, PodSpec, ResourceRequirements};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::backend::ResourceRequests;
 
-/// What the scheduler counts for one pod: its containers and sidecars together, or its largest init container (Kubernetes, "Init
-/// Containers", resource sharing).
+/// What the scheduler counts for one pod: its containers and sidecars together, or an init container with the sidecars before it,
+/// whichever is more, and what the pod needs itself (Kubernetes, "Sidecar Containers", resource sharing).
 pub fn of_pod(spec: &PodSpec) -> ResourceRequests {
-    let is_sidecar = |container: &&Container| container.restart_policy.as_deref() == Some("Always");
-    let init = || spec.init_containers.iter().flatten();
-    let sum = |of: fn(&Container) -> ResourceRequests| {
-        let running = spec.containers.iter().chain(init().filter(is_sidecar));
-        running.map(of).fold(ResourceRequests::default(), |sum, one| ResourceRequests {
-            cpu_millis: sum.cpu_millis.saturating_add(one.cpu_millis),
-            memory_bytes: sum.memory_bytes.saturating_add(one.memory_bytes),
-        })
-    };
-    let before = init().filter(|container| !is_sidecar(container)).map(of_container);
-    before.fold(sum(of_container), |most, one| ResourceRequests {
-        cpu_millis: most.cpu_millis.max(one.cpu_millis),
-        memory_bytes: most.memory_bytes.max(one.memory_bytes),
-    })
+    let is_sidecar = |container: &Container| container.restart_policy.as_deref() == Some("Always");
+    let (mut sidecars, mut most) = (ResourceRequests::default(), ResourceRequests::default());
+    for container in spec.init_containers.iter().flatten() {
+        let own = of_resources(container.resources.as_ref());
+        if is_sidecar(container) {
+            sidecars = sidecars.plus(own);
+        } else {
+            most = most.max(sidecars.plus(own));
+        }
+    }
+    let containers = spec.containers.iter().map(|one| of_resources(one.resources.as_ref()));
+    let of_containers = most.max(containers.fold(sidecars, ResourceRequests::plus));
+    let overhead = spec.overhead.as_ref();
+    let overhead = |name: &str| overhead.and_then(|overhead| amount(&overhead.get(name)?.0));
+    of_containers.plus(requests(overhead))
 }
 
-fn of_container(container: &Container) -> ResourceRequests {
-    let resources = container.resources.as_ref();
+fn of_resources(resources: Option<&ResourceRequirements>) -> ResourceRequests {
     // What is limited and not requested is requested as limited.
-    let value = |name: &str| {
-        let of = |values: Option<&std::collections::BTreeMap<String, Quantity>>| {
+    requests(|name| {
+        let of = |values: Option<&BTreeMap<String, Quantity>>| {
             values.and_then(|values| amount(&values.get(name)?.0))
         };
         let requested = resources.and_then(|resources| of(resources.requests.as_ref()));
         requested.or_else(|| resources.and_then(|resources| of(resources.limits.as_ref())))
-    };
+    })
+}
+
+fn requests(value: impl Fn(&str) -> Option<f64>) -> ResourceRequests {
     ResourceRequests {
-        cpu_millis: value("cpu").map_or(0, |cores| (cores * 1e3).ceil() as u64),
-        memory_bytes: value("memory").map_or(0, |bytes| bytes.ceil() as u64),
+        // To the nearest: the product of fractions is rarely exact.
+        cpu_millis: value("cpu").map_or(0, |cores| (cores * 1e3).round() as u64),
+        memory_bytes: value("memory").map_or(0, |bytes| bytes.round() as u64),
     }
 }
 
@@ -91,17 +97,18 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_requests_what_runs_at_once_or_its_largest_init_container() {
+    fn a_pod_requests_what_runs_at_once_at_most() {
         let container = |cpu: &str, memory: &str| json!({ "name": "a", "resources": { "requests": { "cpu": cpu, "memory": memory } } });
         let mut sidecar = container("50m", "16Mi");
         sidecar["restartPolicy"] = "Always".into();
         let limited = json!({ "name": "b", "resources": { "limits": { "memory": "32Mi" } } });
         let spec = json!({
-            "containers": [container("100m", "64Mi"), limited],
-            "initContainers": [sidecar, container("1", "1Mi")],
+            "containers": [container("9m", "64Mi"), limited],
+            "initContainers": [container("990m", "1Mi"), sidecar, container("1", "1Mi")],
+            "overhead": { "cpu": "13m" },
         });
         let requests = of_pod(&serde_json::from_value(spec).unwrap());
-        let expected = ResourceRequests { cpu_millis: 1_000, memory_bytes: 112 << 20 };
+        let expected = ResourceRequests { cpu_millis: 1_063, memory_bytes: 112 << 20 };
         assert_eq!(requests, expected);
     }
 }
