@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
-use hyper::{HeaderMap, Method, Request, StatusCode, header};
+use hyper::{HeaderMap, Method, Request, StatusCode};
 use tokio::net::TcpListener;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tracing::info;
 
 use crate::activation::events::EventBus;
-use crate::api::{Changed, Problem};
+use crate::api::Changed;
 use crate::catalog::Snapshot;
 use crate::control_port::pages::PageQueue;
 use crate::control_port::{ControlPort, Protocol};
@@ -22,11 +22,13 @@ use crate::status;
 use crate::tap::Tap;
 use crate::telemetry::{EXPOSITION_TYPE, Exposition};
 
-use self::authorization::{Authorization, Refusal};
+use self::authorization::Authorization;
 use self::changes::{Changes, OwnSource};
 use self::control::Call;
-use self::response::{AdminResponse, JSON, TEXT, page, respond, stream};
-use self::v1::{AskOthers, TellOthers};
+use self::response::{
+    AdminResponse, JSON, Refusal, TEXT, json, not_allowed, page, refused, respond, stream,
+};
+use self::v1::AskOthers;
 
 pub mod authorization;
 pub mod changes;
@@ -51,7 +53,8 @@ pub struct Admin {
     pub own: OwnSource,
     /// Absent where this replica is the only one.
     pub ask_others: Option<AskOthers>,
-    pub tell_others: Option<TellOthers>,
+    /// The same for changes.
+    pub tell_others: Option<AskOthers>,
     /// Lets few ask the other replicas at a time, whose ports have other work.
     pub asking: Semaphore,
     pub authorization: Authorization,
@@ -106,13 +109,7 @@ impl Admin {
         match (request.method(), path.strip_prefix(API)) {
             (&Method::GET | &Method::HEAD, _) => {}
             (&Method::POST, Some(path)) => return self.change(path, request).await,
-            _ => {
-                return respond(
-                    StatusCode::METHOD_NOT_ALLOWED,
-                    TEXT,
-                    "only GET is answered here\n",
-                );
-            }
+            _ => return not_allowed("GET, HEAD"),
         }
         match path {
             "/" | "/metrics" => {
@@ -218,7 +215,7 @@ impl Admin {
         }
         let query = request.uri().query().unwrap_or_default();
         match self.carry_out(path, query, request.headers()).await {
-            Ok(changed) => respond(StatusCode::OK, JSON, v1::json(&changed)),
+            Ok(changed) => respond(StatusCode::OK, JSON, json(&changed)),
             Err(refusal) => refused(refusal),
         }
     }
@@ -288,22 +285,6 @@ impl Admin {
         }
         page.into_page()
     }
-}
-
-fn refused((status, error): Refusal) -> AdminResponse {
-    let mut response = respond(status, JSON, v1::json(&Problem { error }));
-    if status == StatusCode::UNAUTHORIZED {
-        let scheme = header::HeaderValue::from_static("Bearer");
-        response.headers_mut().insert(header::WWW_AUTHENTICATE, scheme);
-    }
-    response
-}
-
-fn not_allowed(allowed: &'static str) -> AdminResponse {
-    let text = format!("allowed here: {allowed}\n");
-    let mut response = respond(StatusCode::METHOD_NOT_ALLOWED, TEXT, text);
-    response.headers_mut().insert(header::ALLOW, header::HeaderValue::from_static(allowed));
-    response
 }
 
 fn too_many_streams() -> AdminResponse {

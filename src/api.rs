@@ -1,7 +1,7 @@
 //! The answers of `/api/v1` on the admin port, as types that the admin port writes and the commands read. Fields are added; none
 //! changes its meaning or goes away in this version.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -11,6 +11,7 @@ use crate::coordination::PeerView;
 use crate::ownership::directive::Directive;
 use crate::ownership::{SleepBlocker, writers};
 use crate::status::{self, ActivationStatus, ServiceStatus, SleepAfter};
+use crate::telemetry::durations::since_1970;
 
 use self::records::LedgerRecord;
 
@@ -244,8 +245,4 @@ fn unix(at: Instant) -> f64 {
         None => clock.checked_sub(now - at),
     };
     (at.map(since_1970).unwrap_or_default().as_secs_f64() * 10.0).round() / 10.0
-}
-
-fn since_1970(at: SystemTime) -> Duration {
-    at.duration_since(UNIX_EPOCH).unwrap_or_default()
 }

@@ -219,8 +219,8 @@ pub async fn serve(
         collectors,
         events: events.clone(),
         own: Arc::new(own.clone()),
-        ask_others: settings.control_ports.ask_others(&coordination),
-        tell_others: settings.control_ports.tell_others(&coordination),
+        ask_others: settings.control_ports.to_others(http::Method::GET, &coordination),
+        tell_others: settings.control_ports.to_others(http::Method::POST, &coordination),
         asking: Semaphore::new(MOST_ASKING),
         authorization: settings.changes.authorization(client.clone())?,
         is_ready: {

@@ -125,6 +125,12 @@ impl Ledger {
         entries.last_wakes.iter().filter_map(record).collect()
     }
 
+    /// The last wake of one workload.
+    pub fn last_wake(&self, workload: &WorkloadId) -> Option<Arc<Record>> {
+        let entries = self.lock();
+        entries.records.get(entries.last_wakes.get(workload)?).cloned()
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, Entries> {
         self.entries.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -65,6 +65,8 @@ mod tests {
     use std::net::SocketAddr;
     use std::time::Duration;
 
+    use hyper::Method;
+
     use super::*;
     use crate::coordination::membership::Membership;
     use crate::demand::{RouteCounters, WorkloadDemand};
@@ -177,13 +179,15 @@ mod tests {
         list(&[&one, &other]);
         until("both to know the other", || one.coordination.are_peers_known()).await;
         let tokens = Tokens::new(one.folder.path()).unwrap();
-        let ask = |path: &str| client::ask(&one.coordination, &tokens, path.to_owned());
+        let ask =
+            |path: &str| client::send(&one.coordination, &tokens, Method::GET, path.to_owned());
         let expected = format!("host=a at port {}", other.address.port());
         let answers = ask("wakes?host=a").await;
         assert_eq!(answers.len(), 1, "it does not ask itself");
         assert_eq!(answers[0], (other.address, Ok(expected.into())));
         assert!(ask("nothing").await[0].1.as_ref().unwrap_err().contains("404"));
-        let tell = |path: &str| client::tell(&one.coordination, &tokens, path.to_owned());
+        let tell =
+            |path: &str| client::send(&one.coordination, &tokens, Method::POST, path.to_owned());
         assert_eq!(tell("sleep?host=a").await, [(other.address, Ok("host=a".into()))]);
         assert!(tell("wakes").await[0].1.as_ref().unwrap_err().contains("404"));
         std::fs::write(one.folder.path().join("a"), NEW).unwrap();

@@ -23,6 +23,11 @@ struct Route<T> {
 /// A DNS name has at most 253 characters (RFC 1035 section 2.3.4); longer hosts match nothing.
 const LONGEST_HOST: usize = 255;
 
+/// The host and the path of what names a service, such as `shop.example/cart`; without a path, `/`.
+pub fn host_and_path(name: &str) -> (&str, &str) {
+    name.find('/').map_or((name, "/"), |at| name.split_at(at))
+}
+
 // === impl Table ===
 
 impl<T> Default for Table<T> {

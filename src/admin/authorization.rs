@@ -6,6 +6,7 @@ use hyper::{HeaderMap, StatusCode};
 use tokio::sync::Semaphore;
 use tracing::warn;
 
+use super::response::Refusal;
 use crate::control_port::tokens::{Tokens, bearer};
 use crate::workload::WorkloadId;
 
@@ -30,9 +31,6 @@ pub enum Reviewed {
     Denied(String),
     Unknown,
 }
-
-/// Why a call is refused.
-pub type Refusal = (StatusCode, String);
 
 /// The name of whoever has a token of `--admin-tokens`.
 const TOKEN_HOLDER: &str = "admin-token";

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::convert::Infallible;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use futures_util::stream::{self, Stream};
@@ -20,6 +20,7 @@ use super::v1::{self, Own};
 use crate::activation::events::LifecycleEvent;
 use crate::api::Service;
 use crate::control_port::pages::PageQueue;
+use crate::telemetry::durations::since_1970;
 
 /// Makes the messages of one client.
 pub struct Changes {
@@ -143,7 +144,7 @@ fn message(own: &Own, sent: &mut Option<Sent>) -> Option<String> {
 
 /// On one line: JSON without indentation has no line break.
 fn as_event(message: &Message<'_>) -> String {
-    let now_unix = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
+    let now_unix = since_1970(SystemTime::now()).as_secs_f64();
     // The types of the API have no keys that are no strings.
     let text = serde_json::to_string(&Message { now_unix, ..message.clone() }).unwrap_or_default();
     format!("data: {text}\n\n")

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use hyper::StatusCode;
 
 use super::parameters::Parameters;
+use super::response::Refusal;
 use super::v1::Own;
 use crate::activation::{Activation, Order};
 use crate::api::Changed;
@@ -14,7 +15,7 @@ use crate::ownership::directive::{Directive, Pin, PinnedState};
 use crate::ownership::pins::OperatorPin;
 use crate::ownership::{Authority, SleepBlocker};
 use crate::status::{ActivationStatus, ServiceStatus};
-use crate::telemetry::durations;
+use crate::telemetry::durations::{self, since_1970};
 use crate::workload::{WorkloadId, WorkloadKind};
 
 /// What is to be done.
@@ -33,9 +34,6 @@ pub struct Call {
     status: ActivationStatus,
     activation: Arc<Activation>,
 }
-
-/// Why a call cannot be carried out.
-type Refusal = (StatusCode, String);
 
 /// A longer pin is a mistake, or should have no end.
 const LONGEST_PIN: Duration = Duration::from_secs(366 * 24 * 3600);
@@ -164,9 +162,8 @@ impl Call {
         query.append_pair("name", name).append_pair("by", by);
         if let Some(Pin { state, until }) = pin {
             query.append_pair("state", state.as_str());
-            let until = until.and_then(|until| until.duration_since(UNIX_EPOCH).ok());
             if let Some(until) = until {
-                query.append_pair("until", &until.as_secs().to_string());
+                query.append_pair("until", &since_1970(until).as_secs().to_string());
             }
         }
         format!("{path}?{}", query.finish())
@@ -174,8 +171,7 @@ impl Call {
 
     /// Whether only the replica that leads can do it.
     pub fn needs_leader(&self) -> bool {
-        let is_process = self.workload.id.kind == WorkloadKind::Process;
-        self.change == Change::Sleep && !is_process
+        self.change == Change::Sleep && !self.is_process()
     }
 
     /// What happens now.
@@ -209,8 +205,11 @@ impl Call {
 
     /// Whether it is awake, or is being woken without a process that ends its start by itself.
     fn may_be_put_to_sleep(&self) -> bool {
-        let is_process = self.workload.id.kind == WorkloadKind::Process;
-        self.status.state == "awake" || (self.status.state == "waking" && !is_process)
+        self.status.state == "awake" || (self.status.state == "waking" && !self.is_process())
+    }
+
+    fn is_process(&self) -> bool {
+        self.workload.id.kind == WorkloadKind::Process
     }
 
     fn open_requests(&self, own: &Own) -> u64 {
@@ -238,6 +237,6 @@ fn pin(parameters: &Parameters) -> Result<Pin, Refusal> {
         bad(format!("`for` is a time such as 2h or 30m, from a second to a year, not `{text}`"))
     })?;
     // In whole seconds: all replicas of agimo keep the same.
-    let end = (SystemTime::now() + lifetime).duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ok(Pin { state, until: Some(UNIX_EPOCH + Duration::from_secs(end.as_secs())) })
+    let end = since_1970(SystemTime::now() + lifetime).as_secs();
+    Ok(Pin { state, until: Some(UNIX_EPOCH + Duration::from_secs(end)) })
 }

@@ -1,10 +1,13 @@
 //! The query of a request to `/api/v1`.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use hyper::StatusCode;
 
+use super::response::Refusal;
 use crate::catalog::{Route, Snapshot};
+use crate::routing::host_and_path;
 
 /// Names and values; every name is one that the path knows.
 #[derive(Debug, Default)]
@@ -14,12 +17,7 @@ pub struct Parameters(Vec<(String, String)>);
 const USUAL_LIMIT: usize = 100;
 const LARGEST_LIMIT: usize = 10_000;
 
-/// The host and the path of what a person writes for a service; without a path, `/`.
-pub fn host_and_path(wanted: &str) -> (&str, &str) {
-    wanted.find('/').map_or((wanted, "/"), |at| wanted.split_at(at))
-}
-
-pub fn no_service(wanted: &str) -> (StatusCode, String) {
+pub fn no_service(wanted: &str) -> Refusal {
     let error = format!("no service of the configuration has the host `{wanted}`");
     (StatusCode::NOT_FOUND, error)
 }
@@ -29,8 +27,8 @@ pub fn no_service(wanted: &str) -> (StatusCode, String) {
 impl Parameters {
     /// # Errors
     /// When the query has another name than those that are allowed.
-    pub fn read(query: &str, allowed: &[&str]) -> Result<Self, (StatusCode, String)> {
-        let parse = |(name, value): (std::borrow::Cow<'_, str>, std::borrow::Cow<'_, str>)| {
+    pub fn read(query: &str, allowed: &[&str]) -> Result<Self, Refusal> {
+        let parse = |(name, value): (Cow<'_, str>, Cow<'_, str>)| {
             if allowed.contains(&&*name) {
                 return Ok((name.into_owned(), value.into_owned()));
             }
@@ -53,7 +51,7 @@ impl Parameters {
     ///
     /// # Errors
     /// When there is none.
-    pub fn routes(&self, snapshot: &Snapshot) -> Result<Vec<Arc<Route>>, (StatusCode, String)> {
+    pub fn routes(&self, snapshot: &Snapshot) -> Result<Vec<Arc<Route>>, Refusal> {
         let Some(wanted) = self.get("host") else { return Ok(snapshot.routes.clone()) };
         let (host, path) = host_and_path(wanted);
         // Without a path, every service of the host.
@@ -74,7 +72,7 @@ impl Parameters {
     ///
     /// # Errors
     /// When there is none, or several.
-    pub fn workload(&self, snapshot: &Snapshot) -> Result<Arc<Route>, (StatusCode, String)> {
+    pub fn workload(&self, snapshot: &Snapshot) -> Result<Arc<Route>, Refusal> {
         if self.get("host").is_none() {
             let error = "write which service, such as ?host=shop.example".to_owned();
             return Err((StatusCode::BAD_REQUEST, error));
@@ -98,7 +96,7 @@ impl Parameters {
 
     /// # Errors
     /// When `limit` is no number from 1 to 10,000.
-    pub fn limit(&self) -> Result<usize, (StatusCode, String)> {
+    pub fn limit(&self) -> Result<usize, Refusal> {
         let Some(text) = self.get("limit") else { return Ok(USUAL_LIMIT) };
         text.parse().ok().filter(|limit| (1..=LARGEST_LIMIT).contains(limit)).ok_or_else(|| {
             let error = format!("`limit` is a number from 1 to {LARGEST_LIMIT}, not `{text}`");

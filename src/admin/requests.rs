@@ -11,6 +11,7 @@ use hyper::body::Frame;
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::parameters::Parameters;
+use super::response::Refusal;
 use super::v1::Own;
 use crate::tap::{Tap, Watcher};
 use crate::workload::WorkloadId;
@@ -35,7 +36,7 @@ const HEARTBEAT: Duration = Duration::from_secs(5);
 impl Wanted {
     /// # Errors
     /// When the query is wrong, no service is meant, or the configuration says that requests are not recorded.
-    pub fn read(query: &str, own: &Own) -> Result<Self, (StatusCode, String)> {
+    pub fn read(query: &str, own: &Own) -> Result<Self, Refusal> {
         let parameters = Parameters::read(query, &["host"])?;
         if !own.snapshot.config.record_requests {
             let error = "`record_requests = false` is configured: requests are shown to nobody";

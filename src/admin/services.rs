@@ -1,13 +1,12 @@
 //! The status of services and lifecycle events as JSON, for people and programs.
 
-use std::time::{Duration, UNIX_EPOCH};
-
 use serde_json::{Value, json};
 
 use crate::activation::events::{EventKind, LifecycleEvent};
 use crate::ownership::directive::Directive;
 use crate::ownership::{SleepBlocker, writers};
 use crate::status::{ActivationStatus, ServiceStatus, SleepAfter};
+use crate::telemetry::durations::{millis, since_1970};
 
 /// The answer to `/services`.
 pub fn services(services: &[ServiceStatus]) -> Value {
@@ -17,7 +16,7 @@ pub fn services(services: &[ServiceStatus]) -> Value {
 /// One event of `/events`: the workload, the name of the event, its time in microseconds since 1970, and what belongs
 /// to the kind of event.
 pub fn event(event: &LifecycleEvent) -> Value {
-    let at = event.at.duration_since(UNIX_EPOCH).unwrap_or_default();
+    let at = since_1970(event.at);
     let mut shown = json!({
         "workload": event.workload.to_string(),
         "event": event.kind.name(),
@@ -145,13 +144,10 @@ fn activation(status: &ActivationStatus) -> Value {
     })
 }
 
-fn millis(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1e3
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::{Duration, UNIX_EPOCH};
 
     use super::*;
     use crate::cause::Cause;

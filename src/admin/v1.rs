@@ -16,13 +16,16 @@ use crate::api::savings::SavingsReport;
 use crate::api::{Peer, Peers, Problem, Service, Services};
 use crate::catalog::{Route, Snapshot};
 use crate::coordination::Coordination;
+use crate::ledger::record::Record;
 use crate::ledger::{Excerpt, Ledger};
 use crate::savings::Savings;
 use crate::status::ServiceStatus;
 use crate::version;
 
 use super::control::{self, Call};
-use super::parameters::{Parameters, host_and_path, no_service};
+use super::parameters::{Parameters, no_service};
+use super::response::{Refusal, json};
+use crate::routing::host_and_path;
 use crate::workload::WorkloadId;
 
 /// An answer in JSON, with its status.
@@ -39,10 +42,8 @@ pub struct Own {
     pub replica: Arc<str>,
 }
 
-/// Asks the other replicas of agimo for a path and query below `/api/v1/`.
+/// Sends the other replicas of agimo a path and query below `/api/v1/`: a question, or what a person has asked for.
 pub type AskOthers = Box<dyn Fn(String) -> BoxFuture<'static, Vec<OtherAnswer>> + Send + Sync>;
-/// Tells the other replicas of agimo what a person has asked for, as a path and query.
-pub type TellOthers = AskOthers;
 /// The address of a replica, and its answer or why there is none.
 pub type OtherAnswer = (SocketAddr, Result<Bytes, String>);
 
@@ -114,18 +115,21 @@ pub fn perform_passed_on(path: &str, query: &str, own: &Own) -> Option<String> {
 }
 
 pub fn services(routes: &[Arc<Route>], own: &Own) -> Services {
-    let with_requests = own.snapshot.config.record_requests;
     let wakes = own.ledger.last_wakes();
     let services = routes.iter().map(|route| {
         let wake = wakes.get(&route.workload.id);
-        let wake = wake.map(|record| LedgerRecord::new(record, &own.replica, with_requests));
-        let elsewhere = own.coordination.view(&route.workload.id);
-        Service::new(&ServiceStatus::of(route), &elsewhere, wake)
+        service(route, &ServiceStatus::of(route), wake.map(|wake| &**wake), own)
     });
     Services { services: services.collect() }
 }
 
-fn explain(parameters: &Parameters, own: &Own) -> Result<Explanation, (StatusCode, String)> {
+fn service(route: &Route, status: &ServiceStatus, wake: Option<&Record>, own: &Own) -> Service {
+    let with_requests = own.snapshot.config.record_requests;
+    let wake = wake.map(|record| LedgerRecord::new(record, &own.replica, with_requests));
+    Service::new(status, &own.coordination.view(&route.workload.id), wake)
+}
+
+fn explain(parameters: &Parameters, own: &Own) -> Result<Explanation, Refusal> {
     let Some(wanted) = parameters.get("host") else {
         let error = "write which request, such as ?host=shop.example/cart".to_owned();
         return Err((StatusCode::BAD_REQUEST, error));
@@ -143,9 +147,10 @@ fn explain(parameters: &Parameters, own: &Own) -> Result<Explanation, (StatusCod
         Arc::ptr_eq(&other.workload, &route.workload) && !Arc::ptr_eq(other, &route)
     });
     let others = others.map(|other| other.config.name()).collect();
-    let [service] = <[Service; 1]>::try_from(services(std::slice::from_ref(&route), own).services)
-        .map_err(|_| no_service(wanted))?;
-    Ok(Explanation::new(&route, service, &ServiceStatus::of(&route), others))
+    let status = ServiceStatus::of(&route);
+    let service =
+        service(&route, &status, own.ledger.last_wake(&route.workload.id).as_deref(), own);
+    Ok(Explanation::new(&route, service, &status, others))
 }
 
 fn peers(own: &Own) -> Peers {
@@ -223,10 +228,4 @@ impl Own {
             replica: replica.clone(),
         }
     }
-}
-
-/// In one line for each nested value, as people read it.
-pub fn json(value: &impl Serialize) -> String {
-    // The types of the API have no keys that are no strings.
-    serde_json::to_string_pretty(value).unwrap_or_default() + "\n"
 }

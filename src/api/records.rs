@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -11,6 +11,7 @@ use crate::ledger::record::{
     Failure, Record, RecordKind, SleepCause, Wake, WakeCause, WakeOutcome,
 };
 use crate::ownership::directive::Directive;
+use crate::telemetry::durations::{millis, since_1970};
 
 use super::Decision;
 
@@ -172,7 +173,7 @@ impl LedgerRecords {
 impl LedgerRecord {
     /// `with_requests`: whether it says which request caused a wake.
     pub fn new(record: &Record, replica: &str, with_requests: bool) -> Self {
-        let at = record.at.duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let at = since_1970(record.at);
         Self {
             replica: replica.to_owned(),
             workload: record.workload.to_string(),
@@ -298,10 +299,6 @@ impl Cause {
             WakeCause::Elsewhere => Self::Elsewhere,
         }
     }
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1e3
 }
 
 #[cfg(test)]

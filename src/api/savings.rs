@@ -6,8 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::Route;
 use crate::savings::{Saved, Savings};
-
-use super::since_1970;
+use crate::telemetry::durations::since_1970;
 
 /// As one replica of agimo has counted since it started.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -5,12 +5,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::{Context, anyhow};
+use http::Method;
 use kube::Client;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tracing::info;
 
-use crate::admin::v1::{AskOthers, TellOthers};
+use crate::admin::v1::AskOthers;
 use crate::catalog::Snapshot;
 use crate::control_port::pages::PageQueue;
 use crate::control_port::tls::{CertificateSource, Tls};
@@ -70,21 +71,17 @@ pub struct ExternalMetricsSettings {
 // === impl ControlPorts ===
 
 impl ControlPorts {
-    /// Asks the other replicas of agimo, where there may be some.
-    pub(super) fn ask_others(&self, coordination: &Coordination) -> Option<AskOthers> {
+    /// Sends the other replicas of agimo requests with this method, where there may be some.
+    pub(super) fn to_others(
+        &self,
+        method: Method,
+        coordination: &Coordination,
+    ) -> Option<AskOthers> {
         let (coordination, tokens) = (coordination.clone(), self.peers.as_ref()?.tokens.clone());
         Some(Box::new(move |path| {
-            let (coordination, tokens) = (coordination.clone(), tokens.clone());
-            Box::pin(async move { peers::client::ask(&coordination, &tokens, path).await })
-        }))
-    }
-
-    /// Tells the other replicas of agimo what a person has asked for, where there may be some.
-    pub(super) fn tell_others(&self, coordination: &Coordination) -> Option<TellOthers> {
-        let (coordination, tokens) = (coordination.clone(), self.peers.as_ref()?.tokens.clone());
-        Some(Box::new(move |path| {
-            let (coordination, tokens) = (coordination.clone(), tokens.clone());
-            Box::pin(async move { peers::client::tell(&coordination, &tokens, path).await })
+            let (coordination, tokens, method) =
+                (coordination.clone(), tokens.clone(), method.clone());
+            Box::pin(async move { peers::client::send(&coordination, &tokens, method, path).await })
         }))
     }
 

@@ -8,6 +8,7 @@ use tokio::sync::watch;
 
 use super::Snapshot;
 use crate::ledger::record::{Record, Wake, WakeCause, WakePhase};
+use crate::routing::host_and_path;
 
 /// Phases that are counted where they are reached, and the one that is counted from the arrival of a request.
 const COUNTED_ELSEWHERE: [WakePhase; 4] =
@@ -34,7 +35,7 @@ pub async fn count_phases(
 
 fn count(wake: &Wake, snapshot: &Snapshot) {
     let WakeCause::Request { service, .. } = &wake.cause else { return };
-    let (host, path) = service.find('/').map_or((&**service, "/"), |at| service.split_at(at));
+    let (host, path) = host_and_path(service);
     let Some(route) = snapshot.table.find(host.as_bytes(), path.as_bytes()) else { return };
     // The configuration may have changed since.
     if route.requester.service != *service {

@@ -127,10 +127,10 @@ impl AdminClient {
         let mut request = Request::get(self.url(path)).body(Full::default())?;
         authorize(&mut request, token)?;
         let response = match &self.transport {
-            Transport::Direct(client) => client.request(request).await.map_err(|error| {
-                let cause = std::error::Error::source(&error).map(ToString::to_string);
-                self.unreachable(&cause.unwrap_or_else(|| error.to_string()))
-            })?,
+            Transport::Direct(client) => {
+                let response = http_client::send(client, request).await;
+                response.map_err(|reason| self.unreachable(&reason))?
+            }
             Transport::Forwarded(forward) => forward.open(request).await?,
         };
         if response.status() != StatusCode::OK {

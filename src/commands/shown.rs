@@ -16,7 +16,7 @@ pub fn milliseconds(value: f64) -> String {
 
 /// How long ago, in the largest unit.
 pub fn ago(at_unix: f64) -> String {
-    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    let now = durations::since_1970(SystemTime::now());
     let since = Duration::try_from_secs_f64(now.as_secs_f64() - at_unix).unwrap_or_default();
     let text = durations::whole(since);
     format!("{} ago", text.split(' ').next().unwrap_or_default())

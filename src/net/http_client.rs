@@ -4,8 +4,9 @@ use std::io;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{Request, StatusCode, Uri};
+use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -42,6 +43,20 @@ pub fn build(
     Ok(Client::builder(TokioExecutor::new()).build(connector))
 }
 
+/// A response whose body is still to come.
+///
+/// # Errors
+/// Why there is none.
+pub async fn send(
+    client: &HttpClient,
+    request: Request<Full<Bytes>>,
+) -> Result<Response<Incoming>, String> {
+    client.request(request).await.map_err(|error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string);
+        cause.unwrap_or_else(|| error.to_string())
+    })
+}
+
 /// The status and the body of a response.
 ///
 /// # Errors
@@ -53,10 +68,7 @@ pub async fn exchange(
     most_bytes: usize,
 ) -> Result<(StatusCode, Bytes), String> {
     let exchange = async {
-        let response = client.request(request).await.map_err(|error| {
-            let cause = std::error::Error::source(&error).map(ToString::to_string);
-            cause.unwrap_or_else(|| error.to_string())
-        })?;
+        let response = send(client, request).await?;
         let status = response.status();
         let body = Limited::new(response.into_body(), most_bytes).collect().await;
         body.map(|body| (status, body.to_bytes())).map_err(|error| error.to_string())

@@ -1,10 +1,11 @@
 //! The trace of a cold start: one span for the wake, and one for each of its phases. Pure: the identities are passed in.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use super::messages::{KeyValue, Span, SpanKind, Status, StatusCode};
 use crate::http::trace_context::TraceParent;
 use crate::ledger::record::{Record, Wake, WakeCause, WakeOutcome, WakePhase};
+use crate::telemetry::durations::since_1970;
 use crate::workload::WorkloadKind;
 
 /// The spans of a wake that is complete. Nothing where nobody here has caused it, or where the caller has decided that its trace
@@ -98,13 +99,13 @@ fn status(wake: &Wake) -> Option<Status> {
 }
 
 fn nanoseconds(at: SystemTime, after: Duration) -> u64 {
-    let at = at.checked_add(after).and_then(|at| at.duration_since(UNIX_EPOCH).ok());
-    u64::try_from(at.unwrap_or_default().as_nanos()).unwrap_or(u64::MAX)
+    u64::try_from((since_1970(at) + after).as_nanos()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
+    use std::time::UNIX_EPOCH;
 
     use super::*;
     use crate::ledger::record::{RecordKind, RecordedRequest};

@@ -134,25 +134,9 @@ async fn follow_once(
     }
 }
 
-/// What each other replica answers to a path and query of the API, or why it does not. It takes two seconds at most.
-pub async fn ask(
-    coordination: &Coordination,
-    tokens: &Tokens,
-    path_and_query: String,
-) -> Vec<(SocketAddr, Result<Bytes, String>)> {
-    send(coordination, tokens, Method::GET, path_and_query).await
-}
-
-/// Tells each other replica what a person has asked for, as a path and query of the API.
-pub async fn tell(
-    coordination: &Coordination,
-    tokens: &Tokens,
-    path_and_query: String,
-) -> Vec<(SocketAddr, Result<Bytes, String>)> {
-    send(coordination, tokens, Method::POST, path_and_query).await
-}
-
-async fn send(
+/// What each other replica answers to a path and query of the API, or why it does not: to a question (GET), or to what a person has
+/// asked for (POST). It takes two seconds at most.
+pub async fn send(
     coordination: &Coordination,
     tokens: &Tokens,
     method: Method,

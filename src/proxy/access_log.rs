@@ -5,6 +5,7 @@ use std::time::Duration;
 use tracing::info;
 
 use crate::http::message::RequestHead;
+use crate::telemetry::durations::millis;
 use crate::telemetry::printable::printable;
 
 /// A request as the log names it.
@@ -119,8 +120,4 @@ impl ResponseEnd {
             Self::IdleTimeout => "idle-timeout",
         }
     }
-}
-
-fn millis(duration: Duration) -> f64 {
-    duration.as_micros() as f64 / 1e3
 }

@@ -3,7 +3,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::Poll;
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use http::Method;
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use crate::http::trace_context::TraceParent;
 use crate::http::user_agent::UserAgentClass;
 use crate::ledger::record::client_network;
 use crate::net::timer::Timer;
+use crate::telemetry::durations::{millis, since_1970};
 use crate::telemetry::printable::printable;
 
 use super::access_log::{LoggedRequest, Outcome, ResponseEnd};
@@ -130,11 +131,9 @@ impl<D: Downstream> Client<D> {
         in_flight: &InFlightRequest,
         outcome: &Outcome,
     ) -> EndedRequest {
-        let at = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-        let millis = |duration: Duration| duration.as_micros() as f64 / 1e3;
         let network = self.identity.address().parse().ok().and_then(client_network);
         EndedRequest {
-            at_unix: at.as_millis() as f64 / 1e3,
+            at_unix: since_1970(SystemTime::now()).as_millis() as f64 / 1e3,
             method: shortened(request.method.as_str().as_bytes()),
             host: shortened(request.authority().unwrap_or_default()),
             path: shortened(without_query(request)),

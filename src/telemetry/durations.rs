@@ -1,6 +1,16 @@
-//! Durations as people read them.
+//! Durations as people read them, and times as programs do.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+/// In milliseconds, to the microsecond.
+pub fn millis(duration: Duration) -> f64 {
+    duration.as_micros() as f64 / 1e3
+}
+
+/// The time since 1970; a clock that is set before it counts as 1970.
+pub fn since_1970(at: SystemTime) -> Duration {
+    at.duration_since(UNIX_EPOCH).unwrap_or_default()
+}
 
 /// With two or three digits below a minute, then in the two largest units: `4.1 ms`, `412 ms`, `2.31 s`, `1m 5s`.
 pub fn short(duration: Duration) -> String {
