@@ -51,9 +51,9 @@ pub fn bug_report(options: &BugReportOptions) -> anyhow::Result<()> {
     let written = written.and_then(|mut file| file.write_all(&text));
     written.with_context(|| format!("cannot write {}", file.display()))?;
     let notice = format!(
-        "wrote {}: it has the hosts and workloads of the configuration, without the values of environment variables and arguments, \
-         and paths and networks of requests that have woken workloads, names of people who have changed something, and what failed applications \
-         have printed last. Look at it before you send it.\n",
+        "wrote {}: it contains the hosts and workloads of the configuration, without the values of environment variables and \
+         arguments, the paths and client networks of requests that woke workloads, the names of users who changed something, and \
+         the last output of failed applications. Look at it before you send it.\n",
         file.display()
     );
     Ok(std::io::stdout().lock().write_all(notice.as_bytes())?)

@@ -92,7 +92,7 @@ fn explain(record: &LedgerRecord) -> String {
             let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
             (format!("failure: {what}{detail}"), String::new())
         }
-        What::Unknown => ("something that only a newer agimo explains".to_owned(), String::new()),
+        What::Unknown => ("unknown record kind: use a newer agimo".to_owned(), String::new()),
     };
     format!("{}  {}  {headline}\n{details}", shown::time(record.at_unix), record.workload)
 }

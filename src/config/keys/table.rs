@@ -96,8 +96,8 @@ pub const TABLE: &[Key] = &[
         kind: ValueKind::Count { most: 10_000_000 },
         default: KeyDefault::Value("\"off\""),
         description: "Maximum number of open client connections. Beyond it the connection that has been idle for longest is \
-                      closed, and where none is idle, the new one. With \"off\" the limit is half of the files that \
-                      agimo may open, so that connections to applications and the admin port always find one.",
+                      closed, or the new connection if none is idle. With \"off\" the limit is half of the file descriptors \
+                      that agimo may open; the other half is reserved for connections to applications and for the admin port.",
         example: "max_connections = 20000",
     },
     Key {
@@ -186,8 +186,9 @@ pub const TABLE: &[Key] = &[
         place: Place::TopAndServices,
         kind: ValueKind::Schedules,
         default: KeyDefault::Value("[]"),
-        description: "When the workload is kept awake, whatever its demand: days, hours and a time zone each. It is woken when \
-                      such a time begins. A range may pass midnight. Services of one workload add up.",
+        description: "Weekly times at which the workload is kept awake, whatever its demand. Each has days, hours and a time zone. \
+                      agimo wakes the workload when such a time begins. A range may extend past midnight. If several services \
+                      share a workload, the times of all of them apply.",
         example: "awake = [\"Mon-Fri 08:00-18:00 Europe/Berlin\", \"Sat 22:00-02:00 UTC\"]",
     },
     Key {
@@ -196,8 +197,8 @@ pub const TABLE: &[Key] = &[
         place: Place::TopAndServices,
         kind: ValueKind::Duration { off: false, zero: false },
         default: KeyDefault::Value("\"5s\""),
-        description: "Maximum time to establish a connection to an endpoint. Beyond it another endpoint is tried, and \
-                      this one is left alone for longer each time. It never outlasts `hold_timeout`.",
+        description: "Maximum time to establish a connection to an endpoint. After this time agimo tries another \
+                      endpoint, and waits before it tries this one again, longer after each timeout. `hold_timeout` limits it, too.",
         example: "connect_timeout = \"1s\"",
     },
     Key {
@@ -236,8 +237,8 @@ pub const TABLE: &[Key] = &[
         place: Place::TopAndServices,
         kind: ValueKind::Duration { off: true, zero: false },
         default: KeyDefault::Value("\"1m\""),
-        description: "Time without a byte of a request body from the client, before the response has begun. Beyond it the \
-                      answer is 408. It applies neither to tunnels nor to a response that lets the client wait.",
+        description: "Maximum time without a byte of the request body from the client, before the response has begun. After \
+                      this time agimo responds with 408. It applies neither to tunnels nor while agimo waits for the application.",
         example: "body_timeout = \"5m\"",
     },
     Key {
@@ -246,9 +247,9 @@ pub const TABLE: &[Key] = &[
         place: Place::TopAndServices,
         kind: ValueKind::KeepAlive,
         default: KeyDefault::Value("\"1m\""),
-        description: "Which connections to the application are kept for further requests: for how long each may be idle, or \
-                      as a number, how many may be idle for each endpoint (for one minute), or `off` for none. agimo notices \
-                      an application that serves one connection at a time and then keeps none.",
+        description: "Which idle connections to the application are kept for further requests. A duration is how long each may be \
+                      idle; a number is how many may be idle for each endpoint (for one minute each); `off` keeps none. agimo \
+                      detects an application that serves one connection at a time and keeps no idle connection to it.",
         example: "keep_alive = \"10s\"",
     },
     Key {
@@ -277,9 +278,9 @@ pub const TABLE: &[Key] = &[
         kind: ValueKind::OneOf(Affinity::SPELLINGS),
         default: KeyDefault::Value("\"off\""),
         description: "Which replica a request goes to. With `cookie`, the one that served the client before, as long as it is \
-                      ready: agimo sets the cookie `agimo_affinity`. With `host`, the pod of a StatefulSet that the first \
-                      label of the host names, such as `web-0.example.com`; `host` is then a wildcard. With `off`, the less \
-                      loaded of two.",
+                      ready: agimo sets the cookie `agimo_affinity`. With `host`, the first label of the request's host is the name \
+                      of a pod of a StatefulSet, such as `web-0` in `web-0.example.com`; the key `host` must then be a wildcard. \
+                      With `off`, the less loaded of two replicas.",
         example: "affinity = \"cookie\"",
     },
     Key {
@@ -322,8 +323,8 @@ pub const TABLE: &[Key] = &[
         place: Place::Services,
         kind: ValueKind::Boolean,
         default: KeyDefault::Value("false"),
-        description: "Whether `path_prefix` is removed from the path that the application sees, which learns of it in \
-                      `X-Forwarded-Prefix`.",
+        description: "Whether `path_prefix` is removed from the path before the request is forwarded. agimo then sends the \
+                      removed prefix to the application in `X-Forwarded-Prefix`.",
         example: "strip_prefix = true",
     },
     Key {

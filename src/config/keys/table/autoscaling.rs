@@ -8,9 +8,9 @@ pub(super) const TARGET_CONCURRENCY: Key = Key {
     place: Place::TopAndKubernetes,
     kind: ValueKind::Count { most: 1_000_000 },
     default: KeyDefault::Value("\"off\""),
-    description: "Requests in flight that each replica is to have. With `scaler = \"agimo\"`, agimo scales a workload that is \
-                  awake between `min_replicas` and `max_replicas` by this target. Without it and `target_rate`, it leaves the \
-                  number of a workload that is awake alone.",
+    description: "Target number of in-flight requests per replica. With `scaler = \"agimo\"`, agimo uses it to scale a workload \
+                  that is awake between `min_replicas` and `max_replicas`. If neither this key nor `target_rate` is set, agimo \
+                  does not change the number of replicas while the workload is awake.",
     example: "target_concurrency = 50",
 };
 
@@ -20,7 +20,8 @@ pub(super) const TARGET_RATE: Key = Key {
     place: Place::TopAndKubernetes,
     kind: ValueKind::Count { most: 1_000_000 },
     default: KeyDefault::Value("\"off\""),
-    description: "Requests per second that each replica is to have. Beside `target_concurrency`, the larger need counts.",
+    description: "Target number of requests per second per replica. If `target_concurrency` is set too, the target that needs \
+                  more replicas applies.",
     example: "target_rate = 200",
 };
 
@@ -50,7 +51,7 @@ pub(super) const ACTIVATION_REPLICAS: Key = Key {
     place: Place::TopAndKubernetes,
     kind: ValueKind::Number { least: 1, most: 10_000 },
     default: KeyDefault::Value("1"),
-    description: "Replicas that a wake of a workload with a target asks for at least.",
+    description: "Minimum number of replicas to which a wake scales a workload that has a target.",
     example: "activation_replicas = 3",
 };
 
@@ -70,9 +71,9 @@ pub(super) const PANIC_WINDOW: Key = Key {
     place: Place::TopAndKubernetes,
     kind: ValueKind::Duration { off: false, zero: false },
     default: KeyDefault::Value("\"6s\""),
-    description: "The time over which a sudden rise is recognised; from 1 s to `stable_window`. If the demand over it is \
-                  `panic_threshold` times what the ready replicas can take, it decides, and no replica is removed until it \
-                  has been lower for one `stable_window`.",
+    description: "The short window that detects a sudden rise of the demand; from 1 s to `stable_window`. If the average demand \
+                  over it needs at least `panic_threshold` times the number of ready replicas, agimo scales by this window, and \
+                  removes no replica until the demand has been below that threshold for one `stable_window`.",
     example: "panic_window = \"10s\"",
 };
 
@@ -92,7 +93,8 @@ pub(super) const MAX_SCALE_UP_RATE: Key = Key {
     place: Place::TopAndKubernetes,
     kind: ValueKind::Number { least: 2, most: 1_000 },
     default: KeyDefault::Value("10"),
-    description: "At most so many times as many replicas as are ready, in one decision; there is one each second.",
+    description: "Limits scaling up: one decision asks for at most the number of ready replicas multiplied by this value. agimo \
+                  decides once a second.",
     example: "max_scale_up_rate = 2",
 };
 
@@ -102,7 +104,8 @@ pub(super) const MAX_SCALE_DOWN_RATE: Key = Key {
     place: Place::TopAndKubernetes,
     kind: ValueKind::Number { least: 2, most: 1_000 },
     default: KeyDefault::Value("2"),
-    description: "At least one in so many of the ready replicas stays, in one decision.",
+    description: "Limits scaling down: one decision keeps at least the number of ready replicas divided by this value, \
+                  rounded down.",
     example: "max_scale_down_rate = 4",
 };
 
@@ -112,7 +115,7 @@ pub(super) const SCALE_DOWN_DELAY: Key = Key {
     place: Place::TopAndKubernetes,
     kind: ValueKind::Duration { off: false, zero: true },
     default: KeyDefault::Value("\"0s\""),
-    description: "Replicas of a workload with a target are removed only when they have not been needed for so long.",
+    description: "How long replicas of a workload with a target must be unneeded before agimo removes them.",
     example: "scale_down_delay = \"5m\"",
 };
 

@@ -33,8 +33,8 @@ pub(super) const ALLOWED_HOSTS: Key = Key {
     kind: ValueKind::HostsByNamespace,
     default: KeyDefault::Described("any host"),
     description: "Which hosts the annotated workloads of each namespace may claim. `*.example.com` stands for every host below \
-                  `example.com`, and `*` for every host. The namespace `\"*\"` stands for those that are not named; without it, \
-                  they may claim none.",
+                  `example.com`, and `*` for every host. The namespace `\"*\"` stands for all namespaces that are not listed; without \
+                  it, workloads in these namespaces may claim no host.",
     example: "allowed_hosts = { shop = [\"*.shop.example.com\"], \"*\" = [\"*.dev.example.com\"] }",
 };
 
@@ -87,10 +87,10 @@ pub(super) const SCALER: Key = Key {
     default: KeyDefault::Value("\"external\""),
     description: "Who writes `replicas`. With `external` agimo only reports: KEDA, an HPA or another scaler \
                   reads its metrics and scales the workload. With `agimo` it scales the workload from zero on \
-                  the first request, and to zero after `sleep_after`. With `auto` it looks which scalers target the \
-                  workload: beside a ScaledObject it reports; beside an HPA with `minReplicas: 0` it reports, and wakes \
-                  where the HPA would not or where the HPA reads the metrics of agimo; beside an HPA with \
-                  `minReplicas` of 1 or more it scales between zero and one; without any it does as with `agimo`.",
+                  the first request, and to zero after `sleep_after`. With `auto` this depends on the scalers that target \
+                  the workload. A ScaledObject: agimo only reports. An HPA with `minReplicas: 0`: agimo reports, and wakes \
+                  the workload if the HPA would not do so or if the HPA reads the metrics of agimo. An HPA with \
+                  `minReplicas` of 1 or more: agimo scales between zero and one. No scaler: the same as `agimo`.",
     example: "scaler = \"agimo\"",
 };
 
@@ -124,9 +124,10 @@ pub(super) const EARLY_READY: Key = Key {
     kind: ValueKind::Boolean,
     default: KeyDefault::Value("false"),
     description: "Whether agimo runs the readiness probes of the pods itself while the workload wakes, every 10 ms from the moment \
-                  that their containers run, and forwards when they pass: the kubelet notices it later. `initialDelaySeconds` and \
-                  `periodSeconds` do not apply. Without a probe, the port must accept a connection. Pods with a command as \
-                  probe or with a readiness gate are left to the kubelet. agimo must reach the ports of the probes.",
+                  that their containers run, and forwards requests as soon as they pass, before the kubelet reports the pod as ready. \
+                  `initialDelaySeconds` and `periodSeconds` do not apply. For a pod without a probe, agimo checks that the port \
+                  accepts a connection. For a pod with an `exec` probe or a readiness gate, agimo waits for the kubelet. agimo must \
+                  be able to connect to the ports of the probes.",
     example: "early_ready = true",
 };
 
