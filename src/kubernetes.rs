@@ -28,10 +28,12 @@ use self::watches::SharedIndex;
 use self::workload::{RunnerContext, Workload};
 
 pub mod annotations;
+pub mod check;
 pub mod early_readiness;
 pub mod event_recorder;
 #[cfg(test)]
 mod fake_api;
+pub mod image_pull;
 pub mod index;
 pub mod lease;
 pub mod not_ready;

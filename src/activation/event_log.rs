@@ -53,6 +53,9 @@ fn log(event: &LifecycleEvent) {
         }
         EventKind::ScaleWritten { replicas } => info!(%workload, replicas, "scaled"),
         EventKind::PodScheduled { pod } => debug!(%workload, pod, "pod scheduled"),
+        EventKind::ImagePulled { pod, image, took } => {
+            debug!(%workload, pod, image = shown(image), took_ms = took.as_millis() as u64, "image pulled");
+        }
         EventKind::ContainerStarted { pod } => debug!(%workload, pod, "container started"),
         EventKind::PodReady { pod } => debug!(%workload, pod, "pod ready"),
         EventKind::PodReadyEarly { pod } => debug!(%workload, pod, "readiness probes passed"),

@@ -35,6 +35,8 @@ pub enum EventKind {
     ScaleWritten { replicas: u32 },
     /// A pod of the wake was assigned to a node.
     PodScheduled { pod: String },
+    /// The kubelet has pulled an image for a pod of the wake, which took so long.
+    ImagePulled { pod: String, image: String, took: Duration },
     /// A container of the wake runs.
     ContainerStarted { pod: String },
     /// A pod of the wake reports that it is ready.
@@ -134,6 +136,7 @@ impl EventKind {
             Self::WakeBegun { .. } => "wake_begun",
             Self::ScaleWritten { .. } => "scale_written",
             Self::PodScheduled { .. } => "pod_scheduled",
+            Self::ImagePulled { .. } => "image_pulled",
             Self::ContainerStarted { .. } => "container_started",
             Self::PodReady { .. } => "pod_ready",
             Self::PodReadyEarly { .. } => "pod_ready_early",

@@ -54,6 +54,9 @@ pub fn event(event: &LifecycleEvent) -> Value {
         | EventKind::ContainerStarted { pod }
         | EventKind::PodReady { pod }
         | EventKind::PodReadyEarly { pod } => json!({ "pod": pod }),
+        EventKind::ImagePulled { pod, image, took } => {
+            json!({ "pod": pod, "image": image, "took_ms": millis(*took) })
+        }
         EventKind::Started { after } | EventKind::FirstAnswer { after } => {
             json!({ "after_ms": millis(*after) })
         }

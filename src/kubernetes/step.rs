@@ -7,6 +7,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::early_readiness::ProbedPod;
+use super::image_pull::ImagePull;
 use super::index::WorkloadSnapshot;
 use super::index::health::WatchHealth;
 use super::pod_names;
@@ -75,6 +76,8 @@ pub enum Input {
     Written(Result<ScaleResult, ScaleFailure>),
     PodsChanged(PodChange),
     Warning(Option<NotReadyReason>),
+    /// An image was pulled for a pod of the wake.
+    ImagePulled(ImagePull),
     /// The readiness probes of the pod with this UID have passed.
     ProbesPassed(Arc<str>),
     LookedUp(LookupResult),
@@ -190,6 +193,13 @@ impl State {
                 if let Some(wake) = &mut self.wake {
                     wake.set_warning(warning);
                 }
+            }
+            Input::ImagePulled(ImagePull { pod, image, took, .. }) => {
+                let is_waking = self.wake.is_some();
+                return is_waking
+                    .then_some(EventKind::ImagePulled { pod, image, took })
+                    .into_iter()
+                    .collect();
             }
             Input::ProbesPassed(uid) => {
                 let passed = self.wake.as_mut().and_then(|wake| wake.note_probed(&uid));

@@ -1,18 +1,22 @@
-//! Watches the pods of a workload while it wakes, and after a while reads the warning events about them.
+//! Watches the pods of a workload while it wakes, and the images that are pulled for them, and after a while reads the warning events
+//! about them.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::future::pending;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, SystemTime};
 
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{self, Pod};
 use kube::core::DeserializeGuard;
 use kube::runtime::watcher::{self, Event};
 use kube::{Client, Resource};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
+use super::image_pull::{self, ImagePull};
 use super::objects::ObjectName;
 use super::pending_operation::{PendingOperation, result_of};
 use super::pods::PodState;
@@ -33,6 +37,7 @@ pub struct WakeWatch {
     since: SystemTime,
     read_warnings_at: Instant,
     warnings: Option<PendingOperation<Option<NotReadyReason>>>,
+    pulls: Option<PullWatch>,
     /// That the pods cannot be watched was logged.
     has_warned: bool,
 }
@@ -42,12 +47,25 @@ pub enum WakeReport {
     Pods(PodChange),
     /// The newest warning event, if there is one.
     Warning(Option<NotReadyReason>),
+    ImagePulled(ImagePull),
+}
+
+/// Watches the images that are pulled for one pod.
+struct PullWatch {
+    /// Of the pod.
+    uid: Arc<str>,
+    /// Absent where the events cannot be watched.
+    events: Option<BoxStream<'static, watcher::Result<Event<DeserializeGuard<v1::Event>>>>>,
 }
 
 type PodEvents = BoxStream<'static, watcher::Result<Event<DeserializeGuard<Pod>>>>;
 
 /// Warning events are read when a wake has lasted this long, and at this interval from then on.
 const WARNINGS_INTERVAL: Duration = Duration::from_secs(2);
+
+/// A pod whose containers do not run after this time may wait for an image. Most images are on the node already, and those pods cost
+/// the API server nothing.
+const PULLS_DELAY: Duration = Duration::from_millis(200);
 
 // === impl WakeWatch ===
 
@@ -60,6 +78,7 @@ impl WakeWatch {
             since: SystemTime::now(),
             read_warnings_at: Instant::now() + WARNINGS_INTERVAL,
             warnings: None,
+            pulls: None,
             has_warned: false,
         }
     }
@@ -78,8 +97,9 @@ impl WakeWatch {
 
     /// Waits for the next report. Cancel-safe. `unready_pod` is a pod whose warning events explain the delay.
     pub async fn next(&mut self, unready_pod: Option<UnreadyPod>) -> WakeReport {
+        self.follow_pulls(unready_pod.as_ref());
         loop {
-            let Self { watches, warnings, read_warnings_at, .. } = self;
+            let Self { watches, warnings, read_warnings_at, pulls, .. } = self;
             let pod_event = std::future::poll_fn(|context| poll_watches(watches, context));
             tokio::select! {
                 (selector, event) = pod_event => {
@@ -88,6 +108,7 @@ impl WakeWatch {
                     }
                 }
                 warning = result_of(warnings) => return WakeReport::Warning(warning),
+                pull = next_pull(pulls) => return WakeReport::ImagePulled(pull),
                 () = tokio::time::sleep_until(*read_warnings_at) => {
                     self.read_warnings_at = Instant::now() + WARNINGS_INTERVAL;
                     let wake = WakeScope { since: self.since, pod: unready_pod.clone() };
@@ -95,6 +116,20 @@ impl WakeWatch {
                     self.warnings = Some(Box::pin(newest_warning(client, workload, wake)));
                 }
             }
+        }
+    }
+
+    /// Watches the images of a pod that is about to start, until the wake ends.
+    fn follow_pulls(&mut self, pod: Option<&UnreadyPod>) {
+        let starting = pod.filter(|pod| pod.is_scheduled && !pod.is_started);
+        let Some(uid) = starting.and_then(|pod| pod.uid.clone()) else { return };
+        if self.pulls.as_ref().is_none_or(|watch| watch.uid != uid) {
+            let fields = format!("involvedObject.uid={uid},reason={}", image_pull::REASON);
+            let config = watcher::Config::default().fields(&fields).timeout(WATCH_SECONDS);
+            let events = events(self.client.clone(), Some(&self.workload.namespace), config);
+            let later = futures_util::stream::once(tokio::time::sleep(PULLS_DELAY));
+            let events = later.flat_map(|()| futures_util::stream::empty()).chain(events);
+            self.pulls = Some(PullWatch { uid, events: Some(events.boxed()) });
         }
     }
 
@@ -139,6 +174,29 @@ impl WakeWatch {
             );
         }
     }
+}
+
+/// The next image that was pulled. Cancel-safe.
+async fn next_pull(pulls: &mut Option<PullWatch>) -> ImagePull {
+    let Some(watch) = pulls else { return pending().await };
+    while let Some(events) = &mut watch.events {
+        match events.next().await {
+            Some(Ok(Event::Apply(event) | Event::InitApply(event))) => {
+                let pull = event.0.ok().and_then(|event| ImagePull::read(&event));
+                if let Some(pull) = pull {
+                    return pull;
+                }
+            }
+            Some(Ok(Event::Init | Event::InitDone | Event::Delete(_))) => {}
+            Some(Err(error)) => {
+                let error = error_with_sources(&error);
+                debug!(error, "the events about images cannot be watched");
+                watch.events = None;
+            }
+            None => watch.events = None,
+        }
+    }
+    pending().await
 }
 
 fn poll_watches(

@@ -34,6 +34,8 @@ pub struct UnreadyPod {
     /// Tells it from earlier pods of the same name.
     pub uid: Option<Arc<str>>,
     pub is_scheduled: bool,
+    /// A container of it runs.
+    pub is_started: bool,
 }
 
 /// The newest warning about the workload or the pod of this wake.
@@ -149,8 +151,12 @@ mod tests {
             .unwrap()
         };
         let began = event(30, "", "", "");
-        let pod =
-            UnreadyPod { name: "db-0".to_owned(), uid: Some("new".into()), is_scheduled: true };
+        let pod = UnreadyPod {
+            name: "db-0".to_owned(),
+            uid: Some("new".into()),
+            is_scheduled: true,
+            is_started: false,
+        };
         let wake = WakeScope { since: occurred(&began).unwrap(), pod: Some(pod) };
         let past = [
             event(10, "new", "FailedMount", "before the wake"),

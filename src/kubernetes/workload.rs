@@ -134,6 +134,7 @@ impl Runner {
             report = next_report(&mut self.wake_watch, self.state.unready_pod()) => match report {
                 WakeReport::Pods(change) => Input::PodsChanged(change),
                 WakeReport::Warning(warning) => Input::Warning(warning),
+                WakeReport::ImagePulled(pull) => Input::ImagePulled(pull),
             },
             uid = next_probed(&mut self.early_readiness) => Input::ProbesPassed(uid),
             result = self.dns.next() => Input::LookedUp(result),

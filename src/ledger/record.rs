@@ -101,6 +101,8 @@ pub struct RecordedRequest {
 pub enum WakePhase {
     ScaleWritten,
     PodScheduled,
+    /// The last image that was not on the node was pulled.
+    ImagePulled,
     ContainerStarted,
     /// The process was started; workloads in Kubernetes have pods.
     Started,
@@ -295,12 +297,25 @@ impl Wake {
         Self { cause, phases: Vec::new(), obstacle: None, outcome, is_over: false, ended: None }
     }
 
+    /// The last image counts, as the containers of a pod start one after the other. The kubelet may report an image after the start
+    /// of its container: it says nothing about the time before then.
+    fn note_image(&mut self, since: Duration) {
+        if self.reached(WakePhase::ContainerStarted).is_none() {
+            self.phases.retain(|(phase, _)| *phase != WakePhase::ImagePulled);
+            self.phases.push((WakePhase::ImagePulled, since));
+        }
+    }
+
     /// When this phase was reached, counted from the beginning of the wake.
     pub fn reached(&self, phase: WakePhase) -> Option<Duration> {
         self.phases.iter().find(|(reached, _)| *reached == phase).map(|(_, after)| *after)
     }
 
     fn note(&mut self, event: &EventKind, since: Duration) {
+        if let EventKind::ImagePulled { .. } = event {
+            self.note_image(since);
+            return;
+        }
         if let Some(phase) = WakePhase::of(event)
             && self.reached(phase).is_none()
             // With pods, the same is seen as the start of a container.
@@ -350,6 +365,7 @@ impl WakePhase {
             // The write of a zero may still have been under way.
             EventKind::ScaleWritten { replicas } if *replicas > 0 => Self::ScaleWritten,
             EventKind::PodScheduled { .. } => Self::PodScheduled,
+            EventKind::ImagePulled { .. } => Self::ImagePulled,
             EventKind::ContainerStarted { .. } => Self::ContainerStarted,
             EventKind::Started { .. } => Self::Started,
             EventKind::PodReadyEarly { .. } => Self::ProbesPassed,
@@ -367,6 +383,7 @@ impl WakePhase {
         match self {
             Self::ScaleWritten => "scale_written",
             Self::PodScheduled => "pod_scheduled",
+            Self::ImagePulled => "image_pulled",
             Self::ContainerStarted => "container_started",
             Self::Started => "started",
             Self::ProbesPassed => "probes_passed",

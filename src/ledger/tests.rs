@@ -69,7 +69,15 @@ fn a_cold_start_has_its_cause_and_each_phase_once() {
     fixture.note(4, EventKind::ScaleWritten { replicas: 1 });
     fixture.note(20, EventKind::PodScheduled { pod: pod() });
     fixture.note(30, EventKind::PodScheduled { pod: "web-2".to_owned() });
+    // The images of two containers; the last one counts.
+    for (at, image) in [(200, "proxy:1"), (450, "web:1")] {
+        let (image, took) = (image.to_owned(), Duration::from_millis(100));
+        fixture.note(at, EventKind::ImagePulled { pod: pod(), image, took });
+    }
     fixture.note(500, EventKind::ContainerStarted { pod: pod() });
+    let late =
+        EventKind::ImagePulled { pod: pod(), image: "late:1".to_owned(), took: Duration::ZERO };
+    fixture.note(510, late);
     fixture.note(501, EventKind::Started { after: Duration::from_millis(501) });
     fixture.note(600, EventKind::EndpointSliceReady);
     fixture.note(600, ready(600));
@@ -89,6 +97,7 @@ fn a_cold_start_has_its_cause_and_each_phase_once() {
     let expected = [
         ("scale_written", 4),
         ("pod_scheduled", 20),
+        ("image_pulled", 450),
         ("container_started", 500),
         ("endpoint_slice_ready", 600),
         ("ready", 600),

@@ -100,7 +100,8 @@ impl ClusterFolder {
         self.path.join("bin")
     }
 
-    pub(crate) fn images(&self) -> PathBuf {
+    /// Archives of the images that are imported at the start (OCI image layout).
+    pub fn images(&self) -> PathBuf {
         self.path.join("images")
     }
 

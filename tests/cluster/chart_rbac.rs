@@ -15,7 +15,7 @@ const PERMISSIONS: [&str; 11] = [
     "services [list watch]",
     "deployments.apps [list watch]",
     "statefulsets.apps [list watch]",
-    "events [list]",
+    "events [list watch]",
     "deployments.apps/scale [get patch]",
     "statefulsets.apps/scale [get patch]",
     "horizontalpodautoscalers.autoscaling [list watch]",

@@ -1,7 +1,10 @@
 //! What a wake leaves behind for those who look after the workload: a record with every phase, and Events.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
+use crate::fixtures::registry::FakeRegistry;
 use crate::fixtures::{Namespace, start_agimo};
 use crate::support::eventually;
 
@@ -59,4 +62,23 @@ async fn a_cold_start_is_explained_phase_by_phase_by_a_record_and_an_event() {
     let told = ["woken by GET /cart from 127.0.0.0/24 (unnamed) for web.test", "answered after"];
     web.until_event("Woken", &told).await;
     web.until_event("Asleep", &["scaled to zero, after 1s without a request"]).await;
+}
+
+#[tokio::test]
+async fn the_time_until_an_image_is_pulled_is_a_phase() {
+    let namespace = Namespace::new("pulled").await;
+    let registry = FakeRegistry::of_sample(Duration::from_millis(700));
+    let web = namespace.deployment("web").image(&registry.image("slow"));
+    let web = web.container_field("imagePullPolicy", json!("IfNotPresent")).apply().await;
+    let agimo = start_agimo(&web.service_config("web.test", "scaler = \"agimo\"")).await;
+    assert_eq!(agimo.get("web.test", "/").await.status, 200);
+    let answer = agimo.admin("/api/v1/wakes?host=web.test").await.text();
+    let answer: Value = serde_json::from_str(&answer).unwrap();
+    let phases = answer["records"][0]["phases"].as_array().unwrap();
+    let after = |name: &str| {
+        let phase = phases.iter().find(|phase| phase["phase"] == name);
+        phase.unwrap_or_else(|| panic!("{name} in {phases:?}"))["after_ms"].as_f64().unwrap()
+    };
+    assert!(after("image_pulled") >= after("pod_scheduled") + 700.0, "{phases:?}");
+    assert!(after("image_pulled") <= after("container_started"), "{phases:?}");
 }

@@ -26,6 +26,7 @@ pub(crate) mod hpa;
 pub(crate) mod load;
 pub(crate) mod outage;
 mod prometheus;
+pub(crate) mod registry;
 mod sample;
 mod scaled_object;
 mod service;

@@ -138,10 +138,10 @@ key = "/etc/agimo-tls/{{ . }}/tls.key"
 - apiGroups: [apps]
   resources: [deployments, statefulsets]
   verbs: [list, watch]
-# To report why a pod does not start.
+# To report why a pod does not start, and when its image was pulled.
 - apiGroups: [""]
   resources: [events]
-  verbs: [list]
+  verbs: [list, watch]
 # To find its place beside other scalers (scaler = "auto").
 - apiGroups: [autoscaling]
   resources: [horizontalpodautoscalers]

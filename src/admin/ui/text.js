@@ -106,7 +106,7 @@ export function record(record) {
 }
 
 const PHASES = {
-  scale_written: ["replicas written", 1], pod_scheduled: ["pod scheduled", 1], container_started: ["container started", 2],
+  scale_written: ["replicas written", 1], pod_scheduled: ["pod scheduled", 1], image_pulled: ["image pulled", 2], container_started: ["container started", 2],
   started: ["process started", 2], probes_passed: ["probes passed", 3], pod_ready: ["pod ready", 3],
   endpoint_slice_ready: ["endpoint listed", 3], ready: ["ready", 3], connected: ["connected", 4],
   forwarded: ["forwarded", 4], answered: ["answered", 4],
