@@ -44,6 +44,7 @@ use self::ports::{ControlPorts, PortContext};
 
 pub mod changes;
 pub mod cluster;
+pub mod cluster_check;
 pub mod configuration;
 pub mod metrics;
 pub mod ports;

@@ -6,8 +6,8 @@ use std::time::Duration;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use self::asking::{
-    BugReportOptions, ChangeOptions, ExplainOptions, PinOptions, SavingsOptions, StatusOptions,
-    TapOptions, WakeOptions, WhyOptions,
+    BugReportOptions, ChangeOptions, CheckOptions, ExplainOptions, PinOptions, SavingsOptions,
+    StatusOptions, TapOptions, WakeOptions, WhyOptions,
 };
 use self::serving::{READINESS_SOURCE_VARIABLE, ServeOptions};
 
@@ -28,12 +28,8 @@ pub struct Cli {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Check the configuration and report every problem; exits with status 1 if there is one
-    Check {
-        /// Also ask the cluster who serves the API for external metrics
-        #[arg(long)]
-        cluster: bool,
-    },
+    /// Check the configuration, and with --cluster the cluster, and report every problem; exits with status 1 if there is one
+    Check(CheckOptions),
     /// Run agimo with a sample application on this machine: it starts when you open it in a browser
     Demo(DemoOptions),
     /// Replay a trace of requests through the scaler, and print what it would have done
@@ -44,7 +40,7 @@ pub enum Command {
     Why(WhyOptions),
     /// Show which service a request would reach, why its workload is awake or asleep, and what would happen to the request
     Explain(ExplainOptions),
-    /// Show what sleeping workloads have not requested of the cluster: replicas, CPU and memory
+    /// Show the pod resource requests that scaling to zero has saved: replica-hours, CPU and memory
     Savings(SavingsOptions),
     /// Wake the workload of a service
     Wake(WakeOptions),

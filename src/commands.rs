@@ -2,6 +2,7 @@
 
 pub mod bug_report;
 pub mod change;
+pub mod check;
 pub mod client;
 pub mod completion;
 pub mod explain;

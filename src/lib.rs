@@ -15,6 +15,7 @@ pub mod control_port;
 pub mod coordination;
 pub mod demand;
 pub mod file_version;
+pub mod findings;
 pub mod http;
 pub mod kube_client;
 pub mod ledger;

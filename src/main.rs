@@ -10,9 +10,10 @@ use agimo::activation::events::EventBus;
 use agimo::app::changes::ChangeSettings;
 use agimo::app::cluster::ClusterSettings;
 use agimo::app::ports::{ControlPorts, ExternalMetricsSettings, KedaSettings, PeerSettings};
-use agimo::app::{self, AppSettings, Listeners};
+use agimo::app::{self, AppSettings, Listeners, cluster_check};
 use agimo::certificates;
-use agimo::cli::serving::ServeOptions;
+use agimo::cli::asking::{CheckOptions, OutputFormat};
+use agimo::cli::serving::{DEFAULT_CONF, ServeOptions};
 use agimo::cli::{Cli, Command, SimulateOptions, SimulationFormat};
 use agimo::commands;
 use agimo::config::report::Problem;
@@ -48,7 +49,7 @@ fn main() -> ExitCode {
     let cli = Cli::from_process().unwrap_or_else(|error| error.exit());
     let outcome = match cli.command {
         None => serve(cli.serve),
-        Some(Command::Check { cluster }) => check(&cli.serve, cluster),
+        Some(Command::Check(options)) => check(&cli.serve, &options),
         Some(Command::Demo(options)) => demo::run(&options),
         Some(Command::Simulate(options)) => simulate(&cli.serve.conf, &options),
         Some(Command::Status(options)) => commands::status::status(&options),
@@ -138,8 +139,12 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
     app::run(settings, listeners)
 }
 
-fn check(options: &ServeOptions, with_cluster: bool) -> anyhow::Result<()> {
+fn check(options: &ServeOptions, check: &CheckOptions) -> anyhow::Result<()> {
     let file = &options.conf;
+    // Where only annotated workloads are services, there is no file.
+    if check.cluster && !file.exists() && file == Path::new(DEFAULT_CONF) {
+        return cluster_check::run(check, options.kube_context.as_deref(), None);
+    }
     let config = load(file, certificates::check)?;
     let search_path = std::env::var("PATH").unwrap_or_default();
     for service in &config.services {
@@ -149,8 +154,14 @@ fn check(options: &ServeOptions, with_cluster: bool) -> anyhow::Result<()> {
             }
         }
     }
-    print(format!("{}: {} services, no problems\n", file.display(), config.services.len()))?;
-    if with_cluster { app::cluster::check(options.kube_context.as_deref(), print) } else { Ok(()) }
+    let summary = format!("{}: {} services, no problems\n", file.display(), config.services.len());
+    if !check.cluster {
+        return print(summary);
+    }
+    if check.output != OutputFormat::Json {
+        print(summary)?;
+    }
+    cluster_check::run(check, options.kube_context.as_deref(), Some(&config))
 }
 
 fn simulate(file: &Path, options: &SimulateOptions) -> anyhow::Result<()> {

@@ -13,7 +13,6 @@ use crate::catalog::backends::BackendFactory;
 use crate::cli::serving::ReadinessSource;
 use crate::config::{Config, WorkloadConfig};
 use crate::coordination::Coordination;
-use crate::external_metrics;
 use crate::keda::FindTarget;
 use crate::kube_client::{self, Source};
 use crate::kubernetes::objects::ObjectName;
@@ -118,27 +117,6 @@ pub async fn choose(
         )),
         None => Ok(ReadinessBackend::Neither),
     }
-}
-
-/// Tells what of the cluster matters to agimo, line by line.
-///
-/// # Errors
-/// When there is no cluster, it cannot be asked, or something in it is a problem.
-pub fn check(
-    context: Option<&str>,
-    print: impl Fn(String) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let finding = runtime.block_on(async {
-        let found = kube_client::find(context, Resolver::default()).await?;
-        let (client, _) = found
-            .context("no cluster is found: set KUBECONFIG, or --kube-context before `check`")?;
-        anyhow::Ok(external_metrics::check::find(client).await?)
-    })?;
-    if finding.is_problem {
-        return Err(anyhow!(finding.text));
-    }
-    print(format!("{}\n", finding.text))
 }
 
 fn log_kubernetes(settings: &ClusterSettings, source: &Source) {

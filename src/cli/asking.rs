@@ -18,13 +18,30 @@ pub struct AdminOptions {
         value_parser = http_url
     )]
     pub admin: Option<String>,
-    /// Namespace of an agimo in the cluster of the kubeconfig, which is reached through a port-forward of its own; counts before
+    /// Namespace of an agimo in the cluster of the kubeconfig; the command opens a port-forward to it; takes precedence over
     /// --admin
     #[arg(short, long, value_name = "NAME")]
     pub namespace: Option<String>,
     /// Context of the kubeconfig, with --namespace; by default its current context
     #[arg(long, value_name = "NAME", requires = "namespace")]
     pub kube_context: Option<String>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub struct CheckOptions {
+    /// Also check the cluster: agimo and its permissions, and for each service its workload, Service, scalers, readiness probe and
+    /// images
+    #[arg(long)]
+    pub cluster: bool,
+    /// Namespace of agimo, with --cluster; by default it is searched for in all namespaces
+    #[arg(short, long, value_name = "NAME", requires = "cluster")]
+    pub namespace: Option<String>,
+    /// Context of the kubeconfig, with --cluster; by default its current context
+    #[arg(long, value_name = "NAME", requires = "cluster")]
+    pub kube_context: Option<String>,
+    /// What to print of the cluster: text, or JSON
+    #[arg(short, long, value_name = "FORMAT", default_value = "table", requires = "cluster")]
+    pub output: OutputFormat,
 }
 
 #[derive(Clone, Debug, Args)]
@@ -90,7 +107,7 @@ pub struct TapOptions {
     /// Only responses with this status, such as 404 or 5xx
     #[arg(long, value_name = "STATUS", value_parser = status)]
     pub status: Option<String>,
-    /// End after so many requests
+    /// Exit after this number of requests
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     pub number: Option<u64>,
     /// What to print: a line for each request, or its JSON
@@ -147,7 +164,7 @@ pub struct WakeOptions {
 pub struct PinOptions {
     #[command(flatten)]
     pub change: ChangeOptions,
-    /// When the pin ends by itself; without it, when it is removed
+    /// How long the pin lasts; without this option, until it is removed
     #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub lifetime: Option<Duration>,
     /// Keep the workload asleep, and reject its requests, instead of keeping it awake

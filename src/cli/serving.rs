@@ -11,6 +11,9 @@ use tracing::level_filters::LevelFilter;
 use super::http_url;
 use crate::telemetry::LogFormat;
 
+/// The configuration file, unless another is named.
+pub const DEFAULT_CONF: &str = "./config.toml";
+
 /// The options of the proxy.
 #[derive(Clone, Debug, Args)]
 pub struct ServeOptions {
@@ -20,7 +23,7 @@ pub struct ServeOptions {
         global = true,
         env = "AGIMO_CONF",
         value_name = "FILE",
-        default_value = "./config.toml"
+        default_value = DEFAULT_CONF
     )]
     pub conf: PathBuf,
     /// Address of the Prometheus that knows the ready replicas, such as http://prometheus:9090
@@ -45,8 +48,8 @@ pub struct ServeOptions {
     /// Namespaces to watch, if agimo is not allowed to watch the whole cluster
     #[arg(long, env = "AGIMO_WATCH_NAMESPACES", value_name = "NAMES", value_delimiter = ',')]
     pub watch_namespaces: Vec<String>,
-    /// Service of agimo's own replicas, with the port of their exchange; without --peer-tokens and with several of them, agimo
-    /// does not scale workloads to zero
+    /// Service that selects the replicas of agimo itself and has the port of their exchange; if there are several replicas and
+    /// --peer-tokens is not set, agimo does not scale workloads to zero
     #[arg(long, env = "AGIMO_PEER_SERVICE", value_name = "NAMESPACE/NAME", value_parser = namespaced)]
     pub peer_service: Option<(String, String)>,
     /// File with a secret token, or folder of such files, by which the replicas of agimo trust each other
@@ -85,7 +88,7 @@ pub struct ServeOptions {
         group = "external_metrics_certificate"
     )]
     pub external_metrics_secret: Option<(String, String)>,
-    /// Folder with tls.crt and tls.key for the port for external metrics, which somebody else renews
+    /// Folder with tls.crt and tls.key for the port for external metrics, if another tool such as cert-manager renews them
     #[arg(
         long,
         env = "AGIMO_EXTERNAL_METRICS_TLS",
@@ -120,7 +123,7 @@ pub struct ServeOptions {
     /// through the admin port
     #[arg(long, env = "AGIMO_ADMIN_TOKENS", value_name = "PATH")]
     pub admin_tokens: Option<PathBuf>,
-    /// Let users of the cluster do that with their own tokens, for the workloads that they may scale (TokenReview)
+    /// Let users of the cluster wake, pin and put to sleep the workloads that they may scale, with their own tokens (TokenReview)
     #[arg(long, env = "AGIMO_ADMIN_TOKEN_REVIEW")]
     pub admin_token_review: bool,
     /// Collector of OpenTelemetry that receives the trace of each cold start, over OTLP with HTTP, such as http://collector:4318;

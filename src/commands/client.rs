@@ -46,8 +46,7 @@ impl AdminClient {
     pub async fn new(options: &AdminOptions) -> anyhow::Result<Self> {
         if let Some(namespace) = &options.namespace {
             let forward = PortForward::find(namespace, options.kube_context.as_deref()).await?;
-            let address = format!("http://{}", forward.host());
-            return Ok(Self { address, transport: Transport::Forwarded(forward) });
+            return Ok(Self::through(forward));
         }
         let address = options.admin.as_deref().unwrap_or(DEFAULT_ADDRESS);
         let address = address.trim_end_matches('/').to_owned();
@@ -55,6 +54,12 @@ impl AdminClient {
         let client = http_client::build(&uri, Resolver::default(), TIMEOUT)
             .context("the root certificates for TLS cannot be loaded")?;
         Ok(Self { address, transport: Transport::Direct(client) })
+    }
+
+    /// The admin port of one pod.
+    pub fn through(forward: PortForward) -> Self {
+        let address = format!("http://{}", forward.host());
+        Self { address, transport: Transport::Forwarded(forward) }
     }
 
     /// The answer to a GET of this path and query below `/api/v1/`, as it was sent.
@@ -176,7 +181,7 @@ impl AdminClient {
 fn authorize(request: &mut Request<Full<Bytes>>, token: Option<&str>) -> anyhow::Result<()> {
     if let Some(token) = token {
         let value = HeaderValue::from_str(&format!("Bearer {}", token.trim()));
-        let value = value.context("the token has characters that no token has")?;
+        let value = value.context("the token contains invalid characters")?;
         request.headers_mut().insert(AUTHORIZATION, value);
     }
     Ok(())

@@ -1,6 +1,6 @@
 //! Reaches the admin port of an agimo in a cluster, as `kubectl port-forward` does.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
 use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
-use kube::{Api, ResourceExt};
+use kube::{Api, Client, ResourceExt};
 
 use crate::kube_client;
 use crate::net::dns::Resolver;
@@ -40,26 +40,26 @@ impl PortForward {
         let (client, _) = found.context(
             "--namespace needs a cluster, and none is found: set KUBECONFIG or --kube-context",
         )?;
-        let pods: Api<Pod> = Api::namespaced(client, namespace);
-        let listed = pods.list(&ListParams::default().labels(SELECTOR)).await;
-        let listed = listed.map_err(|error| {
-            let error = kube_client::error_with_sources(&error);
-            anyhow!("the pods of the namespace {namespace} cannot be listed: {error}")
-        })?;
-        let installation = |pod: &Pod| pod.labels().get(INSTANCE).cloned();
-        let installations: BTreeSet<_> = listed.items.iter().map(installation).collect();
+        let mut installations = installations(&client, Some(namespace)).await?;
         if installations.len() > 1 {
-            let names: Vec<_> = installations.into_iter().flatten().collect();
+            let names: Vec<_> = installations.into_keys().map(|(_, name)| name).collect();
             bail!(
                 "the namespace {namespace} has several installations of agimo, {}: forward the port of one of them with \
                  kubectl port-forward, and name it with --admin",
                 names.join(" and ")
             );
         }
-        let ready = listed.items.iter().find(|pod| is_ready(pod)).with_context(|| {
+        let pods = installations.pop_first().map(|(_, pods)| pods).unwrap_or_default();
+        let ready = pods.iter().find(|pod| is_ready(pod)).with_context(|| {
             format!("the namespace {namespace} has no ready pod with the label {SELECTOR}")
         })?;
-        Ok(Self { name: ready.name_any(), pods })
+        Ok(Self::to(&client, ready))
+    }
+
+    /// Reaches this pod.
+    pub fn to(client: &Client, pod: &Pod) -> Self {
+        let namespace = pod.namespace().unwrap_or_default();
+        Self { name: pod.name_any(), pods: Api::namespaced(client.clone(), &namespace) }
     }
 
     /// How the pod is named in addresses.
@@ -105,7 +105,34 @@ impl PortForward {
     }
 }
 
-fn is_ready(pod: &Pod) -> bool {
+/// The pods of agimo in a namespace, or in all, by the namespace and the name of their installation.
+///
+/// # Errors
+/// When the pods cannot be listed.
+pub async fn installations(
+    client: &Client,
+    namespace: Option<&str>,
+) -> anyhow::Result<BTreeMap<(String, String), Vec<Pod>>> {
+    let (pods, place): (Api<Pod>, _) = match namespace {
+        Some(namespace) => {
+            (Api::namespaced(client.clone(), namespace), format!("the namespace {namespace}"))
+        }
+        None => (Api::all(client.clone()), "all namespaces".to_owned()),
+    };
+    let listed = pods.list(&ListParams::default().labels(SELECTOR)).await.map_err(|error| {
+        let error = kube_client::error_with_sources(&error);
+        anyhow!("the pods of {place} cannot be listed: {error}")
+    })?;
+    let mut installations = BTreeMap::<_, Vec<Pod>>::new();
+    for pod in listed.items {
+        let name = pod.labels().get(INSTANCE).cloned().unwrap_or_default();
+        installations.entry((pod.namespace().unwrap_or_default(), name)).or_default().push(pod);
+    }
+    Ok(installations)
+}
+
+/// Whether the pod serves and does not terminate.
+pub fn is_ready(pod: &Pod) -> bool {
     let conditions = pod.status.iter().filter_map(|status| status.conditions.as_ref()).flatten();
     let mut ready = conditions.filter(|condition| condition.type_ == "Ready");
     pod.metadata.deletion_timestamp.is_none() && ready.any(|condition| condition.status == "True")

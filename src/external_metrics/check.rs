@@ -4,31 +4,29 @@ use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::{Api, Client, ResourceExt};
 
 use super::registration::{API_SERVICE, owner};
-
-/// A line for people. `is_problem`: something should be done about it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
-    pub text: String,
-    pub is_problem: bool,
-}
+use crate::findings::Finding;
+use crate::kube_client::error_with_sources;
 
 /// The chart sets it, whatever the names of the release are.
 const PART_OF: &str = "app.kubernetes.io/part-of";
 
 /// Asks the cluster who serves the API.
-///
-/// # Errors
-/// When the API server cannot be asked.
-pub async fn find(client: Client) -> kube::Result<Finding> {
-    let services: Api<APIService> = Api::all(client);
-    Ok(describe(services.get_opt(API_SERVICE).await?.as_ref()))
+pub async fn find(client: &Client) -> Finding {
+    let services: Api<APIService> = Api::all(client.clone());
+    match services.get_opt(API_SERVICE).await {
+        Ok(service) => describe(service.as_ref()),
+        Err(error) => Finding::skipped(
+            format!("the APIService {API_SERVICE} cannot be read: {}", error_with_sources(&error)),
+            "use an account that may get apiservices.apiregistration.k8s.io",
+        ),
+    }
 }
 
 fn describe(service: Option<&APIService>) -> Finding {
     let Some(service) = service else {
-        let text = "external.metrics.k8s.io: nobody serves it; with externalMetrics.enabled in the values of the chart agimo \
-                    does, for HPAs";
-        return Finding { text: text.to_owned(), is_problem: false };
+        return Finding::ok(
+            "nobody serves external.metrics.k8s.io; with externalMetrics.enabled in the values of the chart agimo does, for HPAs",
+        );
     };
     let owner = owner(service);
     let is_agimo = service.labels().get(PART_OF).is_some_and(|name| name == "agimo");
@@ -39,26 +37,29 @@ fn describe(service: Option<&APIService>) -> Finding {
         Some(condition) => Some(condition.message.as_deref().unwrap_or("it is not available")),
         None => Some("it is not known whether it is available"),
     };
-    let text = match (is_agimo, failure) {
-        (true, None) => format!("external.metrics.k8s.io: agimo ({owner}) serves it"),
-        (true, Some(failure)) => {
-            format!("external.metrics.k8s.io: agimo ({owner}) should serve it: {failure}")
-        }
-        (false, None) => format!(
-            "external.metrics.k8s.io: {owner} serves it, and agimo does not take it over; with KEDA, use a trigger of the type \
+    match (is_agimo, failure) {
+        (true, None) => Finding::ok(format!("agimo ({owner}) serves external.metrics.k8s.io")),
+        (true, Some(failure)) => Finding::failed(
+            format!("agimo ({owner}) should serve external.metrics.k8s.io: {failure}"),
+            "wait until a replica of agimo is ready; if it is, read its log",
+        ),
+        (false, None) => Finding::ok(format!(
+            "{owner} serves external.metrics.k8s.io, and agimo does not take it over; with KEDA, use a trigger of the type \
              external-push"
+        )),
+        (false, Some(failure)) => Finding::failed(
+            format!(
+                "{owner} should serve external.metrics.k8s.io: {failure}; agimo does not take it over"
+            ),
+            format!("if it was uninstalled, kubectl delete apiservice {API_SERVICE}"),
         ),
-        (false, Some(failure)) => format!(
-            "external.metrics.k8s.io: {owner} should serve it: {failure}; agimo does not take it over: if it was uninstalled, \
-             delete the APIService {API_SERVICE}"
-        ),
-    };
-    Finding { text, is_problem: failure.is_some() }
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::findings::Level;
     use serde_json::{Value, json};
 
     fn found(namespace: &str, labels: Value, conditions: Value) -> Finding {
@@ -78,23 +79,24 @@ mod tests {
         let available = |status: &str, message: &str| json!([{ "type": "Available", "status": status, "message": message }]);
         let agimo = json!({ PART_OF: "agimo" });
         for (finding, part, is_problem) in [
-            (describe(None), "nobody serves it", false),
+            (describe(None), "nobody serves external", false),
             (
                 found("agimo", agimo.clone(), available("True", "")),
-                "agimo (agimo/adapter) serves it",
+                "agimo (agimo/adapter) serves external",
                 false,
             ),
             (found("agimo", agimo, available("False", "no endpoints")), "no endpoints", true),
             (
                 found("keda", json!({}), available("True", "")),
-                "keda/adapter serves it, and agimo does not",
+                "keda/adapter serves external.metrics.k8s.io, and agimo does not",
                 false,
             ),
-            (found("keda", json!({}), available("False", "x")), "delete the APIService", true),
+            (found("keda", json!({}), available("False", "x")), "kubectl delete apiservice", true),
             (found("keda", json!({}), json!([])), "not known whether it is available", true),
         ] {
-            assert!(finding.text.contains(part), "{finding:?}");
-            assert_eq!(finding.is_problem, is_problem, "{finding:?}");
+            let whole = format!("{} {}", finding.text, finding.fix.as_deref().unwrap_or_default());
+            assert!(whole.contains(part), "{finding:?}");
+            assert_eq!(finding.level == Level::Failed, is_problem, "{finding:?}");
         }
     }
 }

@@ -68,7 +68,9 @@ async fn an_hpa_scales_to_zero_and_back_by_what_agimo_reports() {
     };
     let checked = check().await;
     assert!(
-        checked.contains("keda/keda-metrics-apiserver serves it, and agimo does not"),
+        checked.contains(
+            "keda/keda-metrics-apiserver serves external.metrics.k8s.io, and agimo does not"
+        ),
         "{checked}"
     );
 
@@ -76,7 +78,7 @@ async fn an_hpa_scales_to_zero_and_back_by_what_agimo_reports() {
     let release = Release::install(&namespace, &values).await;
     ExternalMetricsApi::until_available().await;
     let checked = check().await;
-    assert!(checked.contains("agimo-hpa) serves it"), "{checked}");
+    assert!(checked.contains("agimo-hpa) serves external.metrics.k8s.io"), "{checked}");
     let pods = release.until_pod_count(2).await;
     for (name, metric) in [("web", "agimo_active_requests"), ("cold", "agimo_requests_per_second")]
     {

@@ -16,6 +16,7 @@ mod annotations;
 mod changes;
 mod chart;
 mod chart_rbac;
+mod cluster_check;
 mod documented_manifests;
 mod early_ready;
 mod endpoint_discovery;

@@ -21,6 +21,7 @@ const ABOVE_EDGES: &[&str] = &[
     "net",
     "http",
     "kube_client",
+    "findings",
     "control_port",
     "workload",
     "cause",

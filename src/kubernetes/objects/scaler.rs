@@ -1,6 +1,7 @@
 //! The scalers other than agimo that a cluster may have: HorizontalPodAutoscalers, and the ScaledObjects of KEDA.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
 use k8s_openapi::api::autoscaling::v2::{
     HorizontalPodAutoscaler, HorizontalPodAutoscalerCondition, HorizontalPodAutoscalerSpec,
@@ -27,12 +28,38 @@ pub struct ScalerObject {
 pub struct ScaledObject {
     pub metadata: ObjectMeta,
     pub spec: ScaledObjectSpec,
+    pub status: Option<ScaledObjectStatus>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct ScaledObjectSpec {
     pub scale_target_ref: ScaleTarget,
+    #[serde(default)]
+    pub triggers: Vec<Trigger>,
+}
+
+/// What KEDA asks for the demand.
+#[derive(Clone, Debug, Deserialize)]
+pub struct Trigger {
+    pub r#type: String,
+    #[serde(default)]
+    pub metadata: BTreeMap<String, String>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct ScaledObjectStatus {
+    #[serde(default)]
+    pub conditions: Vec<ScaledObjectCondition>,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+pub struct ScaledObjectCondition {
+    pub r#type: String,
+    #[serde(default)]
+    pub status: String,
+    #[serde(default)]
+    pub message: String,
 }
 
 /// What a ScaledObject scales; a Deployment unless it says otherwise (KEDA, ScaledObject specification).
