@@ -8,9 +8,9 @@ use std::time::Duration;
 use anyhow::{Context, anyhow};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, mpsc};
-use tokio::task::{JoinError, JoinHandle, JoinSet};
+use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::info;
 
 use crate::activation::event_log;
 use crate::activation::events::EventBus;
@@ -26,7 +26,6 @@ use crate::config_file;
 use crate::control_port::pages::PageQueue;
 use crate::coordination::Coordination;
 use crate::external_metrics::Registered;
-use crate::kubernetes::Cluster;
 use crate::ledger::Ledger;
 use crate::process::ports::Ports;
 use crate::process::{self, exec};
@@ -41,6 +40,7 @@ use self::cluster::{ClusterSettings, ReadinessBackend};
 use self::configuration::Configuration;
 use self::metrics::{Collected, collectors};
 use self::ports::{ControlPorts, PortContext};
+use self::running::Running;
 
 pub mod changes;
 pub mod cluster;
@@ -49,6 +49,7 @@ pub mod configuration;
 pub mod metrics;
 pub mod ports;
 pub mod records;
+mod running;
 
 /// Everything that is decided before agimo starts.
 pub struct AppSettings {
@@ -75,9 +76,6 @@ pub struct Listeners {
     pub tls: Vec<TcpListener>,
     pub admin: TcpListener,
 }
-
-/// How long processes have between SIGTERM and SIGKILL after a second signal, whatever their `stop_grace`.
-const GRACE_AFTER_SECOND_SIGNAL: Duration = Duration::from_millis(500);
 
 // === impl Listeners ===
 
@@ -326,66 +324,6 @@ fn start_cores(
         });
     }
     Ok(threads)
-}
-
-/// Everything that runs until agimo ends.
-struct Running {
-    shutdown: Shutdown,
-    end_requests: mpsc::Receiver<()>,
-    tasks: JoinSet<&'static str>,
-    threads: JoinSet<anyhow::Result<()>>,
-    workloads: JoinHandle<Result<(), JoinError>>,
-    /// Takes part in the election of a leader.
-    elector: Option<Cluster>,
-}
-
-// === impl Running ===
-
-impl Running {
-    /// Waits for a request to end, or for a task that should not have ended, and ends everything in order:
-    /// requests, then tunnels, then the processes of workloads.
-    async fn until_ended(mut self, drain_timeout: Duration) -> anyhow::Result<()> {
-        let outcome = tokio::select! {
-            _ = self.end_requests.recv() => Ok(()),
-            Some(ended) = self.tasks.join_next() => Err(anyhow!("{} ended by itself", ended?)),
-            Some(ended) = self.threads.join_next() => {
-                Err(ended?.err().unwrap_or_else(|| anyhow!("a core ended by itself")))
-            }
-            ended = &mut self.workloads => {
-                ended??;
-                Err(anyhow!("the tasks of the workloads ended by themselves"))
-            }
-        };
-        info!("draining");
-        self.shutdown.drain();
-        let (threads, workloads) = (&mut self.threads, &mut self.workloads);
-        let in_order = async {
-            let drained = async { while threads.join_next().await.is_some() {} };
-            if tokio::time::timeout(drain_timeout, drained).await.is_err() {
-                warn!("not all requests and tunnels ended within --drain-timeout");
-            }
-            if let Some(elector) = &self.elector {
-                // Each attempt has its deadline.
-                elector.lease_released().await;
-            }
-            self.shutdown.abort();
-            if workloads.is_finished() { Ok(()) } else { workloads.await? }
-        };
-        tokio::select! {
-            ended = in_order => ended?,
-            Some(()) = self.end_requests.recv() => self.end_now().await,
-        }
-        outcome
-    }
-
-    /// Ends everything now. Processes that do not stop at once are killed when the runtime is dropped.
-    async fn end_now(self) {
-        warn!("second signal, ending now");
-        self.shutdown.abort();
-        if !self.workloads.is_finished() {
-            let _ = tokio::time::timeout(GRACE_AFTER_SECOND_SIGNAL, self.workloads).await;
-        }
-    }
 }
 
 /// The backend of a workload that runs as local processes.
