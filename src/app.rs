@@ -29,7 +29,8 @@ use crate::external_metrics::Registered;
 use crate::ledger::Ledger;
 use crate::process::ports::Ports;
 use crate::process::{self, exec};
-use crate::proxy::accept::{self, CoreListeners, Proxy};
+use crate::proxy::accept::{self, CoreListeners, Observers, Proxy};
+use crate::request_spans::SpanCounters;
 use crate::savings::Savings;
 use crate::shutdown::Shutdown;
 use crate::tap::Tap;
@@ -40,6 +41,7 @@ use self::cluster::{ClusterSettings, ReadinessBackend};
 use self::configuration::Configuration;
 use self::metrics::{Collected, collectors};
 use self::ports::{ControlPorts, PortContext};
+use self::records::OtlpSettings;
 use self::running::Running;
 
 pub mod changes;
@@ -61,8 +63,7 @@ pub struct AppSettings {
     /// Absent where no service runs in Kubernetes.
     pub cluster: Option<ClusterSettings>,
     pub control_ports: ControlPorts,
-    /// A collector of OpenTelemetry: its endpoint, and further fields of requests.
-    pub otlp: Option<(String, String)>,
+    pub otlp: Option<OtlpSettings>,
     /// Who may change something through the admin port.
     pub changes: ChangeSettings,
     /// Lifecycle events go here; a subscriber of the caller receives them all.
@@ -203,6 +204,7 @@ pub async fn serve(
         Own::source(snapshots.clone(), ledger, coordination, savings.clone())
     };
     let pages = PageQueue::start()?;
+    let otlp = settings.otlp.map(|otlp| (otlp, SpanCounters::default()));
     let client = cluster.kubernetes().map(|cluster| cluster.client());
     let with_external_metrics = settings.control_ports.external_metrics.is_some();
     let collectors = collectors(Collected {
@@ -211,6 +213,7 @@ pub async fn serve(
         coordination: coordination.clone(),
         certificates: certificates.clone(),
         savings: savings.clone(),
+        spans: otlp.as_ref().map(|(_, counters)| counters.clone()),
         registered: with_external_metrics.then(|| registered.clone()),
     });
     let admin = Admin {
@@ -260,7 +263,7 @@ pub async fn serve(
         savings.run(catalog).await;
         "the savings"
     });
-    records::follow(&ledger, settings.otlp, &coordination, &snapshots, &mut tasks)?;
+    let spans = records::follow(&ledger, otlp, &coordination, &snapshots, &mut tasks)?;
     tasks.spawn(async move {
         ledger.run(ledger_events).await;
         "the ledger"
@@ -295,11 +298,12 @@ pub async fn serve(
         });
     }
 
-    let proxy = Proxy::new(snapshots, cores, settings.access_log, tap, tls, shutdown.clone());
+    let observers = Observers { access_log: settings.access_log, tap, spans: spans.clone() };
+    let proxy = Proxy::new(snapshots, cores, observers, tls, shutdown.clone());
     let threads = start_cores(&proxy, listeners.proxy, listeners.tls)?;
     let tls = tls_address.map(tracing::field::display);
     info!(%address, tls, metrics = %admin_address, cores, version = version::TEXT, "serving");
-    let running = Running { shutdown, end_requests, tasks, threads, workloads, elector };
+    let running = Running { shutdown, end_requests, tasks, threads, workloads, elector, spans };
     let outcome = running.until_ended(settings.drain_timeout).await;
     log_stop.cancel();
     event_log.await?;

@@ -21,6 +21,7 @@ pub mod kube_client;
 pub mod ledger;
 pub mod net;
 pub mod ownership;
+pub mod request_spans;
 pub mod routing;
 pub mod savings;
 pub mod scaling_signal;

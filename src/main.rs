@@ -10,6 +10,7 @@ use agimo::activation::events::EventBus;
 use agimo::app::changes::ChangeSettings;
 use agimo::app::cluster::ClusterSettings;
 use agimo::app::ports::{ControlPorts, ExternalMetricsSettings, KedaSettings, PeerSettings};
+use agimo::app::records::OtlpSettings;
 use agimo::app::{self, AppSettings, Listeners, cluster_check};
 use agimo::certificates;
 use agimo::cli::asking::{CheckOptions, OutputFormat};
@@ -131,9 +132,12 @@ fn serve(options: ServeOptions) -> anyhow::Result<()> {
         }),
         control_ports: ControlPorts { peers, keda, external_metrics },
         changes,
-        otlp: options
-            .otlp_endpoint
-            .map(|endpoint| (endpoint, std::env::var("AGIMO_OTLP_HEADERS").unwrap_or_default())),
+        otlp: options.otlp_endpoint.map(|endpoint| OtlpSettings {
+            protocol: options.otlp_protocol,
+            endpoint,
+            headers: std::env::var("AGIMO_OTLP_HEADERS").unwrap_or_default(),
+            sample_ratio: options.otlp_sample_ratio,
+        }),
         events: EventBus::default(),
     };
     app::run(settings, listeners)

@@ -1,104 +1,159 @@
-//! Sends the trace of each cold start to a collector of OpenTelemetry, over OTLP with HTTP and Protocol Buffers.
+//! Sends traces to a collector of OpenTelemetry: a trace for each cold start, and a span for each sampled request.
 
+use std::future::pending;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
-use http_body_util::Full;
-use prost::Message;
-use ring::rand::{SecureRandom, SystemRandom};
-use tokio::sync::broadcast::Receiver;
 use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::time::Instant;
 use tracing::{debug, warn};
 
 use self::messages::{
     ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans,
     Span,
 };
+use self::transport::{SendResult, Transport};
+use crate::backoff::Backoff;
 use crate::ledger::record::Record;
-use crate::net::dns::Resolver;
-use crate::net::http_client::{self, HttpClient};
+use crate::request_spans::{Message, SpanCounters, random_bytes};
 use crate::version;
 
 pub mod cold_start;
 pub mod messages;
+pub mod request;
+pub mod transport;
 
-/// Where traces go.
+/// Collects spans and sends them.
 pub struct Exporter {
-    url: Uri,
-    headers: HeaderMap,
-    client: HttpClient,
+    transport: Arc<Transport>,
     /// Names this replica.
     instance: String,
+    counters: SpanCounters,
+    queue: Vec<Span>,
+    /// When the oldest span of the queue is sent, if the queue is not full before.
+    send_at: Option<Instant>,
+    sending: Option<Sending>,
+    flushes: Vec<oneshot::Sender<()>>,
+    is_failing: bool,
 }
 
-/// Of connecting, and of a whole answer. A collector that is slower loses traces, and nothing else waits for it.
-const TIMEOUT: Duration = Duration::from_secs(10);
-const MAX_ANSWER: usize = 64 * 1024;
-/// The path of traces below the endpoint (OpenTelemetry, OTLP Exporter Configuration).
-const PATH: &str = "/v1/traces";
+/// Spans that are being sent.
+struct Sending {
+    count: u64,
+    result: Pin<Box<dyn Future<Output = SendResult> + Send>>,
+}
+
+/// So many spans are sent without waiting for more.
+const BATCH: usize = 512;
+/// Spans that may wait while the collector does not answer; later ones are lost.
+const MOST_QUEUED: usize = 2048;
+/// How long a span waits for others to be sent with.
+const DELAY: Duration = Duration::from_secs(1);
+/// Between attempts to send the same spans.
+const RETRY_DELAYS: Backoff =
+    Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(8) };
+const MOST_ATTEMPTS: u32 = 5;
 
 // === impl Exporter ===
 
 impl Exporter {
-    /// `endpoint` is a URL such as http://collector:4318, `headers` are fields such as `authorization=Bearer%20…,tenant=a`, as
-    /// OpenTelemetry writes them in a variable.
-    ///
-    /// # Errors
-    /// What is wrong with them.
-    pub fn new(endpoint: &str, headers: &str, instance: String) -> Result<Self, String> {
-        let url = format!("{}{PATH}", endpoint.trim_end_matches('/'));
-        let url: Uri = url.parse().map_err(|error| format!("{endpoint} is no URL: {error}"))?;
-        if url.authority().is_some_and(|authority| authority.as_str().contains('@')) {
-            return Err("write a name and a password as a header, not in the URL".to_owned());
+    /// `instance` names this replica of agimo.
+    pub fn new(transport: Transport, instance: String, counters: SpanCounters) -> Self {
+        Self {
+            transport: transport.into(),
+            instance,
+            counters,
+            queue: Vec::new(),
+            send_at: None,
+            sending: None,
+            flushes: Vec::new(),
+            is_failing: false,
         }
-        let client = http_client::build(&url, Resolver::default(), TIMEOUT)
-            .map_err(|error| format!("the authorities for TLS cannot be read: {error}"))?;
-        Ok(Self { url, headers: parse_headers(headers)?, client, instance })
     }
 
-    /// Sends traces until no record can come any more.
-    pub async fn run(self, mut finished: Receiver<Arc<Record>>) {
-        let mut is_failing = false;
+    /// Sends the traces of cold starts and the spans of requests until neither can come any more.
+    pub async fn run(
+        mut self,
+        mut finished: broadcast::Receiver<Arc<Record>>,
+        mut requests: mpsc::Receiver<Message>,
+    ) {
         loop {
-            let record = match finished.recv().await {
-                Ok(record) => record,
-                Err(RecvError::Lagged(lost)) => {
-                    warn!(
-                        lost,
-                        "traces are lost: cold starts came faster than the collector accepts them"
-                    );
-                    continue;
-                }
-                Err(RecvError::Closed) => return,
-            };
-            let spans = cold_start::spans(&record, &mut random_id);
-            if spans.is_empty() {
-                continue;
+            tokio::select! {
+                record = finished.recv() => match record {
+                    Ok(record) => self.add(cold_start::spans(&record, &mut random_id)),
+                    Err(RecvError::Lagged(lost)) => {
+                        warn!(lost, "traces of cold starts are lost: too many at once");
+                        self.counters.add_lost(lost);
+                    }
+                    Err(RecvError::Closed) => return,
+                },
+                message = requests.recv() => match message {
+                    Some(Message::Request(ended)) => self.add(vec![request::span(&ended)]),
+                    Some(Message::Flush(done)) => {
+                        while let Ok(record) = finished.try_recv() {
+                            self.add(cold_start::spans(&record, &mut random_id));
+                        }
+                        self.flushes.push(done);
+                    }
+                    None => return,
+                },
+                () = sleep_until(self.send_at), if self.sending.is_none() => self.send(),
+                result = result_of(&mut self.sending) => self.note_sent(result),
             }
-            match self.send(spans).await {
-                Ok(()) => is_failing = false,
-                Err(error) if is_failing => debug!(url = %self.url, error, "a trace is lost"),
-                Err(error) => {
-                    warn!(url = %self.url, error, "traces of cold starts are lost: the collector does not accept them");
-                    is_failing = true;
-                }
+            if self.sending.is_none() && (self.queue.len() >= BATCH || !self.flushes.is_empty()) {
+                self.send();
             }
         }
     }
 
-    async fn send(&self, spans: Vec<Span>) -> Result<(), String> {
-        let body = Bytes::from(self.message(spans).encode_to_vec());
-        let mut request =
-            Request::post(&self.url).body(Full::new(body)).map_err(|error| error.to_string())?;
-        *request.headers_mut() = self.headers.clone();
-        let media_type = HeaderValue::from_static("application/x-protobuf");
-        request.headers_mut().insert(CONTENT_TYPE, media_type);
-        match http_client::exchange(&self.client, request, TIMEOUT, MAX_ANSWER).await? {
-            (StatusCode::OK, _) => Ok(()),
-            (status, _) => Err(format!("status {status}")),
+    fn add(&mut self, spans: Vec<Span>) {
+        if self.queue.len() + spans.len() > MOST_QUEUED {
+            self.counters.add_lost(spans.len() as u64);
+            return;
+        }
+        if !spans.is_empty() {
+            self.send_at.get_or_insert_with(|| Instant::now() + DELAY);
+            self.queue.extend(spans);
+        }
+    }
+
+    /// Sends what is queued; tells those who wait for an empty queue that it is.
+    fn send(&mut self) {
+        self.send_at = None;
+        if self.queue.is_empty() {
+            for done in self.flushes.drain(..) {
+                // Whoever waited has given up.
+                let _ = done.send(());
+            }
+            return;
+        }
+        let spans = std::mem::take(&mut self.queue);
+        let (count, message) = (spans.len() as u64, self.message(spans));
+        let result = Box::pin(send_with_retries(self.transport.clone(), message));
+        self.sending = Some(Sending { count, result });
+    }
+
+    fn note_sent(&mut self, result: SendResult) {
+        let count = self.sending.take().map_or(0, |sending| sending.count);
+        if !self.queue.is_empty() {
+            self.send_at.get_or_insert_with(Instant::now);
+        }
+        let (rejected, reason) = match result {
+            Ok(rejected) => (rejected.count.min(count), rejected.reason),
+            Err(error) => (count, error.reason),
+        };
+        self.counters.add_sent(count - rejected);
+        self.counters.add_lost(rejected);
+        let (url, was_failing) = (self.transport.url(), self.is_failing);
+        self.is_failing = rejected > 0;
+        match (self.is_failing, was_failing) {
+            (false, _) => {}
+            (true, true) => debug!(%url, rejected, reason, "spans are lost"),
+            (true, false) => {
+                warn!(%url, rejected, reason, "spans are lost: the collector does not accept them");
+            }
         }
     }
 
@@ -116,53 +171,38 @@ impl Exporter {
     }
 }
 
-fn parse_headers(text: &str) -> Result<HeaderMap, String> {
-    let pairs = text.split(',').map(str::trim).filter(|pair| !pair.is_empty());
-    let parse = |pair: &str| {
-        let (name, value) = pair.split_once('=')?;
-        let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8().ok()?;
-        let name = HeaderName::try_from(name.trim()).ok()?;
-        Some((name, HeaderValue::try_from(&*value).ok()?))
-    };
-    pairs
-        .map(|pair| {
-            parse(pair).ok_or_else(|| {
-                // The value may be a secret.
-                let name = pair.split('=').next().unwrap_or_default();
-                format!("`{name}` is no header: write name=value, several with commas between them")
-            })
-        })
-        .collect()
+async fn send_with_retries(
+    transport: Arc<Transport>,
+    message: ExportTraceServiceRequest,
+) -> SendResult {
+    let mut failures = 0;
+    loop {
+        match transport.send(message.clone()).await {
+            Err(error) if error.is_retryable && failures + 1 < MOST_ATTEMPTS => {
+                failures += 1;
+                debug!(url = %transport.url(), error.reason, failures, "spans are sent again");
+                tokio::time::sleep(RETRY_DELAYS.delay(failures)).await;
+            }
+            result => return result,
+        }
+    }
+}
+
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => pending().await,
+    }
+}
+
+async fn result_of(sending: &mut Option<Sending>) -> SendResult {
+    match sending {
+        Some(sending) => sending.result.as_mut().await,
+        None => pending().await,
+    }
 }
 
 /// A random number that is not 0.
 fn random_id() -> u64 {
-    let mut bytes = [0; 8];
-    // Without randomness the trace is still one.
-    let _ = SystemRandom::new().fill(&mut bytes);
-    u64::from_be_bytes(bytes).max(1)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn headers_are_read_as_the_variable_of_opentelemetry_writes_them() {
-        let headers = parse_headers("authorization=Bearer%20abc, x-tenant = a,").unwrap();
-        assert_eq!(headers["authorization"], "Bearer abc");
-        assert_eq!((&headers["x-tenant"], headers.len()), (&HeaderValue::from_static("a"), 2));
-        assert!(parse_headers("").unwrap().is_empty());
-        for wrong in ["secret", "a b=c", "=c"] {
-            assert!(parse_headers(wrong).is_err(), "{wrong}");
-        }
-        assert!(!parse_headers("a b=hidden").unwrap_err().contains("hidden"));
-    }
-
-    #[test]
-    fn traces_go_below_the_endpoint() {
-        let exporter = Exporter::new("http://collector:4318/", "", "agimo-1".to_owned()).unwrap();
-        assert_eq!(exporter.url, "http://collector:4318/v1/traces");
-        assert_ne!(random_id(), random_id());
-    }
+    u64::from_be_bytes(random_bytes())
 }

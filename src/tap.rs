@@ -9,7 +9,7 @@ use tokio::sync::broadcast::error::RecvError;
 use crate::api::requests::EndedRequest;
 
 /// Where requests are shown. Clones share the watchers.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Tap {
     shared: Arc<Shared>,
 }
@@ -20,6 +20,7 @@ pub struct Watcher {
     receiver: broadcast::Receiver<Arc<EndedRequest>>,
 }
 
+#[derive(Debug)]
 struct Shared {
     watchers: AtomicUsize,
     sender: broadcast::Sender<Arc<EndedRequest>>,

@@ -18,6 +18,8 @@ pub(crate) struct AgimoSetup {
     /// Number of configured services; requests go to the first.
     pub(crate) services: u32,
     pub(crate) access_log: bool,
+    /// A collector of traces, and the share of requests that have a span.
+    pub(crate) traces: Option<(SocketAddr, f64)>,
     /// Adds a service whose application never becomes ready.
     pub(crate) with_held_host: bool,
     /// The application starts to listen when this file exists.
@@ -264,6 +266,7 @@ impl Default for AgimoSetup {
         Self {
             services: 1,
             access_log: false,
+            traces: None,
             with_held_host: false,
             ready_file: None,
             backend: None,

@@ -17,6 +17,7 @@ use crate::report::Report;
 mod clients;
 mod cluster;
 mod cold;
+mod collector;
 mod configuration;
 mod constant_rate;
 mod environment;

@@ -182,6 +182,10 @@ impl Server {
         command.extend(strings(&["--admin-port", &admin_port, "--bind", "127.0.0.1"]));
         command.extend(strings(&["--threads", "1", "--log", "text"]));
         command.extend(strings(&["--tls-port", &https.to_string()]));
+        if let Some((collector, ratio)) = setup.traces {
+            let (endpoint, ratio) = (format!("http://{collector}"), ratio.to_string());
+            command.extend(strings(&["--otlp-endpoint", &endpoint, "--otlp-sample-ratio", &ratio]));
+        }
         if setup.access_log {
             command.push("--access-log".to_owned());
         }

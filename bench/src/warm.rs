@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io;
 use std::time::Duration;
 
+use crate::collector;
 use crate::configuration::AgimoSetup;
 use crate::environment::Environment;
 use crate::http::{HOST, get};
@@ -76,9 +77,14 @@ fn start_all(environment: &Environment) -> io::Result<Vec<ServerResults>> {
     let nginx = Server::nginx(environment, origin.backend())?;
     let mut servers = vec![origin, haproxy, nginx];
     if let Some(binary) = &environment.agimo {
+        let collector = collector::start()?;
+        let traced =
+            |ratio| AgimoSetup { traces: Some((collector, ratio)), ..AgimoSetup::default() };
         let setups = [
             (AGIMO, AgimoSetup::default()),
             ("agimo --access-log", AgimoSetup { access_log: true, ..AgimoSetup::default() }),
+            ("agimo, 1 % of the requests traced", traced(0.01)),
+            ("agimo, every request traced", traced(1.0)),
             (AGIMO_10_SERVICES, AgimoSetup { services: 10, ..AgimoSetup::default() }),
             (AGIMO_10_000_SERVICES, AgimoSetup { services: 10_000, ..AgimoSetup::default() }),
         ];
@@ -151,6 +157,7 @@ fn notes(plan: &Plan) -> Vec<String> {
              a few per cent the results are not reliable. The origin always shares its core with the load generator."
                 .to_owned(),
             "HAProxy and nginx forward all requests to one application; agimo also routes by host.".to_owned(),
+            "Spans go to a fake collector that discards them. At full load agimo drops what it cannot send, and counts it.".to_owned(),
     ]
 }
 

@@ -10,6 +10,7 @@ use crate::certificates::Certificates;
 use crate::config_file;
 use crate::coordination::{self, Coordination};
 use crate::external_metrics::Registered;
+use crate::request_spans::SpanCounters;
 use crate::savings::Savings;
 use crate::telemetry::{self, Exposition, Labels, MetricKind};
 use crate::version;
@@ -21,13 +22,15 @@ pub(super) struct Collected {
     pub(super) coordination: Coordination,
     pub(super) certificates: Certificates,
     pub(super) savings: Savings,
+    /// With a collector of traces.
+    pub(super) spans: Option<SpanCounters>,
     /// Where HorizontalPodAutoscalers are served.
     pub(super) registered: Option<Registered>,
 }
 
 /// The metrics of every room, in the order of the page.
 pub(super) fn collectors(collected: Collected) -> Vec<Collector> {
-    let Collected { snapshots, reloads, coordination, certificates, savings, registered } =
+    let Collected { snapshots, reloads, coordination, certificates, savings, spans, registered } =
         collected;
     let mut collectors: Vec<Collector> = vec![
         Box::new(move |page| catalog::metrics::collect(page, &snapshots.borrow().clone())),
@@ -39,6 +42,9 @@ pub(super) fn collectors(collected: Collected) -> Vec<Collector> {
         Box::new(telemetry::panics::collect),
         Box::new(move |page| certificates.collect(page)),
     ];
+    if let Some(spans) = spans {
+        collectors.push(Box::new(move |page| spans.collect(page)));
+    }
     if let Some(registered) = registered {
         collectors.push(Box::new(move |page| registered.collect(page)));
     }

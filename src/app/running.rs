@@ -8,6 +8,7 @@ use tokio::task::{JoinError, JoinHandle, JoinSet};
 use tracing::{info, warn};
 
 use crate::kubernetes::Cluster;
+use crate::request_spans::RequestSpans;
 use crate::shutdown::Shutdown;
 
 /// Everything that runs until agimo ends.
@@ -19,6 +20,8 @@ pub(super) struct Running {
     pub(super) workloads: JoinHandle<Result<(), JoinError>>,
     /// Takes part in the election of a leader.
     pub(super) elector: Option<Cluster>,
+    /// Where the spans of requests go.
+    pub(super) spans: Option<RequestSpans>,
 }
 
 /// How long processes have between SIGTERM and SIGKILL after a second signal, whatever their `stop_grace`.
@@ -52,6 +55,10 @@ impl Running {
             if let Some(elector) = &self.elector {
                 // Each attempt has its deadline.
                 elector.lease_released().await;
+            }
+            if let Some(spans) = &self.spans {
+                // It has a deadline, too.
+                spans.flush().await;
             }
             self.shutdown.abort();
             if workloads.is_finished() { Ok(()) } else { workloads.await? }

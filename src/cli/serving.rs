@@ -126,10 +126,31 @@ pub struct ServeOptions {
     /// Let users of the cluster wake, pin and put to sleep the workloads that they may scale, with their own tokens (TokenReview)
     #[arg(long, env = "AGIMO_ADMIN_TOKEN_REVIEW")]
     pub admin_token_review: bool,
-    /// Collector of OpenTelemetry that receives the trace of each cold start, over OTLP with HTTP, such as http://collector:4318;
-    /// the variable AGIMO_OTLP_HEADERS may have further fields for it, such as authorization=Bearer%20…
+    /// Collector of OpenTelemetry that receives the trace of each cold start, such as http://collector:4318; the variable
+    /// AGIMO_OTLP_HEADERS may contain headers for it, such as authorization=Bearer%20…
     #[arg(long, env = "AGIMO_OTLP_ENDPOINT", value_name = "URL", value_parser = http_url)]
     pub otlp_endpoint: Option<String>,
+    /// Protocol of the collector: OTLP over HTTP (usually port 4318) or over gRPC (usually port 4317)
+    #[arg(
+        long,
+        env = "AGIMO_OTLP_PROTOCOL",
+        value_name = "PROTOCOL",
+        value_enum,
+        default_value_t = OtlpProtocol::Http,
+        requires = "otlp_endpoint"
+    )]
+    pub otlp_protocol: OtlpProtocol,
+    /// Share of all requests that also have a span, from 0 to 1; with a share above 0, a request with a `traceparent` has one if its
+    /// caller records it
+    #[arg(
+        long,
+        env = "AGIMO_OTLP_SAMPLE_RATIO",
+        value_name = "RATIO",
+        value_parser = ratio,
+        default_value_t = 0.0,
+        requires = "otlp_endpoint"
+    )]
+    pub otlp_sample_ratio: f64,
     /// Number of proxy threads; by default the number of cores that CPU affinity and cgroup quota allow
     #[arg(long, value_name = "NUMBER", value_parser = threads)]
     pub threads: Option<usize>,
@@ -158,6 +179,15 @@ pub enum ReadinessSource {
     Kubernetes,
     Prometheus,
     Auto,
+}
+
+/// How spans reach a collector (OpenTelemetry, `OTEL_EXPORTER_OTLP_PROTOCOL`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum OtlpProtocol {
+    /// Protocol Buffers over HTTP/1.1.
+    #[value(name = "http/protobuf", alias = "http")]
+    Http,
+    Grpc,
 }
 
 /// The format and level of the log.
@@ -201,6 +231,13 @@ fn threads(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(number @ 1..=1024) => Ok(number),
         _ => Err("write a number from 1 to 1024".to_owned()),
+    }
+}
+
+fn ratio(text: &str) -> Result<f64, String> {
+    match text.parse() {
+        Ok(ratio) if (0.0..=1.0).contains(&ratio) => Ok(ratio),
+        _ => Err("write a number from 0 to 1, such as 0.01".to_owned()),
     }
 }
 

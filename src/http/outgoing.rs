@@ -5,6 +5,7 @@ use http::{StatusCode, Version};
 use super::fields::{FieldKind, FieldLine, list_members};
 use super::forwarded::{ClientIdentity, FieldSink, is_hop_by_hop};
 use super::message::{RequestHead, ResponseHead};
+use super::trace_context::TraceParent;
 
 /// A request on its way to an endpoint.
 #[derive(Clone, Copy, Debug)]
@@ -16,6 +17,16 @@ pub struct OutgoingRequest<'a> {
     pub stripped_prefix: &'a [u8],
     /// This agimo in `Via` (RFC 9110 section 7.6.3).
     pub via: &'a [u8],
+    /// The span of agimo that the endpoint is to continue, in place of what the client sent; absent where there is none.
+    pub trace: Option<OutgoingTrace>,
+}
+
+/// The trace context of a request that has a span of agimo (W3C Trace Context).
+#[derive(Clone, Copy, Debug)]
+pub struct OutgoingTrace {
+    pub parent: TraceParent,
+    /// The client sent no valid `traceparent`, so that its `tracestate` belongs to no trace (section 3.3).
+    pub is_new: bool,
 }
 
 /// Whether this `TE` line says that the sender accepts trailers (RFC 9110 section 10.1.4).
@@ -44,7 +55,7 @@ impl<'a> OutgoingRequest<'a> {
         sink: &mut S,
         mut write_version_specific: impl FnMut(&mut S, &FieldLine<'_>),
     ) {
-        let Self { head, client, stripped_prefix, via } = self;
+        let Self { head, client, stripped_prefix, via, trace } = self;
         let fields = &head.fields;
         let options = fields.connection();
         let mut earlier_prefix: &[u8] = b"";
@@ -64,9 +75,13 @@ impl<'a> OutgoingRequest<'a> {
                 {
                     earlier_prefix = field.value;
                 }
+                _ if trace.is_some_and(|trace| trace.replaces(&field)) => {}
                 _ if is_hop_by_hop(&field, fields, options) => {}
                 _ => sink.line(field.name, field.value),
             }
+        }
+        if let Some(trace) = trace {
+            sink.line(b"traceparent", trace.parent.to_string().as_bytes());
         }
         client.write_fields(fields, head.authority().unwrap_or_default(), sink);
         if !stripped_prefix.is_empty() {
@@ -83,6 +98,15 @@ impl<'a> OutgoingRequest<'a> {
         });
         sink.value(via);
         sink.end_line();
+    }
+}
+
+// === impl OutgoingTrace ===
+
+impl OutgoingTrace {
+    fn replaces(&self, field: &FieldLine<'_>) -> bool {
+        field.name.eq_ignore_ascii_case(b"traceparent")
+            || (self.is_new && field.name.eq_ignore_ascii_case(b"tracestate"))
     }
 }
 

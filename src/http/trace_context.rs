@@ -1,4 +1,7 @@
-//! The field `traceparent` of requests (W3C Trace Context, section 3.2). agimo passes it on as it is.
+//! The field `traceparent` of requests (W3C Trace Context, section 3.2). agimo changes it only for requests that have a span of its
+//! own.
+
+use std::fmt;
 
 /// The trace that a request belongs to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +38,17 @@ impl TraceParent {
     }
 }
 
+impl fmt::Display for TraceParent {
+    /// The value of the field, in version 00.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("00-")?;
+        self.trace_id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str("-")?;
+        self.span_id.iter().try_for_each(|byte| write!(f, "{byte:02x}"))?;
+        f.write_str(if self.is_sampled { "-01" } else { "-00" })
+    }
+}
+
 /// Lower-case hexadecimal digits, exactly as many as fit.
 fn hex<const N: usize>(digits: &[u8]) -> Option<[u8; N]> {
     if digits.len() != 2 * N {
@@ -65,6 +79,7 @@ mod tests {
         assert_eq!(parent.trace_id[..2], [0x4b, 0xf9]);
         assert_eq!(parent.span_id, [0x00, 0xf0, 0x67, 0xaa, 0x0b, 0xa9, 0x02, 0xb7]);
         assert!(parent.is_sampled);
+        assert_eq!(parent.to_string(), EXAMPLE);
         let unsampled = EXAMPLE.replace("-01", "-02");
         assert!(!TraceParent::parse(unsampled.as_bytes()).unwrap().is_sampled);
         let later = EXAMPLE.replace("00-4b", "cc-4b") + "-what-the-future-will-be-like";

@@ -111,8 +111,8 @@ fn a_cold_start_has_its_cause_and_each_phase_once() {
     assert_eq!(
         record.summary(),
         "woken by GET /cart from 203.0.113.0/24 (browser) for a.test; scale written after 4.0 ms, pod scheduled after 20 ms, \
-         container started after 500 ms, endpoint slice ready after 600 ms, ready after 600 ms, connected after 601 ms, \
-         answered after 610 ms"
+         image pulled after 450 ms, container started after 500 ms, endpoint slice ready after 600 ms, ready after 600 ms, \
+         connected after 601 ms, answered after 610 ms"
     );
     assert!(finished.is_empty());
 }

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::{Request, Response, StatusCode, Uri};
 use http_body_util::{BodyExt, Full, Limited};
-use hyper::body::Incoming;
+use hyper::body::{Body, Incoming};
+use hyper_rustls::builderstates::WantsSchemes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
@@ -15,7 +16,7 @@ use hyper_util::rt::TokioExecutor;
 use super::dns::Resolver;
 
 /// Keeps connections between requests.
-pub type HttpClient = Client<HttpsConnector<HttpConnector<Resolver>>, Full<Bytes>>;
+pub type HttpClient<B = Full<Bytes>> = Client<HttpsConnector<HttpConnector<Resolver>>, B>;
 
 /// A client for the server of this URL. A connection must be made within `connect_timeout`.
 ///
@@ -26,21 +27,44 @@ pub fn build(
     resolver: Resolver,
     connect_timeout: Duration,
 ) -> io::Result<HttpClient> {
+    let connector = tls_connector(server)?.https_or_http().enable_http1();
+    let connector = connector.wrap_connector(tcp_connector(resolver, connect_timeout));
+    Ok(Client::builder(TokioExecutor::new()).build(connector))
+}
+
+/// The same over HTTP/2, without TLS with prior knowledge (RFC 9113 section 3.3).
+///
+/// # Errors
+/// As `build`.
+pub fn build_http2<B>(
+    server: &Uri,
+    resolver: Resolver,
+    connect_timeout: Duration,
+) -> io::Result<HttpClient<B>>
+where
+    B: Body<Data: Send> + Send,
+{
+    let connector = tls_connector(server)?.https_or_http().enable_http2();
+    let connector = connector.wrap_connector(tcp_connector(resolver, connect_timeout));
+    Ok(Client::builder(TokioExecutor::new()).http2_only(true).build(connector))
+}
+
+fn tcp_connector(resolver: Resolver, connect_timeout: Duration) -> HttpConnector<Resolver> {
     let mut connector = HttpConnector::new_with_resolver(resolver);
     connector.enforce_http(false);
     connector.set_connect_timeout(Some(connect_timeout));
+    connector
+}
+
+fn tls_connector(server: &Uri) -> io::Result<HttpsConnectorBuilder<WantsSchemes>> {
     let tls = HttpsConnectorBuilder::new();
-    let builder = if server.scheme_str() == Some("https") {
-        tls.with_native_roots()?
-    } else {
-        // Plain HTTP also works in an image without certificates.
-        let none = rustls::RootCertStore::empty();
-        tls.with_tls_config(
-            rustls::ClientConfig::builder().with_root_certificates(none).with_no_client_auth(),
-        )
-    };
-    let connector = builder.https_or_http().enable_http1().wrap_connector(connector);
-    Ok(Client::builder(TokioExecutor::new()).build(connector))
+    if server.scheme_str() == Some("https") {
+        return tls.with_native_roots();
+    }
+    // Plain HTTP also works in an image without certificates.
+    let none = rustls::RootCertStore::empty();
+    let config = rustls::ClientConfig::builder().with_root_certificates(none);
+    Ok(tls.with_tls_config(config.with_no_client_auth()))
 }
 
 /// A response whose body is still to come.

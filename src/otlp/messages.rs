@@ -78,11 +78,31 @@ pub struct KeyValue {
     pub value: Option<AnyValue>,
 }
 
-/// One of several kinds of values; agimo sends texts only.
+/// One of several kinds of values.
 #[derive(Clone, PartialEq, Message)]
 pub struct AnyValue {
     #[prost(string, optional, tag = "1")]
     pub string_value: Option<String>,
+    #[prost(int64, optional, tag = "3")]
+    pub int_value: Option<i64>,
+    #[prost(double, optional, tag = "4")]
+    pub double_value: Option<f64>,
+}
+
+/// The answer of a collector.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExportTraceServiceResponse {
+    #[prost(message, optional, tag = "1")]
+    pub partial_success: Option<ExportTracePartialSuccess>,
+}
+
+/// Some spans were rejected, or there is a warning.
+#[derive(Clone, PartialEq, Message)]
+pub struct ExportTracePartialSuccess {
+    #[prost(int64, tag = "1")]
+    pub rejected_spans: i64,
+    #[prost(string, tag = "2")]
+    pub error_message: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
@@ -90,6 +110,7 @@ pub struct AnyValue {
 pub enum SpanKind {
     Unspecified = 0,
     Internal = 1,
+    Server = 2,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, prost::Enumeration)]
@@ -104,7 +125,18 @@ pub enum StatusCode {
 
 impl KeyValue {
     pub fn new(key: &str, value: impl Into<String>) -> Self {
-        let value = AnyValue { string_value: Some(value.into()) };
+        Self::of(key, AnyValue { string_value: Some(value.into()), ..AnyValue::default() })
+    }
+
+    pub fn integer(key: &str, value: i64) -> Self {
+        Self::of(key, AnyValue { int_value: Some(value), ..AnyValue::default() })
+    }
+
+    pub fn number(key: &str, value: f64) -> Self {
+        Self::of(key, AnyValue { double_value: Some(value), ..AnyValue::default() })
+    }
+
+    fn of(key: &str, value: AnyValue) -> Self {
         Self { key: key.to_owned(), value: Some(value) }
     }
 }

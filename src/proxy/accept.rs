@@ -19,6 +19,7 @@ use crate::catalog::Snapshot;
 use crate::certificates::TlsSettings;
 use crate::http::forwarded::ClientIdentity;
 use crate::net::stream::Stream;
+use crate::request_spans::RequestSpans;
 use crate::shutdown::Shutdown;
 use crate::tap::Tap;
 
@@ -33,8 +34,7 @@ use super::upstream::KEEPALIVE;
 pub struct Proxy {
     pub snapshots: watch::Receiver<Arc<Snapshot>>,
     pub shutdown: Shutdown,
-    pub access_log: bool,
-    pub tap: Tap,
+    pub observers: Observers,
     pub cores: usize,
     /// Endpoints to which all cores are to close their idle connections.
     pub close_idle: broadcast::Sender<SocketAddr>,
@@ -43,6 +43,16 @@ pub struct Proxy {
     connections: Arc<ConnectionQuota>,
     /// Connections of clients where the configuration names no limit.
     most_connections: usize,
+}
+
+/// Who is told of requests that have ended.
+#[derive(Clone, Debug, Default)]
+pub struct Observers {
+    /// A line of the log for each request.
+    pub access_log: bool,
+    pub tap: Tap,
+    /// Absent without a collector of traces.
+    pub spans: Option<RequestSpans>,
 }
 
 /// Where one core accepts connections.
@@ -133,8 +143,7 @@ impl Proxy {
     pub fn new(
         snapshots: watch::Receiver<Arc<Snapshot>>,
         cores: usize,
-        access_log: bool,
-        tap: Tap,
+        observers: Observers,
         tls: watch::Receiver<Arc<TlsSettings>>,
         shutdown: Shutdown,
     ) -> Self {
@@ -146,8 +155,7 @@ impl Proxy {
         Self {
             snapshots,
             shutdown,
-            access_log,
-            tap,
+            observers,
             cores,
             close_idle,
             tls,

@@ -17,6 +17,7 @@ use crate::http::trace_context::TraceParent;
 use crate::http::user_agent::UserAgentClass;
 use crate::ledger::record::client_network;
 use crate::net::timer::Timer;
+use crate::request_spans::{RequestSpan, SpanContext};
 use crate::telemetry::durations::{millis, since_1970};
 use crate::telemetry::printable::printable;
 
@@ -108,10 +109,14 @@ impl<D: Downstream> Client<D> {
     ) {
         let is_watched =
             self.core.tap.is_watched() && self.core.view().snapshot.config.record_requests;
-        if !self.core.access_log && !is_watched && end != ResponseEnd::BrokenOff {
+        let span = in_flight.span();
+        if !self.core.access_log && !is_watched && span.is_none() && end != ResponseEnd::BrokenOff {
             return;
         }
         let outcome = in_flight.outcome(reason, end);
+        if let (Some(context), Some(sampler)) = (span, &self.core.sampler) {
+            sampler.finish(self.span(context, request, in_flight, &outcome));
+        }
         if is_watched {
             self.core.tap.show(self.shown(request, in_flight, &outcome));
         }
@@ -152,6 +157,30 @@ impl<D: Downstream> Client<D> {
         }
     }
 
+    /// The span of a request that has ended.
+    fn span(
+        &self,
+        context: SpanContext,
+        request: &RequestHead,
+        in_flight: &InFlightRequest,
+        outcome: &Outcome,
+    ) -> RequestSpan {
+        let route = &in_flight.route().route;
+        let mut shown = self.shown(request, in_flight, outcome);
+        if !self.core.view().snapshot.config.record_requests {
+            (shown.path, shown.network, shown.client_kind) = Default::default();
+        }
+        RequestSpan {
+            context,
+            request: shown,
+            workload: route.workload.id.clone(),
+            path_prefix: route.config.path_prefix.clone(),
+            is_tls: self.identity.is_https(&request.fields),
+            connecting: outcome.connecting,
+            waiting: outcome.waiting,
+        }
+    }
+
     /// Logs a response of agimo in place of the application.
     pub fn log_error(
         &self,
@@ -176,7 +205,11 @@ impl<D: Downstream> Client<D> {
     }
 
     /// The request as the log of its wake names it.
-    pub fn waking_request(&self, request: &RequestHead) -> Option<WakingRequest> {
+    pub fn waking_request(
+        &self,
+        request: &RequestHead,
+        span: Option<SpanContext>,
+    ) -> Option<WakingRequest> {
         if !self.core.view().snapshot.config.record_requests {
             return None;
         }
@@ -185,7 +218,10 @@ impl<D: Downstream> Client<D> {
             path: printable(without_query(request)),
             client: self.identity.address().to_owned(),
             client_kind: UserAgentClass::of(request.fields.named(b"user-agent")).as_str(),
-            trace_parent: request.fields.named(b"traceparent").and_then(TraceParent::parse),
+            trace_parent: match span {
+                Some(span) => Some(span.trace_parent()),
+                None => request.fields.named(b"traceparent").and_then(TraceParent::parse),
+            },
         })
     }
 

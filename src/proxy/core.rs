@@ -22,6 +22,7 @@ use crate::config::{KeepAlive, ServiceConfig};
 use crate::demand::CoreCounters;
 use crate::http::message::RequestHead;
 use crate::net::stream::Stream;
+use crate::request_spans::{RequestSpans, Sampler};
 use crate::tap::Tap;
 
 use super::accept::Proxy;
@@ -36,6 +37,8 @@ pub struct Core {
     pub index: usize,
     pub access_log: bool,
     pub tap: Tap,
+    /// Absent where no request has a span.
+    pub sampler: Option<Sampler>,
     /// The drain signal of this core alone, so that to wait for it touches no other core.
     pub drain: CancellationToken,
     pub draining: Cell<bool>,
@@ -83,8 +86,9 @@ impl Core {
         let snapshot = proxy.snapshots.borrow().clone();
         let core = Self {
             index,
-            access_log: proxy.access_log,
-            tap: proxy.tap.clone(),
+            access_log: proxy.observers.access_log,
+            tap: proxy.observers.tap.clone(),
+            sampler: proxy.observers.spans.as_ref().and_then(RequestSpans::sampler),
             drain: CancellationToken::new(),
             draining: Cell::new(false),
             tasks: TaskTracker::new(),

@@ -11,7 +11,7 @@ use crate::http::body::{BodyError, BodyFrames, BodyLimit, TransferError, poll_tr
 use crate::http::codec::{Downstream, ResponseError, Upstream};
 use crate::http::fields::{FieldKind, Fields, list_members};
 use crate::http::message::{HeadError, RequestHead, ResponseHead};
-use crate::http::outgoing::OutgoingRequest;
+use crate::http::outgoing::{OutgoingRequest, OutgoingTrace};
 use crate::net::timer::Idleness;
 
 use super::access_log::ResponseEnd;
@@ -89,7 +89,7 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
         let bounds_application = config.idle_timeout == limit;
         let mut idleness = Idleness::new(limit);
         let mut uploading = true;
-        let sent = poll_fn(|cx| Poll::Ready(self.send_request(cx))).await;
+        let sent = poll_fn(|cx| Poll::Ready(self.send_request(cx, in_flight))).await;
         sent.map_err(|error| self.prepare_retry(error))?;
         in_flight.note_forwarded();
         let started = poll_fn(|cx| {
@@ -182,7 +182,11 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
     }
 
     /// Sends the head and what has been received of the body.
-    fn send_request(&mut self, cx: &mut Context<'_>) -> Result<(), ForwardError> {
+    fn send_request(
+        &mut self,
+        cx: &mut Context<'_>,
+        in_flight: &InFlightRequest,
+    ) -> Result<(), ForwardError> {
         let Client { downstream, identity, .. } = &mut *self.client;
         let Route { config, via, .. } = self.route;
         let stripped_prefix: &[u8] = if config.strip_prefix {
@@ -190,8 +194,12 @@ impl<'a, D: Downstream, U: Upstream> Exchange<'a, D, U> {
         } else {
             b""
         };
+        let trace = in_flight.span().map(|span| OutgoingTrace {
+            parent: span.trace_parent(),
+            is_new: span.parent_id.is_none(),
+        });
         let request =
-            OutgoingRequest { head: self.request, client: identity, stripped_prefix, via };
+            OutgoingRequest { head: self.request, client: identity, stripped_prefix, via, trace };
         let (upstream, limit) = (&mut self.upstream, &mut self.upload_limit);
         let sent = downstream.early_frames(|frames| {
             limit.apply(frames, |frames| upstream.send_request(cx, &request, frames))

@@ -106,8 +106,8 @@ async fn run<D: Downstream, U: Upstream>(
     lease: &mut EndpointLease,
     in_flight: &mut InFlightRequest,
 ) -> Result<ExchangeOutcome, ForwardError> {
-    // The clock is read for the access log only.
-    let sent = core.access_log.then(Instant::now);
+    // The clock is read for the access log and for spans only.
+    let sent = (core.access_log || in_flight.span().is_some()).then(Instant::now);
     let route = in_flight.route();
     if let Some(cookie) = in_flight.preference().new_cookie(route.config(), lease.endpoint()) {
         in_flight.set_new_cookie(cookie);

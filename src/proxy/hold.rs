@@ -12,7 +12,6 @@ use crate::activation::Activation;
 use crate::http::codec::Downstream;
 use crate::http::message::RequestHead;
 
-use super::affinity::Preference;
 use super::client::Client;
 use super::core::CoreRoute;
 use super::endpoints::{EndpointChoice, EndpointLease};
@@ -117,13 +116,12 @@ pub async fn wait_for_endpoint<D: Downstream>(
     {
         return Ok(lease);
     }
-    let deadline = in_flight.deadline();
     let started = Instant::now();
     let limit = route.config().max_held_per_address;
     let share = client.identity.untrusted_address().zip(limit);
     let _permit = route.route.acquire_hold(share).ok_or(LocalError::HoldFull)?;
     route.counters.count_hold();
-    let outcome = wait(client, request, &route, activation, preference, deadline, unanswered).await;
+    let outcome = wait(client, request, in_flight, activation, unanswered).await;
     route.counters.count_release();
     in_flight.add_held(started);
     outcome
@@ -132,12 +130,12 @@ pub async fn wait_for_endpoint<D: Downstream>(
 async fn wait<D: Downstream>(
     client: &mut Client<D>,
     request: &RequestHead,
-    route: &CoreRoute,
+    in_flight: &InFlightRequest,
     activation: &Activation,
-    preference: Preference,
-    deadline: Instant,
     mut unanswered: Option<&Unanswered>,
 ) -> Result<EndpointLease, RequestError> {
+    let route = in_flight.route();
+    let (preference, deadline) = (in_flight.preference(), in_flight.deadline());
     let outcome = loop {
         let mut changed = pin!(activation.endpoints_changed());
         // From here on no change is missed, even one that comes before the first poll.
@@ -162,7 +160,7 @@ async fn wait<D: Downstream>(
                 break Err(RequestError::WakeFailed(rejection));
             }
             EndpointChoice::Rejected(_) | EndpointChoice::Wait(None) => {
-                let request = || client.waking_request(request);
+                let request = || client.waking_request(request, in_flight.span());
                 activation.request_wake(&route.route.requester, request);
                 deadline
             }

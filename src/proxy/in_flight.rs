@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::activation::Activation;
 use crate::cause::{Cause, NotReadyReason};
+use crate::request_spans::SpanContext;
 
 use super::access_log::{Outcome, ResponseEnd};
 use super::affinity::Preference;
@@ -40,6 +41,8 @@ struct Particulars {
     client_deadline: Option<Duration>,
     /// The value of a `Set-Cookie` line that agimo adds to the response.
     new_cookie: Option<Box<str>>,
+    /// The span of a sampled request.
+    span: Option<SpanContext>,
 }
 
 /// Why an attempt to reach an endpoint that is reported as ready was in vain.
@@ -216,6 +219,15 @@ impl InFlightRequest {
     /// The value of a `Set-Cookie` line that agimo adds to the response.
     pub fn new_cookie(&self) -> Option<&str> {
         self.particulars.as_ref()?.new_cookie.as_deref()
+    }
+
+    pub fn set_span(&mut self, span: SpanContext) {
+        self.particulars.get_or_insert_default().span = Some(span);
+    }
+
+    /// The span of a sampled request.
+    pub fn span(&self) -> Option<SpanContext> {
+        self.particulars.as_ref()?.span
     }
 
     /// What is wrong with the response of the application, for people.

@@ -9,6 +9,7 @@ use crate::demand::Retry;
 use crate::http::codec::Downstream;
 use crate::http::fields::{FieldKind, list_members};
 use crate::http::message::{BodyLength, RequestHead};
+use crate::request_spans::Sampler;
 
 use super::access_log::ResponseEnd;
 use super::affinity::Preference;
@@ -70,6 +71,9 @@ pub async fn serve_request<D: Downstream>(
         let view_number = view.number;
         drop(view);
         let mut in_flight = InFlightRequest::begin(route);
+        if let Some(sampler) = &client.core.sampler {
+            sample(sampler, request, &mut in_flight);
+        }
         if let Some((head, body)) = max_forwards::final_response(request) {
             in_flight.note_response(head.status);
             client.log(request, &in_flight, None, ResponseEnd::Complete);
@@ -123,6 +127,13 @@ pub async fn serve_request<D: Downstream>(
         drop(in_flight);
         client.send_error(request, &response).await;
         return RequestOutcome::Responded;
+    }
+}
+
+/// Decides whether the request has a span.
+fn sample(sampler: &Sampler, request: &RequestHead, in_flight: &mut InFlightRequest) {
+    if let Some(span) = sampler.sample(request.fields.named(b"traceparent")) {
+        in_flight.set_span(span);
     }
 }
 

@@ -1,6 +1,9 @@
 //! The Helm chart: which values it refuses, and the life of a release: install, upgrade without a restart, rollback,
 //! uninstall.
 
+use agimo::cli::Cli;
+use agimo::cli::serving::OtlpProtocol;
+use clap::Parser;
 use serde_json::json;
 
 use crate::fixtures::{CHART, Helm, Namespace, Release};
@@ -25,6 +28,22 @@ async fn by_default_there_are_two_replicas_on_different_nodes_if_possible() {
     for part in ["\n  replicas: 2\n", "podAntiAffinity", "topologyKey: kubernetes.io/hostname"] {
         assert!(deployment.contains(part), "{part} in {deployment}");
     }
+}
+
+#[tokio::test]
+async fn the_collector_of_traces_becomes_valid_arguments_of_agimo() {
+    let set = "otlp.endpoint=http://collector:4317,otlp.protocol=grpc,otlp.sampleRatio=0.05";
+    let template = "templates/deployment.yaml";
+    let rendered =
+        Helm::run(&["template", "agimo", CHART, "--show-only", template, "--set", set]).await;
+    let arguments = rendered.lines().filter_map(|line| line.trim().strip_prefix("- "));
+    let arguments = arguments.map(|argument| argument.trim_matches('"'));
+    let arguments = arguments.filter(|argument| argument.starts_with("--"));
+    let serve = Cli::try_parse_from(["agimo"].into_iter().chain(arguments)).unwrap().serve;
+    assert_eq!(serve.otlp_endpoint.as_deref(), Some("http://collector:4317"));
+    assert_eq!((serve.otlp_protocol, serve.otlp_sample_ratio), (OtlpProtocol::Grpc, 0.05));
+    let error = Helm::error(&["template", "agimo", CHART, "--set", "otlp.sampleRatio=2"]).await;
+    assert!(error.contains("'/otlp/sampleRatio'"), "{error}");
 }
 
 #[tokio::test]

@@ -5,87 +5,12 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rooms::{EDGES, MODEL, ORDER, UNKNOWN_TO_THE_MODEL};
 use text::{line_of, production_code, words};
 mod codecs;
 mod links;
+mod rooms;
 mod text;
-
-/// Every room of `src/` in order: a room imports only from rooms above it.
-const ORDER: [&[&str]; 3] = [ABOVE_EDGES, EDGES, COMPOSITION];
-const ABOVE_EDGES: &[&str] = &[
-    "version",
-    "backoff",
-    "file_version",
-    "shutdown",
-    "telemetry",
-    "net",
-    "http",
-    "kube_client",
-    "findings",
-    "control_port",
-    "workload",
-    "cause",
-    "schedule",
-    "config",
-    "certificates",
-    "routing",
-    "demand",
-    "ownership",
-    "autoscaler",
-    "backend",
-    "coordination",
-    "activation",
-    "ledger",
-    "catalog",
-    "status",
-    "savings",
-    "api",
-    "tap",
-    "scaling_signal",
-    "simulation",
-    "cli",
-];
-
-/// Rooms that connect agimo to the outside. None of them imports another.
-const EDGES: &[&str] = &[
-    "admin",
-    "commands",
-    "config_file",
-    "external_metrics",
-    "keda",
-    "kubernetes",
-    "otlp",
-    "peers",
-    "process",
-    "prometheus",
-    "proxy",
-];
-
-const COMPOSITION: &[&str] = &["app", "demo", "lib", "main"];
-
-/// Rooms that know neither a protocol nor a place where workloads run.
-const MODEL: &[&str] = &[
-    "workload",
-    "cause",
-    "schedule",
-    "config",
-    "routing",
-    "demand",
-    "ownership",
-    "autoscaler",
-    "backend",
-    "coordination",
-    "activation",
-    "ledger",
-    "catalog",
-    "status",
-    "scaling_signal",
-    "simulation",
-];
-
-/// Names that no room of the model mentions: it serves any protocol and any cluster.
-const UNKNOWN_TO_THE_MODEL: &[&str] =
-    &["http1", "httparse", "hyper", "hyper_util", "kube", "k8s_openapi", "tonic", "prost"];
 
 /// The maximum number of lines of a file, and the exceptions, each with its reason.
 const MOST_LINES: usize = 400;

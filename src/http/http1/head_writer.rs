@@ -140,6 +140,7 @@ mod tests {
                 client: &client,
                 stripped_prefix: b"",
                 via: b"agimo-0",
+                trace: None,
             },
             framing,
             None,
@@ -212,8 +213,13 @@ mod tests {
             RequestHead::new(method, version, Some(b"a"), b"/x", BodyLength::Unknown, fields);
         let client = ClientIdentity::new("10.0.0.1".parse().unwrap(), None);
         let mut out = Vec::new();
-        let request =
-            OutgoingRequest { head: &head, client: &client, stripped_prefix: b"", via: b"agimo-0" };
+        let request = OutgoingRequest {
+            head: &head,
+            client: &client,
+            stripped_prefix: b"",
+            via: b"agimo-0",
+            trace: None,
+        };
         write_request_head(&request, Framing::Chunked, None, &mut out);
         assert_eq!(
             String::from_utf8(out).unwrap(),

@@ -14,7 +14,7 @@ use agimo::catalog::{Catalog, Snapshot};
 use agimo::certificates::Certificates;
 use agimo::config::parse;
 use agimo::coordination::Coordination;
-use agimo::proxy::accept::{CoreListeners, Proxy, listen};
+use agimo::proxy::accept::{CoreListeners, Observers, Proxy, listen};
 use agimo::proxy::core::Core;
 use agimo::shutdown::Shutdown;
 use tokio::sync::watch;
@@ -97,8 +97,7 @@ impl RequestPath {
         Proxy::new(
             self.snapshots.clone(),
             1,
-            false,
-            agimo::tap::Tap::default(),
+            Observers::default(),
             Certificates::default().subscribe(),
             self.shutdown.clone(),
         )
