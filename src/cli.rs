@@ -12,6 +12,7 @@ use self::asking::{
 use self::serving::{READINESS_SOURCE_VARIABLE, ServeOptions};
 
 pub mod asking;
+pub mod manual;
 pub mod serving;
 
 /// A proxy that scales HTTP services to zero and wakes them on the first request.
@@ -60,6 +61,9 @@ pub enum Command {
         /// Print the manual of the configuration keys instead (docs/configuration.md)
         #[arg(long)]
         markdown: bool,
+        /// Print the manual of the commands instead (docs/commands.md)
+        #[arg(long, conflicts_with = "markdown")]
+        commands: bool,
     },
     /// Print the completion script for a shell
     Completions { shell: clap_complete::Shell },

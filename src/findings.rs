@@ -93,7 +93,8 @@ pub fn text(sections: &[Section]) -> String {
     let [ok, skipped, warnings, failed] =
         [Level::Ok, Level::Skipped, Level::Warning, Level::Failed]
             .map(|level| count(sections, level));
-    lines.push(format!("{failed} failed, {warnings} warnings, {ok} ok, {skipped} skipped"));
+    let s = if warnings == 1 { "" } else { "s" };
+    lines.push(format!("{failed} failed, {warnings} warning{s}, {ok} ok, {skipped} skipped"));
     lines.join("\n") + "\n"
 }
 

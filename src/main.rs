@@ -15,7 +15,7 @@ use agimo::app::{self, AppSettings, Listeners, cluster_check};
 use agimo::certificates;
 use agimo::cli::asking::{CheckOptions, OutputFormat};
 use agimo::cli::serving::{DEFAULT_CONF, ServeOptions};
-use agimo::cli::{Cli, Command, SimulateOptions, SimulationFormat};
+use agimo::cli::{Cli, Command, SimulateOptions, SimulationFormat, manual};
 use agimo::commands;
 use agimo::config::report::Problem;
 use agimo::config::{Config, ServiceConfig, WorkloadConfig, keys, schema};
@@ -63,7 +63,8 @@ fn main() -> ExitCode {
         Some(Command::Sleep(options)) => commands::change::sleep(&options),
         Some(Command::Pin(options)) => commands::change::pin(&options),
         Some(Command::Unpin(options)) => commands::change::unpin(&options),
-        Some(Command::Schema { markdown }) => print(if markdown {
+        Some(Command::Schema { commands: true, .. }) => print(manual::markdown()),
+        Some(Command::Schema { markdown, .. }) => print(if markdown {
             keys::markdown()
         } else {
             format!("{:#}\n", schema::json_schema())

@@ -11,6 +11,8 @@ pub(crate) mod application;
 pub(crate) mod chromium;
 #[path = "support/client.rs"]
 pub(crate) mod client;
+#[path = "support/documentation.rs"]
+pub(crate) mod documentation;
 #[path = "support/node.rs"]
 pub(crate) mod node;
 #[path = "support/python.rs"]

@@ -1,6 +1,10 @@
 //! The manifests in the documentation: the API server accepts them, and they fit the chart.
 
-use crate::fixtures::{CHART, Helm, Namespace};
+use serde_json::Value;
+
+use crate::fixtures::{CHART, Helm, Namespace, start_agimo_with_arguments};
+use crate::support::documentation::blocks;
+use crate::support::eventually;
 
 /// The documented manifests and values.
 const DOCUMENTED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/manifests");
@@ -27,6 +31,56 @@ async fn the_api_server_accepts_the_documented_manifests() {
         for object in accepted {
             assert!(output.contains(&format!("{object} created (server dry run)")), "{output}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_manifests_in_the_pages_are_accepted_and_become_services() {
+    let namespace = Namespace::new("pages").await;
+    let folder = tempfile::tempdir().unwrap();
+    let blocks = blocks().into_iter();
+    let manifests =
+        blocks.filter(|block| block.is_manifest() && !block.mark.starts_with("not run"));
+    let mut count = 0;
+    for block in manifests {
+        count += 1;
+        let place = block.place();
+        let mut manifest = block.code;
+        for original in ["agimo", "default"] {
+            let own = format!("namespace: {}\n", namespace.name);
+            manifest = manifest.replace(&format!("namespace: {original}\n"), &own);
+        }
+        let manifest: Vec<_> = manifest.split("---\n").map(without_pods).collect();
+        let file = folder.path().join(format!("{count}.yaml"));
+        std::fs::write(&file, manifest.join("---\n")).unwrap();
+        let output = namespace.kubectl(&["apply", "--filename", file.to_str().unwrap()]);
+        assert!(output.contains(" created") || output.contains(" configured"), "{place}: {output}");
+    }
+    assert!(count >= 6, "{count} manifests");
+    let agimo =
+        start_agimo_with_arguments("annotations = true", &["--watch-namespaces", &namespace.name])
+            .await;
+    for host in
+        ["model.example.com", "shop.example.com", "notebook.example.com", "wiki.example.com"]
+    {
+        eventually(host, || async {
+            let services = agimo.admin("/services").await.text();
+            let services: Vec<Value> = serde_json::from_str(&services).unwrap();
+            services.iter().any(|service| service["host"] == host).then_some(())
+        })
+        .await;
+    }
+}
+
+/// A Deployment or StatefulSet at zero replicas: its images are not in this cluster.
+fn without_pods(manifest: &str) -> String {
+    let is_workload = ["Deployment", "StatefulSet"]
+        .into_iter()
+        .any(|kind| manifest.contains(&format!("kind: {kind}\n")));
+    if is_workload {
+        manifest.replacen("\nspec:\n", "\nspec:\n  replicas: 0\n", 1)
+    } else {
+        manifest.to_owned()
     }
 }
 

@@ -17,6 +17,7 @@ mod changes;
 mod chart;
 mod chart_rbac;
 mod cluster_check;
+mod documented_commands;
 mod documented_manifests;
 mod early_ready;
 mod endpoint_discovery;

@@ -13,6 +13,7 @@ mod conformance;
 mod connection_reuse;
 mod dashboard;
 mod demo;
+mod documentation;
 mod half_closed_tunnels;
 mod headers;
 mod hold;

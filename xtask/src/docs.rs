@@ -1,4 +1,4 @@
-//! `cargo xtask docs`: generates the configuration reference from the code that checks the configuration.
+//! `cargo xtask docs`: generates the reference of the configuration and of the commands from the code.
 
 use std::fs;
 use std::process::Stdio;
@@ -6,9 +6,10 @@ use std::process::Stdio;
 use crate::workspace;
 
 /// The arguments of `agimo`, and the file to which its output is written.
-const GENERATED: [(&[&str], &str); 2] = [
+const GENERATED: [(&[&str], &str); 3] = [
     (&["schema"], "docs/configuration.schema.json"),
     (&["schema", "--markdown"], "docs/configuration.md"),
+    (&["schema", "--commands"], "docs/commands.md"),
 ];
 
 pub(crate) fn docs(arguments: &[String]) -> Result<(), String> {

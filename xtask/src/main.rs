@@ -10,6 +10,7 @@ mod deny;
 mod docs;
 mod fuzz;
 mod packages;
+mod site;
 mod test;
 mod workspace;
 
@@ -51,8 +52,14 @@ const SUBCOMMANDS: &[Subcommand] = &[
     Subcommand {
         name: "docs",
         arguments: "",
-        summary: "generate docs/configuration.md and docs/configuration.schema.json from the code",
+        summary: "generate docs/configuration.md, docs/configuration.schema.json and docs/commands.md from the code",
         run: docs::docs,
+    },
+    Subcommand {
+        name: "site",
+        arguments: "",
+        summary: "build the documentation as a site with mdBook, into target/site/html",
+        run: site::site,
     },
 ];
 

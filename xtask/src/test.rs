@@ -3,7 +3,7 @@
 use std::process::Command;
 use std::time::Instant;
 
-use crate::{cluster, conformance, deny, packages, workspace};
+use crate::{cluster, conformance, deny, packages, site, workspace};
 
 /// A check or a group of tests.
 struct Step {
@@ -55,6 +55,7 @@ const STATIC_CHECKS: &[Step] = &[
         title: "licences, duplicate versions and sources of the dependencies",
         check: |_| deny::check(),
     },
+    Step { title: "the site of the documentation", check: |_| site::build().map(|_| ()) },
     Step {
         title: "examples in the documentation",
         check: |_| subprocess::run(&mut tests(&["--workspace", "--doc"], &[])),

@@ -1,7 +1,9 @@
 //! Links in the documentation: files and headings that they name exist. It reads Markdown as text.
 
 use std::collections::BTreeSet;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::support::documentation::documents;
 
 /// A link of a document, with its line.
 struct Link {
@@ -11,7 +13,7 @@ struct Link {
 
 #[test]
 fn links_of_the_documentation_lead_somewhere() {
-    let documents = documents(Path::new(env!("CARGO_MANIFEST_DIR")));
+    let documents = documents();
     assert!(documents.len() > 10, "the documents are found: {documents:?}");
     let mut violations = Vec::new();
     let mut count = 0;
@@ -26,17 +28,6 @@ fn links_of_the_documentation_lead_somewhere() {
     }
     assert!(count > 30, "links are found: {count}");
     super::report(violations.into_iter());
-}
-
-/// The Markdown files that people read.
-fn documents(root: &Path) -> Vec<PathBuf> {
-    let folders = [root.to_owned(), root.join("docs"), root.join("bench")];
-    let files = folders.iter().flat_map(|folder| std::fs::read_dir(folder).unwrap());
-    let files = files.map(|entry| entry.unwrap().path());
-    let mut files: Vec<_> =
-        files.filter(|path| path.extension().is_some_and(|extension| extension == "md")).collect();
-    files.sort();
-    files
 }
 
 /// The targets of inline links, outside of code blocks.
