@@ -50,7 +50,7 @@ pub struct Activation {
     /// What a person asked for last, until the runner follows it.
     order: Mutex<Option<Order>>,
     /// Who requested the next wake first, and with which request.
-    requester: Mutex<Option<(WakeRequester, Option<WakingRequest>)>>,
+    requester: Mutex<Option<(WakeRequester, WakingRequest)>>,
     /// Phases that the first held request of the current wake has not reached yet.
     pending_phases: AtomicU8,
     /// Counts the wakes.
@@ -101,17 +101,24 @@ pub struct WakeRequester {
     pub cold_start: Arc<ColdStartMetrics>,
 }
 
-/// The request that wakes a workload, as the log names it.
+/// The request that wakes a workload.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct WakingRequest {
+    /// Absent where the configuration says that requests are not recorded.
+    pub details: Option<RequestDetails>,
+    /// The trace that it belongs to.
+    pub trace_parent: Option<TraceParent>,
+}
+
+/// A request as the log names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RequestDetails {
     pub method: String,
     /// Without the query, which may hold secrets.
     pub path: String,
     pub client: String,
     /// What kind of program the client is, from a closed set.
     pub client_kind: &'static str,
-    /// The trace that it belongs to.
-    pub trace_parent: Option<TraceParent>,
 }
 
 /// What a person asks for now, beside what requests do.
@@ -203,11 +210,7 @@ impl Activation {
     }
 
     /// Requests a wake, if there is none; it outlives the caller.
-    pub fn request_wake(
-        &self,
-        requester: &WakeRequester,
-        request: impl FnOnce() -> Option<WakingRequest>,
-    ) {
+    pub fn request_wake(&self, requester: &WakeRequester, request: impl FnOnce() -> WakingRequest) {
         let mut first = self.requester.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert_with(|| (requester.clone(), request()));
         drop(first);
@@ -304,7 +307,7 @@ impl Activation {
         self.requester.lock().unwrap_or_else(PoisonError::into_inner).is_some()
     }
 
-    fn take_requester(&self) -> Option<(WakeRequester, Option<WakingRequest>)> {
+    fn take_requester(&self) -> Option<(WakeRequester, WakingRequest)> {
         self.requester.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }

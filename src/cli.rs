@@ -128,6 +128,17 @@ impl Cli {
         Self::from_arg_matches(&command.try_get_matches()?)
     }
 
+    /// Parses the arguments of an agimo that runs elsewhere: the environment of this process is none of its.
+    ///
+    /// # Errors
+    /// Arguments that this version does not know.
+    pub fn try_parse_arguments<'a>(
+        words: impl IntoIterator<Item = &'a str>,
+    ) -> Result<Self, clap::Error> {
+        let command = Self::command().mut_args(|option| option.env(None));
+        Self::from_arg_matches(&command.try_get_matches_from(words)?)
+    }
+
     /// An option of clap reads one variable, so the old one is read only where the new one is not set.
     fn with_old_variables(is_set: impl Fn(&str) -> bool) -> clap::Command {
         let command = Self::command();

@@ -36,6 +36,9 @@ pub struct Section {
     pub findings: Vec<Finding>,
 }
 
+/// More sections than this are shortened for people.
+const MOST_IN_FULL: usize = 20;
+
 // === impl Finding ===
 
 impl Finding {
@@ -78,14 +81,29 @@ pub fn count(sections: &[Section], level: Level) -> usize {
         .count()
 }
 
+/// Sections without problems as one line, if there are many sections: the problems are to be seen.
+fn shortened(sections: Vec<Section>) -> Vec<Section> {
+    if sections.len() <= MOST_IN_FULL {
+        return sections;
+    }
+    let is_sound =
+        |section: &Section| section.findings.iter().all(|found| found.level == Level::Ok);
+    let (sound, mut shown): (Vec<_>, Vec<_>) = sections.into_iter().partition(is_sound);
+    if !sound.is_empty() {
+        let name = format!("{} more, all checks ok", sound.len());
+        shown.push(Section { name, findings: Vec::new() });
+    }
+    shown
+}
+
 /// For people: a line for each finding, below it the fix, and a summary. Texts of the cluster cannot control the terminal.
 pub fn text(sections: &[Section]) -> String {
     let clean = |text: &str| printable_whole(text.as_bytes());
     let mut lines = Vec::new();
-    for Section { name, findings } in sections {
-        lines.push(clean(name));
+    for Section { name, findings } in shortened(sections.to_vec()) {
+        lines.push(clean(&name));
         for Finding { level, text, fix } in findings {
-            lines.push(format!("  {:<7}  {}", level.as_str(), clean(text)));
+            lines.push(format!("  {:<7}  {}", level.as_str(), clean(&text)));
             lines.extend(fix.iter().map(|fix| format!("           fix: {}", clean(fix))));
         }
         lines.push(String::new());
@@ -107,6 +125,20 @@ pub fn json(sections: &[Section]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_many_sections_those_with_problems_are_shown() {
+        let section = |at: usize| {
+            let finding =
+                if at == 7 { Finding::failed("no pod", "wait") } else { Finding::ok("ready") };
+            Section { name: format!("service {at}"), findings: vec![finding] }
+        };
+        let few: Vec<_> = (0..MOST_IN_FULL).map(section).collect();
+        assert_eq!(shortened(few.clone()), few);
+        let shown = shortened((0..1_000).map(section).collect());
+        let names: Vec<_> = shown.iter().map(|section| section.name.as_str()).collect();
+        assert_eq!(names, ["service 7", "999 more, all checks ok"]);
+    }
 
     #[test]
     fn findings_are_printed_below_their_section_with_a_summary() {

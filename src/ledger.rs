@@ -15,6 +15,7 @@ use crate::workload::WorkloadId;
 use self::record::{Record, RecordKind, WakePhase};
 
 pub mod record;
+pub mod recorded_request;
 pub mod summary;
 #[cfg(test)]
 mod tests;

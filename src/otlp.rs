@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::broadcast::error::RecvError;
-use tokio::sync::{broadcast, mpsc, oneshot};
+use tokio::sync::{Notify, broadcast, mpsc, oneshot};
 use tokio::time::Instant;
 use tracing::{debug, warn};
 
@@ -14,7 +14,7 @@ use self::messages::{
     ExportTraceServiceRequest, InstrumentationScope, KeyValue, Resource, ResourceSpans, ScopeSpans,
     Span,
 };
-use self::transport::{SendResult, Transport};
+use self::transport::{Rejected, Retry, SendResult, Transport};
 use crate::backoff::Backoff;
 use crate::ledger::record::Record;
 use crate::request_spans::{Message, SpanCounters, random_bytes};
@@ -36,7 +36,10 @@ pub struct Exporter {
     send_at: Option<Instant>,
     sending: Option<Sending>,
     flushes: Vec<oneshot::Sender<()>>,
-    is_failing: bool,
+    /// Ends the pause before the next attempt: agimo is about to end.
+    hurry: Arc<Notify>,
+    /// Spans were lost, which was logged.
+    is_losing: bool,
 }
 
 /// Spans that are being sent.
@@ -45,16 +48,18 @@ struct Sending {
     result: Pin<Box<dyn Future<Output = SendResult> + Send>>,
 }
 
-/// So many spans are sent without waiting for more.
+/// So many spans are sent at once, and without waiting for more.
 const BATCH: usize = 512;
+const TOO_MANY: &str = "more spans than it takes";
 /// Spans that may wait while the collector does not answer; later ones are lost.
 const MOST_QUEUED: usize = 2048;
 /// How long a span waits for others to be sent with.
 const DELAY: Duration = Duration::from_secs(1);
-/// Between attempts to send the same spans.
+/// Between attempts to send the same spans; each is up to half as long or half again as long, so that replicas do not meet.
 const RETRY_DELAYS: Backoff =
     Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(8) };
-const MOST_ATTEMPTS: u32 = 5;
+/// Spans are lost when no attempt has succeeded in this time: later ones wait meanwhile.
+const MOST_RETRYING: Duration = Duration::from_secs(30);
 
 // === impl Exporter ===
 
@@ -69,7 +74,8 @@ impl Exporter {
             send_at: None,
             sending: None,
             flushes: Vec::new(),
-            is_failing: false,
+            hurry: Arc::default(),
+            is_losing: false,
         }
     }
 
@@ -82,20 +88,23 @@ impl Exporter {
         loop {
             tokio::select! {
                 record = finished.recv() => match record {
-                    Ok(record) => self.add(cold_start::spans(&record, &mut random_id)),
+                    Ok(record) => self.add_record(&record),
                     Err(RecvError::Lagged(lost)) => {
-                        warn!(lost, "traces of cold starts are lost: too many at once");
-                        self.counters.add_lost(lost);
+                        debug!(lost, "records of wakes and sleeps came too fast for their traces");
                     }
                     Err(RecvError::Closed) => return,
                 },
                 message = requests.recv() => match message {
-                    Some(Message::Request(ended)) => self.add(vec![request::span(&ended)]),
+                    Some(Message::Request(ended)) if self.has_room(1) => {
+                        self.add(vec![request::span(&ended)]);
+                    }
+                    Some(Message::Request(_)) => self.note_lost(1, TOO_MANY),
                     Some(Message::Flush(done)) => {
                         while let Ok(record) = finished.try_recv() {
-                            self.add(cold_start::spans(&record, &mut random_id));
+                            self.add_record(&record);
                         }
                         self.flushes.push(done);
+                        self.hurry.notify_one();
                     }
                     None => return,
                 },
@@ -108,18 +117,27 @@ impl Exporter {
         }
     }
 
-    fn add(&mut self, spans: Vec<Span>) {
-        if self.queue.len() + spans.len() > MOST_QUEUED {
-            self.counters.add_lost(spans.len() as u64);
-            return;
+    fn add_record(&mut self, record: &Record) {
+        let spans = cold_start::spans(record, &mut random_id);
+        if self.has_room(spans.len()) {
+            self.add(spans);
+        } else {
+            self.note_lost(spans.len() as u64, TOO_MANY);
         }
+    }
+
+    fn has_room(&self, count: usize) -> bool {
+        self.queue.len() + count <= MOST_QUEUED
+    }
+
+    fn add(&mut self, spans: Vec<Span>) {
         if !spans.is_empty() {
             self.send_at.get_or_insert_with(|| Instant::now() + DELAY);
             self.queue.extend(spans);
         }
     }
 
-    /// Sends what is queued; tells those who wait for an empty queue that it is.
+    /// Sends the oldest spans; tells those who wait for an empty queue that it is.
     fn send(&mut self) {
         self.send_at = None;
         if self.queue.is_empty() {
@@ -129,9 +147,10 @@ impl Exporter {
             }
             return;
         }
-        let spans = std::mem::take(&mut self.queue);
+        let spans: Vec<Span> = self.queue.drain(..self.queue.len().min(BATCH)).collect();
         let (count, message) = (spans.len() as u64, self.message(spans));
-        let result = Box::pin(send_with_retries(self.transport.clone(), message));
+        let (transport, hurry) = (self.transport.clone(), self.hurry.clone());
+        let result = Box::pin(send_with_retries(transport, message, hurry));
         self.sending = Some(Sending { count, result });
     }
 
@@ -140,21 +159,31 @@ impl Exporter {
         if !self.queue.is_empty() {
             self.send_at.get_or_insert_with(Instant::now);
         }
-        let (rejected, reason) = match result {
-            Ok(rejected) => (rejected.count.min(count), rejected.reason),
-            Err(error) => (count, error.reason),
-        };
-        self.counters.add_sent(count - rejected);
-        self.counters.add_lost(rejected);
-        let (url, was_failing) = (self.transport.url(), self.is_failing);
-        self.is_failing = rejected > 0;
-        match (self.is_failing, was_failing) {
-            (false, _) => {}
-            (true, true) => debug!(%url, rejected, reason, "spans are lost"),
-            (true, false) => {
-                warn!(%url, rejected, reason, "spans are lost: the collector does not accept them");
+        match result {
+            Ok(Rejected { count: rejected, reason }) => {
+                self.counters.add_sent(count.saturating_sub(rejected));
+                if rejected > 0 {
+                    self.note_lost(rejected.min(count), &reason);
+                } else {
+                    self.is_losing = false;
+                    if !reason.is_empty() {
+                        debug!(url = %self.transport.url(), reason, "a warning of the collector");
+                    }
+                }
             }
+            Err(error) => self.note_lost(count, &error.reason),
         }
+    }
+
+    fn note_lost(&mut self, count: u64, reason: &str) {
+        self.counters.add_lost(count);
+        let url = self.transport.url();
+        if self.is_losing {
+            debug!(%url, count, reason, "spans are lost");
+        } else {
+            warn!(%url, count, reason, "spans are lost: the collector does not accept them");
+        }
+        self.is_losing = true;
     }
 
     fn message(&self, spans: Vec<Span>) -> ExportTraceServiceRequest {
@@ -171,21 +200,41 @@ impl Exporter {
     }
 }
 
+/// Tries again while the collector may accept the spans. `hurry` ends a pause.
 async fn send_with_retries(
     transport: Arc<Transport>,
     message: ExportTraceServiceRequest,
+    hurry: Arc<Notify>,
 ) -> SendResult {
+    let payload = transport.payload(message);
+    let give_up = Instant::now() + MOST_RETRYING;
     let mut failures = 0;
     loop {
-        match transport.send(message.clone()).await {
-            Err(error) if error.is_retryable && failures + 1 < MOST_ATTEMPTS => {
-                failures += 1;
-                debug!(url = %transport.url(), error.reason, failures, "spans are sent again");
-                tokio::time::sleep(RETRY_DELAYS.delay(failures)).await;
-            }
-            result => return result,
+        let error = match transport.send(&payload).await {
+            Ok(rejected) => return Ok(rejected),
+            Err(error) => error,
+        };
+        failures += 1;
+        let pause = jittered(RETRY_DELAYS.delay(failures), random_id());
+        let pause = match error.retry {
+            Retry::Never => return Err(error),
+            Retry::Later => pause,
+            Retry::After(least) => pause.max(least),
+        };
+        if Instant::now() + pause > give_up {
+            return Err(error);
+        }
+        debug!(url = %transport.url(), error.reason, failures, "spans are sent again");
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = hurry.notified() => {}
         }
     }
+}
+
+/// From half of a pause to one and a half of it.
+fn jittered(pause: Duration, random: u64) -> Duration {
+    pause / 2 + pause.mul_f64(random as f64 / u64::MAX as f64)
 }
 
 async fn sleep_until(at: Option<Instant>) {
@@ -205,4 +254,16 @@ async fn result_of(sending: &mut Option<Sending>) -> SendResult {
 /// A random number that is not 0.
 fn random_id() -> u64 {
     u64::from_be_bytes(random_bytes())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn pauses_differ_between_replicas() {
+        let pause = Duration::from_secs(2);
+        assert_eq!(jittered(pause, 0), Duration::from_secs(1));
+        assert_eq!(jittered(pause, u64::MAX), Duration::from_secs(3));
+    }
 }

@@ -3,10 +3,11 @@
 use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use ring::rand::{SecureRandom, SystemRandom};
 use tokio::sync::{mpsc, oneshot};
+use tracing::warn;
 
 use crate::api::requests::EndedRequest;
 use crate::http::trace_context::TraceParent;
@@ -42,11 +43,18 @@ pub enum Message {
 pub struct RequestSpan {
     pub context: SpanContext,
     pub request: EndedRequest,
+    /// When its response ended.
+    pub ended: SystemTime,
+    /// From its arrival.
+    pub total: Duration,
+    pub held: Duration,
     pub workload: Arc<WorkloadId>,
     /// Of the route.
     pub path_prefix: String,
     /// The client used TLS, to agimo or to the trusted proxy before it.
     pub is_tls: bool,
+    /// agimo's own responses to a gRPC call have the status 200.
+    pub is_grpc: bool,
     pub connecting: Duration,
     /// From the request that was sent to the head of the response.
     pub waiting: Duration,
@@ -94,7 +102,7 @@ impl RequestSpans {
         Some(Sampler { threshold, random: Cell::new(seed), queue, counters })
     }
 
-    /// Waits until everything that was queued is sent, or for two seconds.
+    /// Waits until everything that was queued is sent or lost, or for two seconds.
     pub async fn flush(&self) {
         let (done, is_done) = oneshot::channel();
         let flush = async {
@@ -102,7 +110,9 @@ impl RequestSpans {
                 let _ = is_done.await;
             }
         };
-        let _ = tokio::time::timeout(FLUSH_TIMEOUT, flush).await;
+        if tokio::time::timeout(FLUSH_TIMEOUT, flush).await.is_err() {
+            warn!("spans are lost: the collector has not accepted them before the end");
+        }
     }
 }
 

@@ -34,16 +34,16 @@ fn log(event: &LifecycleEvent) {
     // Details quote what applications and Kubernetes wrote.
     let shown = |detail: &str| printable_whole(detail.as_bytes());
     match &event.kind {
-        EventKind::WakeRequested { service, request: Some(request) } => info!(
-            %workload,
-            %service,
-            method = request.method,
-            path = request.path,
-            client = request.client,
-            "request held, waking the workload"
-        ),
-        EventKind::WakeRequested { service, request: None } => {
-            info!(%workload, %service, "request held, waking the workload");
+        EventKind::WakeRequested { service, request } => {
+            let details = request.details.as_ref();
+            info!(
+                %workload,
+                %service,
+                method = details.map(|details| details.method.as_str()),
+                path = details.map(|details| details.path.as_str()),
+                client = details.map(|details| details.client.as_str()),
+                "request held, waking the workload"
+            );
         }
         EventKind::WakeBegun { asked_by: Some(name) } => {
             info!(%workload, name = shown(name), "asked for by a person, waking the workload");

@@ -25,9 +25,8 @@ pub struct LifecycleEvent {
 /// What happened. Durations count from the moment the wake was requested, unless said otherwise.
 #[derive(Clone, Debug, PartialEq)]
 pub enum EventKind {
-    /// A request of this service is held and nothing was waking the workload yet. The request is absent where the configuration
-    /// says that requests are not recorded.
-    WakeRequested { service: Arc<str>, request: Option<WakingRequest> },
+    /// A request of this service is held and nothing was waking the workload yet.
+    WakeRequested { service: Arc<str>, request: WakingRequest },
     /// A wake that no request of this replica of agimo has caused: a person who asked for it, a pin, a schedule, or a request
     /// that another replica holds.
     WakeBegun { asked_by: Option<Arc<str>> },

@@ -50,7 +50,7 @@ pub struct Runner {
     machine: Machine,
     /// Who requested the current or last wake.
     requester: Option<WakeRequester>,
-    waking_request: Option<WakingRequest>,
+    waking_request: WakingRequest,
     failures_seen: u64,
     started_seen: Option<Instant>,
     not_ready_seen: Option<NotReadyReason>,
@@ -124,7 +124,7 @@ impl Runner {
             status,
             machine: Machine::default(),
             requester: None,
-            waking_request: None,
+            waking_request: WakingRequest::default(),
             failures_seen: 0,
             started_seen: None,
             not_ready_seen: None,

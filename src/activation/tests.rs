@@ -132,7 +132,7 @@ impl Fixture {
     }
 
     async fn request_wake(&self) {
-        self.activation.request_wake(&requester(), || None);
+        self.activation.request_wake(&requester(), WakingRequest::default);
         self.settle().await;
     }
 
@@ -181,7 +181,7 @@ async fn many_requests_wake_once_and_all_are_released_in_arrival_order() {
         let (activation, order) = (fixture.activation.clone(), order.clone());
         tokio::spawn(async move {
             let changed = activation.endpoints_changed();
-            activation.request_wake(&requester(), || None);
+            activation.request_wake(&requester(), WakingRequest::default);
             changed.await;
             order.lock().unwrap().push(number);
         });

@@ -25,9 +25,9 @@ pub fn event(event: &LifecycleEvent) -> Value {
     let details = match &event.kind {
         EventKind::WakeRequested { service, request } => json!({
             "service": &**service,
-            "method": request.as_ref().map(|request| &request.method),
-            "path": request.as_ref().map(|request| &request.path),
-            "client": request.as_ref().map(|request| &request.client),
+            "method": request.details.as_ref().map(|details| &details.method),
+            "path": request.details.as_ref().map(|details| &details.path),
+            "client": request.details.as_ref().map(|details| &details.client),
         }),
         EventKind::ScaleWritten { replicas } | EventKind::WakeObserved { replicas } => {
             json!({ "replicas": replicas })

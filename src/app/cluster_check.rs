@@ -1,17 +1,19 @@
 //! `agimo check --cluster`: gathers what is found in the cluster, and prints it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::Write;
 use std::time::SystemTime;
 
 use anyhow::{Context, bail};
-use clap::Parser;
 use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{Client, ResourceExt};
+use serde_json::Value;
 
+use crate::api::Service;
 use crate::cli::Cli;
 use crate::cli::asking::{CheckOptions, OutputFormat};
-use crate::commands::check::{self as replies, Answers, Replica};
+use crate::commands::check::{self as replies, Replica};
 use crate::commands::client::AdminClient;
 use crate::commands::port_forward::{PortForward, installations, is_ready};
 use crate::config::Config;
@@ -53,58 +55,85 @@ pub fn run(
 }
 
 async fn sections(client: &Client, namespace: Option<&str>, file: Option<&Config>) -> Vec<Section> {
-    let api_server = check::api_server(client).await;
-    let is_reachable = api_server.level != Level::Failed;
+    let (api_server, is_reachable) = check::api_server(client).await;
     let section = |name: &str, findings| Section { name: name.to_owned(), findings };
     let mut sections = vec![section("Kubernetes", vec![api_server])];
     if !is_reachable {
         return sections;
     }
-    let mut services =
-        file.map(|file| CheckedService::of_configuration(&file.effective())).unwrap_or_default();
-    let mut running = Vec::new();
+    let file = file.map(Config::effective);
+    let mut known = Known::default();
+    file.iter().for_each(|file| known.add(file));
+    let mut own_metrics_service = None;
     match find_installation(client, namespace).await {
         Err(finding) => sections.push(section("agimo", vec![finding])),
         Ok(pods) => {
-            let (mut findings, answers) = agimo(client, &pods).await;
-            if let Some(Answers { config, services: shown, metrics, .. }) = answers {
-                findings.extend(replies::metrics(&metrics, SystemTime::now()));
-                let known: Vec<_> = services.iter().map(|service| service.name.clone()).collect();
-                let more = CheckedService::of_configuration(&config);
-                services.extend(more.into_iter().filter(|service| !known.contains(&service.name)));
-                running = shown;
+            let installed = installation(&pods);
+            let (mut findings, replicas) = agimo(client, &pods, &installed).await;
+            for Replica { pod, answers } in &replicas {
+                let Ok(answers) = answers else { continue };
+                findings.extend(replies::metrics(pod, &answers.metrics, SystemTime::now()));
+                known.add(&answers.config);
+                known.add_shown(&answers.services);
             }
+            findings.dedup();
             sections.push(section("agimo", findings));
-            let scaled = keda::scaled_objects(client).await;
-            let has_keda = scaled.as_ref().is_ok_and(|objects| !objects.is_empty());
-            match installation(&pods) {
+            match installed {
                 Err(finding) => sections.push(section("permissions", vec![finding])),
                 Ok(installed) => {
-                    let findings =
-                        permissions::findings(client, &installed, &services, has_keda).await;
-                    sections.push(section("permissions", findings));
-                    let findings = scaled.map_or_else(
-                        |finding| vec![finding],
-                        |objects| keda::findings(&installed, &objects),
-                    );
-                    sections.push(section("KEDA", findings));
+                    sections.extend(of_installation(client, &installed, &known).await);
+                    own_metrics_service = installed.options.external_metrics_service.clone();
                 }
             }
         }
     }
-    sections.push(section("external metrics", vec![external_metrics::check::find(client).await]));
-    let mut of_services = check::services(client, &services).await;
-    for (section, checked) in of_services.iter_mut().zip(&services) {
-        let shown = running.iter().find(|service| {
-            format!("{}{}", service.host, service.path_prefix.trim_end_matches('/')) == checked.name
-        });
-        section.findings.extend(shown.map(replies::service).unwrap_or_default());
+    let metrics = external_metrics::check::find(client, own_metrics_service.as_ref()).await;
+    sections.push(section("external metrics", vec![metrics]));
+    let mut of_services = check::services(client, &known.services).await;
+    for (section, checked) in of_services.iter_mut().zip(&known.services) {
+        let shown = known.shown.get(&checked.name).into_iter().flatten();
+        section.findings.extend(shown.flat_map(replies::service));
+        section.findings.dedup();
     }
     sections.extend(of_services);
     sections
 }
 
-/// The pods of the agimo that is meant.
+/// What the configurations and the replicas say.
+#[derive(Default)]
+struct Known {
+    services: Vec<CheckedService>,
+    /// By the name of the service; from each replica.
+    shown: BTreeMap<String, Vec<Service>>,
+    /// The effective configuration of the agimo that runs, or of the file.
+    config: Option<Value>,
+    /// Services that this version cannot read.
+    unreadable: usize,
+}
+
+/// Of an installation: its permissions, whether its services can be found, and KEDA.
+async fn of_installation(client: &Client, installed: &Installation, known: &Known) -> Vec<Section> {
+    let section = |name: &str, findings| Section { name: name.to_owned(), findings };
+    let scaled = keda::scaled_objects(client).await;
+    let has_keda = scaled.as_ref().is_ok_and(|objects| !objects.is_empty());
+    let mut sections = Vec::new();
+    let findings = permissions::findings(client, installed, known.writes(), has_keda).await;
+    sections.push(section("permissions", findings));
+    let namespaces = &installed.options.watch_namespaces;
+    let mut findings = known.findings(namespaces);
+    if known.finds_annotated() {
+        findings.extend(check::rejected_annotations(client, namespaces, &known.services).await);
+    }
+    sections.push(section("services", findings));
+    let findings = match scaled {
+        Ok(objects) => keda::findings(installed, &objects),
+        Err(finding) => vec![finding],
+    };
+    sections.push(section("KEDA", findings));
+    sections
+}
+
+/// The pods of the agimo that is meant, without those that have ended or terminate.
 async fn find_installation(client: &Client, namespace: Option<&str>) -> Result<Vec<Pod>, Finding> {
     let installed = installations(client, namespace).await.map_err(|error| {
         Finding::skipped(format!("{error:#}"), "name the namespace of agimo with --namespace")
@@ -113,20 +142,38 @@ async fn find_installation(client: &Client, namespace: Option<&str>) -> Result<V
         installed.keys().map(|(namespace, name)| format!("{name} in {namespace}")).collect();
     let mut installed = installed.into_values();
     match (installed.next(), installed.next()) {
-        (Some(pods), None) => Ok(pods),
-        (None, _) => Err(Finding::skipped(
-            "no agimo runs in the cluster",
-            "install the chart (docs/kubernetes.md), or name the namespace of agimo with --namespace",
-        )),
+        (Some(mut pods), None) => {
+            pods.retain(|pod| !has_ended(pod));
+            Ok(pods)
+        }
+        (None, _) => Err(match namespace {
+            Some(namespace) => Finding::failed(
+                format!("no agimo runs in the namespace {namespace}"),
+                "correct --namespace, or install the chart there (docs/kubernetes.md)",
+            ),
+            None => Finding::skipped(
+                "no agimo runs in the cluster",
+                "install the chart (docs/kubernetes.md), or name the namespace of agimo with --namespace",
+            ),
+        }),
         (Some(_), Some(_)) => Err(Finding::skipped(
             format!("agimo is installed several times: {}", names.join(", ")),
-            "name the namespace of one of them with --namespace",
+            "name a namespace with one installation with --namespace",
         )),
     }
 }
 
-/// The findings about the pods of agimo, and what the first of them answers.
-async fn agimo(client: &Client, pods: &[Pod]) -> (Vec<Finding>, Option<Answers>) {
+fn has_ended(pod: &Pod) -> bool {
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    pod.metadata.deletion_timestamp.is_some() || matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// The findings about the pods of agimo, and what each of them answers.
+async fn agimo(
+    client: &Client,
+    pods: &[Pod],
+    installed: &Result<Installation, Finding>,
+) -> (Vec<Finding>, Vec<Replica>) {
     let namespace = pods.first().and_then(ResourceExt::namespace).unwrap_or_default();
     let ready: Vec<&Pod> = pods.iter().filter(|pod| is_ready(pod)).collect();
     let count =
@@ -146,29 +193,91 @@ async fn agimo(client: &Client, pods: &[Pod]) -> (Vec<Finding>, Option<Answers>)
         Replica::ask(pod.name_any(), &admin).await
     });
     let replicas = join_all(asking).await;
-    let has_lease = installation(pods).is_ok_and(|installed| installed.options.lease.is_some());
-    findings.extend(replies::replicas(&replicas, version::TEXT, has_lease));
-    (findings, replicas.into_iter().find_map(|replica| replica.answers.ok()))
+    let has_lease = installed.as_ref().is_ok_and(|installed| installed.options.lease.is_some());
+    findings.extend(replies::replicas(&replicas, pods.len(), version::TEXT, has_lease));
+    (findings, replicas)
 }
 
-/// The arguments and the account of a pod of agimo.
+/// The arguments and the account of the newest ready pod of agimo.
 fn installation(pods: &[Pod]) -> Result<Installation, Finding> {
     let unreadable = |detail: String| {
         let text = format!("the arguments of the container of agimo cannot be read: {detail}");
         Finding::skipped(text, "use the command of the same version as agimo")
     };
-    let pod = pods.first().ok_or_else(|| unreadable("it has no pod".to_owned()))?;
+    let created = |pod: &&Pod| pod.creation_timestamp().map(|created| created.0);
+    let newest = pods.iter().filter(|pod| is_ready(pod)).max_by_key(created).or(pods.first());
+    let pod = newest.ok_or_else(|| unreadable("it has no pod".to_owned()))?;
     let spec = pod.spec.as_ref().ok_or_else(|| unreadable("no specification".to_owned()))?;
-    let container = spec
-        .containers
-        .iter()
-        .find(|container| container.name == "agimo")
-        .or(spec.containers.first());
+    let own = spec.containers.iter().find(|container| container.name == "agimo");
+    let container = own.or(spec.containers.first());
     let arguments = container.into_iter().flat_map(|container| container.args.iter().flatten());
-    let cli = Cli::try_parse_from(std::iter::once("agimo").chain(arguments.map(String::as_str)));
+    let words = std::iter::once("agimo").chain(arguments.map(String::as_str));
     Ok(Installation {
         namespace: pod.namespace().unwrap_or_default(),
         service_account: spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
-        options: cli.map_err(|error| unreadable(error.to_string()))?.serve,
+        options: Cli::try_parse_arguments(words)
+            .map_err(|error| unreadable(error.to_string()))?
+            .serve,
     })
+}
+
+// === impl Known ===
+
+impl Known {
+    /// Adds the services of an effective configuration that are not known yet.
+    fn add(&mut self, config: &Value) {
+        let services = CheckedService::of_configuration(config);
+        let in_cluster = |service: &&Value| service["type"] != "process";
+        let all = config["services"].as_array().into_iter().flatten().filter(in_cluster).count();
+        self.unreadable = self.unreadable.max(all.saturating_sub(services.len()));
+        let names: BTreeSet<_> = self.services.iter().map(|service| service.name.clone()).collect();
+        self.services.extend(services.into_iter().filter(|service| !names.contains(&service.name)));
+        self.config = Some(config.clone());
+    }
+
+    fn add_shown(&mut self, services: &[Service]) {
+        for service in services {
+            let name = format!("{}{}", service.host, service.path_prefix.trim_end_matches('/'));
+            self.shown.entry(name).or_default().push(service.clone());
+        }
+    }
+
+    /// Whether agimo writes `replicas` of some workload.
+    fn writes(&self) -> Option<bool> {
+        let annotated = self.config.as_ref()?["annotations"] == true;
+        Some(annotated || self.services.iter().any(CheckedService::is_scaled_by_agimo))
+    }
+
+    /// Whether every annotated workload is to be a service of this agimo.
+    fn finds_annotated(&self) -> bool {
+        let config = self.config.as_ref();
+        config.is_some_and(|config| config["annotations"] == true && config["managed_by"].is_null())
+    }
+
+    fn findings(&self, watched: &[String]) -> Vec<Finding> {
+        let mut findings = Vec::new();
+        match self.services.len() {
+            0 if self.config.is_some() => findings.push(Finding::warning(
+                "agimo has no services",
+                "annotate a workload (docs/annotations.md), or add [[services]] to the configuration",
+            )),
+            count => findings.push(Finding::ok(format!("{count} services"))),
+        }
+        if self.unreadable > 0 {
+            findings.push(Finding::skipped(
+                format!("{} services cannot be read", self.unreadable),
+                "use the command of the same version as agimo",
+            ));
+        }
+        let is_unwatched = |service: &&CheckedService| {
+            !watched.is_empty() && !watched.contains(&service.workload.namespace)
+        };
+        findings.extend(self.services.iter().filter(is_unwatched).map(|service| {
+            Finding::failed(
+                format!("the namespace of {} is not watched", service.workload),
+                "add it to `watchNamespaces` in the values of the chart",
+            )
+        }));
+        findings
+    }
 }

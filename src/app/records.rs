@@ -15,12 +15,12 @@ use crate::otlp::transport::Transport;
 use crate::request_spans::{RequestSpans, SpanCounters};
 
 /// A collector of OpenTelemetry, and what it receives.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct OtlpSettings {
     pub protocol: OtlpProtocol,
     /// A URL.
     pub endpoint: String,
-    /// Further fields of requests to it, as `AGIMO_OTLP_HEADERS` has them.
+    /// Further fields of requests to it, as `AGIMO_OTLP_HEADERS` has them; they may be secret.
     pub headers: String,
     /// The share of requests that have a span, from 0 to 1.
     pub sample_ratio: f64,
@@ -46,7 +46,8 @@ pub(super) fn follow(
         return Ok(None);
     };
     let transport = Transport::new(protocol, &endpoint, &headers);
-    let transport = transport.map_err(|error| anyhow!("--otlp-endpoint: {error}"))?;
+    let transport =
+        transport.map_err(|error| anyhow!("the collector of traces (--otlp-endpoint): {error}"))?;
     let exporter = Exporter::new(transport, coordination.name(), counters.clone());
     let (spans, ended) = RequestSpans::new(sample_ratio, counters);
     let finished = ledger.finished();

@@ -52,32 +52,41 @@ impl Replica {
     }
 }
 
-/// Whether the replicas act as one. `has_lease`: they choose a leader.
-pub fn replicas(replicas: &[Replica], own_version: &str, has_lease: bool) -> Vec<Finding> {
+/// Whether the replicas act as one. `pods`: how many there are, ready or not. `has_lease`: they choose a leader.
+pub fn replicas(
+    replicas: &[Replica],
+    pods: usize,
+    own_version: &str,
+    has_lease: bool,
+) -> Vec<Finding> {
     let mut findings = Vec::new();
     let mut versions = BTreeSet::new();
     let mut leaders = 0;
     for Replica { pod, answers } in replicas {
-        match answers {
-            Err(reason) => findings.push(Finding::failed(
-                format!("the admin port of the pod {pod} does not answer: {reason}"),
-                "use an account that may create pods/portforward, or read the log of the pod",
-            )),
-            Ok(Answers { peers, .. }) => {
-                versions.insert(peers.version.as_str());
-                leaders += usize::from(peers.is_leader);
-                let unknown = peers.peers.iter().filter(|peer| !peer.is_known);
-                findings.extend(unknown.map(|peer| {
-                    Finding::failed(
-                        format!(
-                            "the pod {pod} does not know the demand of {}: no workload is put to sleep",
-                            peer.address
-                        ),
-                        "allow the pods of agimo to reach each other on the port for peers (NetworkPolicy), with the same token",
-                    )
-                }));
+        let Answers { peers, .. } = match answers {
+            Ok(answers) => answers,
+            Err(reason) => {
+                findings.push(unreachable(pod, reason));
+                continue;
             }
+        };
+        versions.insert(peers.version.as_str());
+        leaders += usize::from(peers.is_leader);
+        const FIX: &str = "let the pods of agimo reach each other on the port for peers (NetworkPolicy), with the same token \
+                           (--peer-tokens)";
+        if peers.peers.len() + 1 < replicas.len() {
+            let known = peers.peers.len();
+            findings.push(Finding::failed(
+                format!("the pod {pod} knows {known} of {} other replicas", replicas.len() - 1),
+                FIX,
+            ));
         }
+        let unknown = peers.peers.iter().filter(|peer| !peer.is_known);
+        findings.extend(unknown.map(|peer| {
+            let text = "does not know the demand of";
+            let effect = "no workload is put to sleep";
+            Finding::failed(format!("the pod {pod} {text} {}: {effect}", peer.address), FIX)
+        }));
     }
     let answering = replicas.iter().filter(|replica| replica.answers.is_ok()).count();
     if answering == 0 {
@@ -88,7 +97,8 @@ pub fn replicas(replicas: &[Replica], own_version: &str, has_lease: bool) -> Vec
     }
     match leaders {
         1 => findings.push(Finding::ok("one replica leads")),
-        0 if has_lease && answering == replicas.len() => findings.push(Finding::failed(
+        // One that does not answer may lead.
+        0 if has_lease && answering == pods => findings.push(Finding::failed(
             "no replica leads, so no workload is put to sleep",
             "wait for ten seconds after a restart; then check the permissions on the Lease",
         )),
@@ -109,13 +119,24 @@ pub fn replicas(replicas: &[Replica], own_version: &str, has_lease: bool) -> Vec
     findings
 }
 
+/// Without the right to forward a port nothing is wrong with the pod.
+fn unreachable(pod: &str, reason: &str) -> Finding {
+    let text = format!("the admin port of the pod {pod} does not answer: {reason}");
+    if reason.contains("403") || reason.to_lowercase().contains("forbidden") {
+        return Finding::skipped(text, "use an account that may create pods/portforward");
+    }
+    Finding::failed(text, "read the log of the pod")
+}
+
 /// Whether the configuration was accepted, and when certificates expire, from the metrics page of a replica.
-pub fn metrics(page: &str, now: SystemTime) -> Vec<Finding> {
+pub fn metrics(pod: &str, page: &str, now: SystemTime) -> Vec<Finding> {
+    const FIX: &str =
+        "renew it: agimo uses the new certificate within two minutes, without a restart";
     let mut findings = Vec::new();
     let samples = || page.lines().filter(|line| !line.starts_with('#'));
     if samples().any(|line| line.split(' ').next() == Some(RELOAD) && line.ends_with(" 0")) {
         findings.push(Finding::failed(
-            "the newest configuration is invalid, and the previous one is in use",
+            format!("the newest configuration is invalid, and the pod {pod} uses the previous one"),
             "read the log of agimo, which names each problem, and correct the configuration",
         ));
     }
@@ -124,10 +145,7 @@ pub fn metrics(page: &str, now: SystemTime) -> Vec<Finding> {
         let Some((labels, value)) = line.rsplit_once(' ') else { continue };
         let Ok(expires) = value.parse::<f64>() else { continue };
         let file = labels.split('"').nth(1).unwrap_or(labels);
-        let left = Duration::try_from_secs_f64(expires - now);
-        const FIX: &str =
-            "renew it: agimo uses the new certificate within two minutes, without a restart";
-        findings.push(match left {
+        findings.push(match Duration::try_from_secs_f64(expires - now) {
             Err(_) => Finding::failed(format!("the certificate {file} has expired"), FIX),
             Ok(left) if left < RENEW_WITHIN => {
                 Finding::warning(format!("the certificate {file} expires in {}", whole(left)), FIX)
@@ -138,7 +156,7 @@ pub fn metrics(page: &str, now: SystemTime) -> Vec<Finding> {
     findings
 }
 
-/// What agimo itself has noticed about a service.
+/// What a replica of agimo has noticed about a service.
 pub fn service(service: &Service) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(reverted) = &service.reverted_by {
@@ -187,9 +205,13 @@ mod tests {
     #[test]
     fn replicas_must_know_each_other_and_have_one_leader() {
         let sound = [replica("1", true, true), replica("1", false, true)];
-        assert_eq!(problems(replicas(&sound, "1", true)), []);
+        assert_eq!(problems(replicas(&sound, 2, "1", true)), []);
         let mut unreachable = replica("1", true, true);
-        unreachable.answers = Err("forbidden".to_owned());
+        unreachable.answers = Err("status 403 Forbidden".to_owned());
+        let mut silent = unreachable.clone();
+        silent.answers = Err("no answer within 10 s".to_owned());
+        let mut lonely = replica("1", true, true);
+        lonely.answers.as_mut().unwrap().peers.peers.clear();
         for (pods, own, level, part) in [
             (
                 [replica("1", true, false), replica("1", false, true)],
@@ -218,11 +240,13 @@ mod tests {
             (
                 [unreachable, replica("1", false, true)],
                 "1",
-                Level::Failed,
-                "does not answer: forbidden",
+                Level::Skipped,
+                "does not answer: status 403",
             ),
+            ([silent, replica("1", false, true)], "1", Level::Failed, "no answer within 10 s"),
+            ([lonely, replica("1", false, true)], "1", Level::Failed, "knows 0 of 1 other"),
         ] {
-            let found = problems(replicas(&pods, own, true));
+            let found = problems(replicas(&pods, 2, own, true));
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].0 == level && found[0].1.contains(part), "{found:?}");
         }
@@ -240,13 +264,13 @@ mod tests {
             (13, Level::Warning, "/tls/a.crt expires in 13days"),
             (90, Level::Ok, "expires in"),
         ] {
-            let found = metrics(&page(days), now);
+            let found = metrics("agimo-1", &page(days), now);
             assert!(
                 found.len() == 1 && found[0].level == level && found[0].text.contains(part),
                 "{found:?}"
             );
         }
-        let found = metrics(&format!("{RELOAD} 0\n"), now);
+        let found = metrics("agimo-1", &format!("{RELOAD} 0\n"), now);
         assert!(
             found[0].level == Level::Failed && found[0].text.contains("previous one"),
             "{found:?}"

@@ -20,12 +20,14 @@ use crate::net::dns::Resolver;
 pub struct PortForward {
     pods: Api<Pod>,
     name: String,
+    port: u16,
 }
 
 /// The label of agimo's pods (the chart, and Kubernetes, "Recommended Labels").
 const SELECTOR: &str = "app.kubernetes.io/name=agimo";
 /// The label that tells installations apart.
 const INSTANCE: &str = "app.kubernetes.io/instance";
+/// Where no port of the container has the name `admin`.
 const ADMIN_PORT: u16 = 9090;
 
 // === impl PortForward ===
@@ -59,7 +61,15 @@ impl PortForward {
     /// Reaches this pod.
     pub fn to(client: &Client, pod: &Pod) -> Self {
         let namespace = pod.namespace().unwrap_or_default();
-        Self { name: pod.name_any(), pods: Api::namespaced(client.clone(), &namespace) }
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let mut ports = containers.flat_map(|container| container.ports.iter().flatten());
+        let admin = ports.find(|port| port.name.as_deref() == Some("admin"));
+        let port = admin.and_then(|port| u16::try_from(port.container_port).ok());
+        Self {
+            name: pod.name_any(),
+            pods: Api::namespaced(client.clone(), &namespace),
+            port: port.unwrap_or(ADMIN_PORT),
+        }
     }
 
     /// How the pod is named in addresses.
@@ -91,8 +101,8 @@ impl PortForward {
         &self,
         mut request: Request<Full<Bytes>>,
     ) -> anyhow::Result<Response<Incoming>> {
-        let mut forwarder = self.pods.portforward(&self.name, &[ADMIN_PORT]).await?;
-        let stream = forwarder.take_stream(ADMIN_PORT).context("no stream")?;
+        let mut forwarder = self.pods.portforward(&self.name, &[self.port]).await?;
+        let stream = forwarder.take_stream(self.port).context("no stream")?;
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
         // It ends with the body of its only response.

@@ -10,11 +10,11 @@ use crate::kube_client::error_with_sources;
 /// The chart sets it, whatever the names of the release are.
 const PART_OF: &str = "app.kubernetes.io/part-of";
 
-/// Asks the cluster who serves the API.
-pub async fn find(client: &Client) -> Finding {
+/// Asks the cluster who serves the API. `own`: namespace and name of the Service by which the agimo in question serves it.
+pub async fn find(client: &Client, own: Option<&(String, String)>) -> Finding {
     let services: Api<APIService> = Api::all(client.clone());
     match services.get_opt(API_SERVICE).await {
-        Ok(service) => describe(service.as_ref()),
+        Ok(service) => describe(service.as_ref(), own),
         Err(error) => Finding::skipped(
             format!("the APIService {API_SERVICE} cannot be read: {}", error_with_sources(&error)),
             "use an account that may get apiservices.apiregistration.k8s.io",
@@ -22,8 +22,15 @@ pub async fn find(client: &Client) -> Finding {
     }
 }
 
-fn describe(service: Option<&APIService>) -> Finding {
+fn describe(service: Option<&APIService>, own: Option<&(String, String)>) -> Finding {
+    let own = own.map(|(namespace, name)| format!("{namespace}/{name}"));
     let Some(service) = service else {
+        if own.is_some() {
+            return Finding::failed(
+                "agimo is to serve external.metrics.k8s.io, and there is no APIService",
+                "upgrade the chart with `externalMetrics.enabled: true`",
+            );
+        }
         return Finding::ok(
             "nobody serves external.metrics.k8s.io; with externalMetrics.enabled in the values of the chart agimo does, for HPAs",
         );
@@ -42,6 +49,12 @@ fn describe(service: Option<&APIService>) -> Finding {
         (true, Some(failure)) => Finding::failed(
             format!("agimo ({owner}) should serve external.metrics.k8s.io: {failure}"),
             "wait until a replica of agimo is ready; if it is, read its log",
+        ),
+        (false, _) if own.is_some_and(|own| own != owner) => Finding::failed(
+            format!(
+                "{owner} has the APIService of external.metrics.k8s.io, and agimo is to serve it"
+            ),
+            "set `externalMetrics.enabled: false`, or uninstall the other one",
         ),
         (false, None) => Finding::ok(format!(
             "{owner} serves external.metrics.k8s.io, and agimo does not take it over; with KEDA, use a trigger of the type \
@@ -71,7 +84,7 @@ mod tests {
             },
             "status": { "conditions": conditions },
         });
-        describe(Some(&serde_json::from_value(service).unwrap()))
+        describe(Some(&serde_json::from_value(service).unwrap()), None)
     }
 
     #[test]
@@ -79,7 +92,7 @@ mod tests {
         let available = |status: &str, message: &str| json!([{ "type": "Available", "status": status, "message": message }]);
         let agimo = json!({ PART_OF: "agimo" });
         for (finding, part, is_problem) in [
-            (describe(None), "nobody serves external", false),
+            (describe(None, None), "nobody serves external", false),
             (
                 found("agimo", agimo.clone(), available("True", "")),
                 "agimo (agimo/adapter) serves external",
@@ -96,7 +109,19 @@ mod tests {
         ] {
             let whole = format!("{} {}", finding.text, finding.fix.as_deref().unwrap_or_default());
             assert!(whole.contains(part), "{finding:?}");
-            assert_eq!(finding.level == Level::Failed, is_problem, "{finding:?}");
+            assert_eq!(finding.level != Level::Ok, is_problem, "{finding:?}");
+        }
+        let own = ("agimo".to_owned(), "agimo-hpa".to_owned());
+        let of_keda = json!({
+            "metadata": { "name": API_SERVICE },
+            "spec": {
+                "service": { "namespace": "keda", "name": "adapter" },
+                "groupPriorityMinimum": 1, "versionPriority": 1,
+            },
+        });
+        let of_keda = serde_json::from_value(of_keda).unwrap();
+        for service in [None, Some(&of_keda)] {
+            assert_eq!(describe(service, Some(&own)).level, Level::Failed);
         }
     }
 }

@@ -2,23 +2,27 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt;
+use futures_util::stream;
 use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
 use k8s_openapi::api::core::v1::{Event, PodSpec, Service};
 use kube::api::ListParams;
-use kube::core::NamespaceResourceScope;
+use kube::core::{DeserializeGuard, NamespaceResourceScope};
 use kube::{Api, Client, Resource, ResourceExt};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use super::annotations;
 use super::image_pull::{self, ImagePull};
 use super::objects::ServiceObject;
 use super::objects::scaler::{ScaledObject, ScalerObject};
 use super::objects::workload::WorkloadObject;
 use crate::config::ServicePort;
+use crate::config::scaling::{Mode, Scaler};
 use crate::findings::{Finding, Section};
 use crate::kube_client::error_with_sources;
 use crate::workload::{WorkloadId, WorkloadKind};
@@ -35,8 +39,8 @@ pub struct CheckedService {
     pub workload: WorkloadId,
     pub service_name: String,
     pub service_port: ServicePort,
-    /// The value of `scaler`.
-    pub scaler: String,
+    pub scaler: Scaler,
+    pub mode: Mode,
     pub early_ready: bool,
 }
 
@@ -51,6 +55,7 @@ struct Keys {
     service_name: String,
     service_port: Value,
     scaler: String,
+    mode: String,
     early_ready: bool,
 }
 
@@ -61,8 +66,8 @@ pub struct NamespaceObjects {
     pub services: BTreeMap<String, ServiceObject>,
     pub scalers: Vec<ScalerObject>,
     pub pulls: Vec<ImagePull>,
-    /// What cannot be listed, and why.
-    pub unreadable: Vec<String>,
+    /// The kinds that cannot be listed, by their names in the plural, and why.
+    pub unreadable: BTreeMap<&'static str, String>,
 }
 
 #[derive(Clone, Debug, Default)]
@@ -71,16 +76,25 @@ pub struct CheckedWorkload {
     pub pods: PodSpec,
 }
 
-/// Events are kept for an hour by default (kube-apiserver, `--event-ttl`); the newest of these are enough.
-const MAX_EVENTS: u32 = 500;
+/// Objects in one answer of the API server.
+const PAGE: u32 = 500;
+/// Answers for the events of one namespace; further ones are left out.
+const MOST_EVENT_PAGES: usize = 10;
+/// Of one request to the API server.
+const TIMEOUT: Duration = Duration::from_secs(20);
+/// Requests to the API server at the same time.
+const CONCURRENT: usize = 8;
 
 /// A section for each service.
 pub async fn services(client: &Client, services: &[CheckedService]) -> Vec<Section> {
     let namespaces: BTreeSet<&str> =
         services.iter().map(|service| service.workload.namespace.as_str()).collect();
-    let read = namespaces.iter().map(|namespace| NamespaceObjects::read(client, namespace));
+    let has_keda = has_keda(client).await;
+    let read = namespaces.iter().copied().map(|namespace| async move {
+        (namespace, NamespaceObjects::read(client, namespace, has_keda).await)
+    });
     let objects: BTreeMap<&str, NamespaceObjects> =
-        namespaces.iter().copied().zip(join_all(read).await).collect();
+        stream::iter(read).buffer_unordered(CONCURRENT).collect().await;
     let section = |checked: &CheckedService| Section {
         name: format!("service {}", checked.name),
         findings: match objects.get(checked.workload.namespace.as_str()) {
@@ -91,46 +105,133 @@ pub async fn services(client: &Client, services: &[CheckedService]) -> Vec<Secti
     services.iter().map(section).collect()
 }
 
-/// The version of Kubernetes.
-pub async fn api_server(client: &Client) -> Finding {
-    /// The oldest that is supported.
-    const OLDEST: u32 = 30;
-    match client.apiserver_version().await {
-        Err(error) => Finding::failed(
-            format!("the API server does not answer: {}", error_with_sources(&error)),
-            "correct the kubeconfig, or choose another context with --kube-context",
-        ),
-        Ok(version) => {
-            let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
-            let text = format!("Kubernetes {}", version.git_version);
-            if version.major == "1" && digits.parse().is_ok_and(|minor: u32| minor < OLDEST) {
-                Finding::failed(text, format!("agimo needs Kubernetes 1.{OLDEST} or later"))
-            } else {
-                Finding::ok(text)
+/// Workloads that have the annotation of a service and are none, in these namespaces, or in all.
+pub async fn rejected_annotations(
+    client: &Client,
+    namespaces: &[String],
+    services: &[CheckedService],
+) -> Vec<Finding> {
+    let everywhere = [None];
+    let named: Vec<_> = namespaces.iter().map(|name| Some(name.as_str())).collect();
+    let namespaces = if named.is_empty() { &everywhere[..] } else { &named };
+    let known: BTreeSet<&WorkloadId> = services.iter().map(|service| &service.workload).collect();
+    let mut findings = Vec::new();
+    for namespace in namespaces {
+        let found = async {
+            let deployments = annotated::<Deployment>(client, *namespace, WorkloadKind::Deployment);
+            let sets = annotated::<StatefulSet>(client, *namespace, WorkloadKind::StatefulSet);
+            Ok::<_, String>([deployments.await?, sets.await?].concat())
+        };
+        match found.await {
+            Ok(workloads) => {
+                let rejected = workloads.into_iter().filter(|workload| !known.contains(workload));
+                findings.extend(rejected.map(|workload| {
+                    Finding::warning(
+                        format!("{workload} has the annotation of a service, and is not one"),
+                        format!(
+                            "kubectl --namespace {} describe {} {}: an Event says what to correct",
+                            workload.namespace,
+                            workload.kind.as_str(),
+                            workload.name
+                        ),
+                    )
+                }));
             }
+            Err(reason) => findings.push(Finding::skipped(
+                format!("workloads with annotations are not known: {reason}"),
+                "use an account that may list deployments and statefulsets",
+            )),
         }
     }
+    findings
 }
 
-/// Every object of this kind in a namespace, or in all; empty where the cluster has no such kind.
-async fn list<K>(
+/// The workloads of this kind with the annotation of a service.
+async fn annotated<K>(
     client: &Client,
     namespace: Option<&str>,
-    parameters: &ListParams,
-) -> kube::Result<Vec<K>>
+    kind: WorkloadKind,
+) -> Result<Vec<WorkloadId>, String>
 where
     K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
     K::DynamicType: Default,
 {
-    let api: Api<K> = match namespace {
+    let listed = list::<K>(client, namespace, &ListParams::default(), usize::MAX).await?;
+    let with_host =
+        listed.iter().filter(|object| annotations::of_service(object.annotations()).is_some());
+    let id = |object: &K| WorkloadId {
+        kind,
+        namespace: object.namespace().unwrap_or_default(),
+        name: object.name_any(),
+    };
+    Ok(with_host.map(id).collect())
+}
+
+/// The version of Kubernetes, and whether the API server answers.
+pub async fn api_server(client: &Client) -> (Finding, bool) {
+    /// The oldest that is supported.
+    const OLDEST: u32 = 30;
+    match limited(client.apiserver_version()).await {
+        Err(reason) => {
+            let fix = "correct the kubeconfig, or choose another context with --kube-context";
+            (Finding::failed(format!("the API server does not answer: {reason}"), fix), false)
+        }
+        Ok(version) => {
+            let digits: String = version.minor.chars().take_while(char::is_ascii_digit).collect();
+            let text = format!("Kubernetes {}", version.git_version);
+            let is_old = digits.parse().is_ok_and(|minor: u32| minor < OLDEST);
+            let finding = if version.major == "1" && is_old {
+                Finding::failed(text, format!("agimo needs Kubernetes 1.{OLDEST} or later"))
+            } else {
+                Finding::ok(text)
+            };
+            (finding, true)
+        }
+    }
+}
+
+/// Whether the cluster knows the kinds of KEDA, as far as that can be told.
+pub async fn has_keda(client: &Client) -> bool {
+    let groups = limited(client.list_api_groups()).await;
+    groups.map_or(true, |groups| groups.groups.iter().any(|group| group.name == "keda.sh"))
+}
+
+/// The answer of the API server, or why there is none.
+async fn limited<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(error_with_sources(&error)),
+        Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
+    }
+}
+
+/// Every object of this kind in a namespace, or in all, up to so many answers.
+async fn list<K>(
+    client: &Client,
+    namespace: Option<&str>,
+    parameters: &ListParams,
+    most_pages: usize,
+) -> Result<Vec<K>, String>
+where
+    K: Resource<Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
+    K::DynamicType: Default,
+{
+    // An object that cannot be decoded is left out.
+    let api: Api<DeserializeGuard<K>> = match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    match api.list(parameters).await {
-        Ok(listed) => Ok(listed.items),
-        Err(kube::Error::Api(status)) if status.is_not_found() => Ok(Vec::new()),
-        Err(error) => Err(error),
+    let mut parameters = parameters.clone().limit(PAGE);
+    let mut objects = Vec::new();
+    for _ in 0..most_pages {
+        let page = limited(api.list(&parameters)).await?;
+        objects.extend(page.items.into_iter().filter_map(|object| object.0.ok()));
+        match page.metadata.continue_.filter(|token| !token.is_empty()) {
+            Some(token) => parameters = parameters.continue_token(&token),
+            None => break,
+        }
     }
+    Ok(objects)
 }
 
 // === impl CheckedService ===
@@ -140,6 +241,11 @@ impl CheckedService {
     pub fn of_configuration(configuration: &Value) -> Vec<Self> {
         let services = configuration["services"].as_array().into_iter().flatten();
         services.filter_map(Self::read).collect()
+    }
+
+    /// Whether agimo may write its `replicas`.
+    pub fn is_scaled_by_agimo(&self) -> bool {
+        self.scaler != Scaler::External && self.mode == Mode::Enforce
     }
 
     fn read(service: &Value) -> Option<Self> {
@@ -157,7 +263,8 @@ impl CheckedService {
             },
             service_name: keys.service_name,
             service_port,
-            scaler: keys.scaler,
+            scaler: Scaler::from_spelling(&keys.scaler)?,
+            mode: Mode::from_spelling(&keys.mode)?,
             early_ready: keys.early_ready,
         })
     }
@@ -166,43 +273,46 @@ impl CheckedService {
 // === impl NamespaceObjects ===
 
 impl NamespaceObjects {
-    async fn read(client: &Client, namespace: &str) -> Self {
+    async fn read(client: &Client, namespace: &str, has_keda: bool) -> Self {
         let mut objects = Self::default();
         let (namespace, all) = (Some(namespace), ListParams::default());
-        let deployments = list::<Deployment>(client, namespace, &all).await;
+        let deployments = list::<Deployment>(client, namespace, &all, usize::MAX).await;
         for deployment in objects.listed("Deployments", deployments) {
             let object = WorkloadObject::of_deployment(&deployment);
             let spec = deployment.spec.as_ref().and_then(|spec| spec.template.spec.clone());
             objects.add(WorkloadKind::Deployment, deployment.name_any(), object, spec);
         }
-        let sets = list::<StatefulSet>(client, namespace, &all).await;
+        let sets = list::<StatefulSet>(client, namespace, &all, usize::MAX).await;
         for set in objects.listed("StatefulSets", sets) {
             let object = WorkloadObject::of_stateful_set(&set);
             let spec = set.spec.as_ref().and_then(|spec| spec.template.spec.clone());
             objects.add(WorkloadKind::StatefulSet, set.name_any(), object, spec);
         }
-        let services = list::<Service>(client, namespace, &all).await;
+        let services = list::<Service>(client, namespace, &all, usize::MAX).await;
         for service in objects.listed("Services", services) {
             objects.services.insert(service.name_any(), ServiceObject::read(&service));
         }
-        let hpas = list::<HorizontalPodAutoscaler>(client, namespace, &all).await;
+        if has_keda {
+            // Before the HPAs, which KEDA makes from them and which know of no pause.
+            let scaled = list::<ScaledObject>(client, namespace, &all, usize::MAX).await;
+            let scaled = objects.listed("ScaledObjects", scaled);
+            objects.scalers.extend(scaled.iter().filter_map(ScalerObject::of_scaled_object));
+        }
+        let hpas = list::<HorizontalPodAutoscaler>(client, namespace, &all, usize::MAX).await;
         let hpas = objects.listed("HorizontalPodAutoscalers", hpas);
         objects.scalers.extend(hpas.iter().filter_map(ScalerObject::of_hpa));
-        let scaled = list::<ScaledObject>(client, namespace, &all).await;
-        let scaled = objects.listed("ScaledObjects", scaled);
-        objects.scalers.extend(scaled.iter().filter_map(ScalerObject::of_scaled_object));
         let fields = format!("involvedObject.kind=Pod,reason={}", image_pull::REASON);
-        let pulled = ListParams::default().fields(&fields).limit(MAX_EVENTS);
-        let events = list::<Event>(client, namespace, &pulled).await;
+        let pulled = ListParams::default().fields(&fields);
+        let events = list::<Event>(client, namespace, &pulled, MOST_EVENT_PAGES).await;
         let events = objects.listed("Events", events);
         objects.pulls = events.iter().filter_map(ImagePull::read).collect();
         objects
     }
 
     /// What was listed; nothing where that was not possible.
-    fn listed<K>(&mut self, kind: &str, listed: kube::Result<Vec<K>>) -> Vec<K> {
-        listed.unwrap_or_else(|error| {
-            self.unreadable.push(format!("{kind}: {}", error_with_sources(&error)));
+    fn listed<K>(&mut self, kind: &'static str, listed: Result<Vec<K>, String>) -> Vec<K> {
+        listed.unwrap_or_else(|reason| {
+            self.unreadable.insert(kind, reason);
             Vec::new()
         })
     }
@@ -239,7 +349,8 @@ mod tests {
             workload,
             service_name: "s".to_owned(),
             service_port: ServicePort::Name("web".to_owned()),
-            scaler: "external".to_owned(),
+            scaler: Scaler::External,
+            mode: Mode::Enforce,
             early_ready: false,
         };
         assert_eq!(services, [expected]);

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::Event;
 
+use super::warning_events::CLOCK_TOLERANCE;
+
 /// An image that was pulled.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ImagePull {
@@ -30,6 +32,11 @@ impl ImagePull {
         let time = time.or(event.last_timestamp.as_ref().map(|time| time.0));
         let pod = event.involved_object.name.clone().unwrap_or_default();
         Some(Self { pod, image, took, at: time.map(SystemTime::from) })
+    }
+
+    /// Whether it belongs to a wake that began at this time; the clocks of the node and of agimo may differ a little.
+    pub fn is_since(&self, wake: SystemTime) -> bool {
+        self.at.is_none_or(|at| at + CLOCK_TOLERANCE >= wake)
     }
 }
 
@@ -96,6 +103,12 @@ mod tests {
             }
         }
         assert_eq!(read(REASON, "Container image \"web:1\" already present on machine"), None);
+        let pull = read(REASON, "Successfully pulled image \"web:1\" in 1s").unwrap();
+        let at = pull.at.unwrap();
+        assert!(
+            pull.is_since(at + Duration::from_secs(4))
+                && !pull.is_since(at + Duration::from_secs(60))
+        );
         assert_eq!(read("Pulling", "Successfully pulled image \"web:1\" in 1s"), None);
         assert_eq!(read(REASON, "Successfully pulled image \"web:1\" in a moment"), None);
     }

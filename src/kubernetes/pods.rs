@@ -21,6 +21,8 @@ pub struct PodState {
     pub is_scheduled: bool,
     /// A container of it runs.
     pub is_started: bool,
+    /// All of its containers run.
+    pub are_all_started: bool,
     /// Its Ready condition is true.
     pub is_ready: bool,
     pub addresses: Vec<IpAddr>,
@@ -64,6 +66,11 @@ impl PodState {
             is_started: containers()
                 .filter_map(|container| container.state.as_ref())
                 .any(|state| state.running.is_some()),
+            are_all_started: {
+                let running = containers().filter_map(|container| container.state.as_ref());
+                let running = running.filter(|state| state.running.is_some()).count();
+                pod.spec.as_ref().is_some_and(|spec| running >= spec.containers.len())
+            },
             is_ready: holds("Ready"),
             addresses: addresses(status),
             named_ports: named_ports(pod),

@@ -54,6 +54,10 @@ pub enum WakeReport {
 struct PullWatch {
     /// Of the pod.
     uid: Arc<str>,
+    /// When the wake began.
+    since: SystemTime,
+    /// The names of the events that were read: a new list has them again.
+    seen: BTreeSet<String>,
     /// Absent where the events cannot be watched.
     events: Option<BoxStream<'static, watcher::Result<Event<DeserializeGuard<v1::Event>>>>>,
 }
@@ -63,8 +67,8 @@ type PodEvents = BoxStream<'static, watcher::Result<Event<DeserializeGuard<Pod>>
 /// Warning events are read when a wake has lasted this long, and at this interval from then on.
 const WARNINGS_INTERVAL: Duration = Duration::from_secs(2);
 
-/// A pod whose containers do not run after this time may wait for an image. Most images are on the node already, and those pods cost
-/// the API server nothing.
+/// A pod whose containers do not all run after this time may wait for an image. For a pod that starts sooner, the API server is not
+/// asked.
 const PULLS_DELAY: Duration = Duration::from_millis(200);
 
 // === impl WakeWatch ===
@@ -119,17 +123,21 @@ impl WakeWatch {
         }
     }
 
-    /// Watches the images of a pod that is about to start, until the wake ends.
+    /// Watches the images of a pod until all its containers run.
     fn follow_pulls(&mut self, pod: Option<&UnreadyPod>) {
-        let starting = pod.filter(|pod| pod.is_scheduled && !pod.is_started);
-        let Some(uid) = starting.and_then(|pod| pod.uid.clone()) else { return };
-        if self.pulls.as_ref().is_none_or(|watch| watch.uid != uid) {
+        let Some(pod) = pod.filter(|pod| pod.is_scheduled) else { return };
+        let Some(uid) = pod.uid.clone() else { return };
+        if pod.is_started {
+            self.pulls = None;
+        } else if self.pulls.as_ref().is_none_or(|watch| watch.uid != uid) {
             let fields = format!("involvedObject.uid={uid},reason={}", image_pull::REASON);
             let config = watcher::Config::default().fields(&fields).timeout(WATCH_SECONDS);
             let events = events(self.client.clone(), Some(&self.workload.namespace), config);
             let later = futures_util::stream::once(tokio::time::sleep(PULLS_DELAY));
-            let events = later.flat_map(|()| futures_util::stream::empty()).chain(events);
-            self.pulls = Some(PullWatch { uid, events: Some(events.boxed()) });
+            let later = later.flat_map(|()| futures_util::stream::empty());
+            let events = later.chain(with_retry_delays(events));
+            let events = Some(events.boxed());
+            self.pulls = Some(PullWatch { uid, since: self.since, seen: BTreeSet::new(), events });
         }
     }
 
@@ -182,21 +190,36 @@ async fn next_pull(pulls: &mut Option<PullWatch>) -> ImagePull {
     while let Some(events) = &mut watch.events {
         match events.next().await {
             Some(Ok(Event::Apply(event) | Event::InitApply(event))) => {
-                let pull = event.0.ok().and_then(|event| ImagePull::read(&event));
-                if let Some(pull) = pull {
+                let Ok(event) = event.0 else { continue };
+                let pull = ImagePull::read(&event);
+                let is_new = watch.seen.insert(event.metadata.name.unwrap_or_default());
+                if let Some(pull) = pull.filter(|pull| is_new && pull.is_since(watch.since)) {
                     return pull;
                 }
             }
             Some(Ok(Event::Init | Event::InitDone | Event::Delete(_))) => {}
             Some(Err(error)) => {
+                if is_forbidden(&error) {
+                    watch.events = None;
+                }
                 let error = error_with_sources(&error);
                 debug!(error, "the events about images cannot be watched");
-                watch.events = None;
             }
             None => watch.events = None,
         }
     }
     pending().await
+}
+
+/// Whether agimo has no right to watch.
+fn is_forbidden(error: &watcher::Error) -> bool {
+    let status = match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status)) => status,
+        watcher::Error::WatchError(status) => status,
+        _ => return false,
+    };
+    matches!(status.code, 401 | 403)
 }
 
 fn poll_watches(

@@ -17,7 +17,7 @@ const LIST_TIMEOUT: Duration = Duration::from_secs(3);
 const MAX_EVENTS: u32 = 100;
 
 /// The clocks of agimo and of the API server may differ by so much.
-const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
+pub const CLOCK_TOLERANCE: Duration = Duration::from_secs(5);
 
 /// What an event must belong to, to explain why a wake takes long.
 #[derive(Clone, Debug)]
@@ -34,7 +34,7 @@ pub struct UnreadyPod {
     /// Tells it from earlier pods of the same name.
     pub uid: Option<Arc<str>>,
     pub is_scheduled: bool,
-    /// A container of it runs.
+    /// All containers of it run.
     pub is_started: bool,
 }
 

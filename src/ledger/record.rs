@@ -1,17 +1,15 @@
 //! One record of the ledger, and how lifecycle events make it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use ipnet::IpNet;
-
-use crate::activation::WakingRequest;
 use crate::activation::events::{EventKind, LifecycleEvent};
 use crate::cause::NotReadyReason;
 use crate::http::trace_context::TraceParent;
 use crate::ownership::directive::Directive;
 use crate::workload::WorkloadId;
+
+use super::recorded_request::{RecordedRequest, cut};
 
 /// Something that happened to a workload.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,6 +48,8 @@ pub enum RecordKind {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wake {
     pub cause: WakeCause,
+    /// The trace of the request that caused it.
+    pub trace_parent: Option<TraceParent>,
     /// The phases that were reached, in the order in which they were, and how long after the beginning.
     pub phases: Vec<(WakePhase, Duration)>,
     /// What last kept the workload from becoming ready.
@@ -81,19 +81,6 @@ pub enum WakeCause {
     Operator(Arc<str>),
     /// Another replica of agimo, another scaler, or a person.
     Elsewhere,
-}
-
-/// What is kept of the request that caused a wake.
-#[derive(Clone, Debug, PartialEq)]
-pub struct RecordedRequest {
-    pub method: String,
-    /// Without the query, and shortened.
-    pub path: String,
-    /// The network of the client: /24 for IPv4, /48 for IPv6.
-    pub network: Option<IpNet>,
-    pub client_kind: &'static str,
-    /// The trace that it belongs to.
-    pub trace_parent: Option<TraceParent>,
 }
 
 /// What a cold start goes through. Some phases are left out, and some may come in another order.
@@ -150,8 +137,6 @@ pub enum Failure {
     },
 }
 
-/// Longer paths are shortened.
-const MOST_PATH_BYTES: usize = 200;
 /// Longer details are shortened: they quote what applications and Kubernetes wrote.
 const MOST_DETAIL_BYTES: usize = 500;
 
@@ -207,8 +192,10 @@ impl RecordKind {
         Some(match event {
             EventKind::WakeRequested { service, request } => {
                 let service = service.clone();
-                let request = request.as_ref().map(RecordedRequest::of);
-                Self::Wake(Wake::new(WakeCause::Request { service, request }).into())
+                let trace_parent = request.trace_parent;
+                let request = request.details.as_ref().map(RecordedRequest::of);
+                let wake = Wake::new(WakeCause::Request { service, request });
+                Self::Wake(Wake { trace_parent, ..wake }.into())
             }
             EventKind::WakeBegun { asked_by } => {
                 let wake = match asked_by {
@@ -261,30 +248,6 @@ impl RecordKind {
     }
 }
 
-// === impl RecordedRequest ===
-
-impl RecordedRequest {
-    fn of(request: &WakingRequest) -> Self {
-        Self {
-            method: cut(&request.method, MOST_PATH_BYTES),
-            path: cut(&request.path, MOST_PATH_BYTES),
-            network: request.client.parse().ok().and_then(client_network),
-            client_kind: request.client_kind,
-            trace_parent: request.trace_parent,
-        }
-    }
-}
-
-/// What is kept of the address of a client: /24 for IPv4, /48 for IPv6.
-pub fn client_network(address: IpAddr) -> Option<IpNet> {
-    let length = if address.is_ipv4() { 24 } else { 48 };
-    IpNet::new(address, length).ok().map(|network| network.trunc())
-}
-
-fn cut(text: &str, most: usize) -> String {
-    text[..text.floor_char_boundary(most)].to_owned()
-}
-
 fn shortened(detail: &str) -> String {
     cut(detail, MOST_DETAIL_BYTES)
 }
@@ -293,14 +256,20 @@ fn shortened(detail: &str) -> String {
 
 impl Wake {
     fn new(cause: WakeCause) -> Self {
-        let outcome = WakeOutcome::Underway;
-        Self { cause, phases: Vec::new(), obstacle: None, outcome, is_over: false, ended: None }
+        Self {
+            cause,
+            trace_parent: None,
+            phases: Vec::new(),
+            obstacle: None,
+            outcome: WakeOutcome::Underway,
+            is_over: false,
+            ended: None,
+        }
     }
 
-    /// The last image counts, as the containers of a pod start one after the other. The kubelet may report an image after the start
-    /// of its container: it says nothing about the time before then.
+    /// The last image before the workload is ready counts: a pod may have several containers.
     fn note_image(&mut self, since: Duration) {
-        if self.reached(WakePhase::ContainerStarted).is_none() {
+        if self.reached(WakePhase::Ready).is_none() {
             self.phases.retain(|(phase, _)| *phase != WakePhase::ImagePulled);
             self.phases.push((WakePhase::ImagePulled, since));
         }

@@ -2,9 +2,8 @@
 
 use std::fmt::Display;
 
-use super::record::{
-    Failure, Record, RecordKind, RecordedRequest, SleepCause, Wake, WakeCause, WakeOutcome,
-};
+use super::record::{Failure, Record, RecordKind, SleepCause, Wake, WakeCause, WakeOutcome};
+use super::recorded_request::RecordedRequest;
 use crate::ownership::directive::Directive;
 use crate::telemetry::durations::{short, whole};
 

@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use super::record::{Failure, WakeCause, WakeOutcome, WakePhase};
 use super::*;
-use crate::activation::WakingRequest;
+use crate::activation::{RequestDetails, WakingRequest};
 use crate::cause::{Cause, NotReadyReason};
 use crate::workload::WorkloadKind;
 
@@ -38,14 +38,14 @@ fn workload(name: &str) -> Arc<WorkloadId> {
 }
 
 fn requested(path: &str, client: &str) -> EventKind {
-    let request = WakingRequest {
+    let details = RequestDetails {
         method: "GET".to_owned(),
         path: path.to_owned(),
         client: client.to_owned(),
         client_kind: "browser",
-        trace_parent: None,
     };
-    EventKind::WakeRequested { service: "a.test".into(), request: Some(request) }
+    let request = WakingRequest { details: Some(details), trace_parent: None };
+    EventKind::WakeRequested { service: "a.test".into(), request }
 }
 
 fn asleep(idle_ms: u64) -> EventKind {
@@ -75,12 +75,12 @@ fn a_cold_start_has_its_cause_and_each_phase_once() {
         fixture.note(at, EventKind::ImagePulled { pod: pod(), image, took });
     }
     fixture.note(500, EventKind::ContainerStarted { pod: pod() });
-    let late =
-        EventKind::ImagePulled { pod: pod(), image: "late:1".to_owned(), took: Duration::ZERO };
-    fixture.note(510, late);
     fixture.note(501, EventKind::Started { after: Duration::from_millis(501) });
     fixture.note(600, EventKind::EndpointSliceReady);
     fixture.note(600, ready(600));
+    let late =
+        EventKind::ImagePulled { pod: pod(), image: "late:1".to_owned(), took: Duration::ZERO };
+    fixture.note(600, late);
     fixture.note(601, EventKind::Connected);
     assert!(finished.is_empty(), "the request is not answered yet");
     fixture.note(610, answered(610));
@@ -126,7 +126,10 @@ fn a_request_is_recorded_with_no_more_than_the_network_of_its_client() {
     assert_eq!(request.network.unwrap().to_string(), "2001:db8:1::/48");
     assert_eq!(request.path.len(), 200 - 200 % 3 + 1, "shortened between two characters");
     fixture.note(9, EventKind::WakeCancelled);
-    fixture.note(10, EventKind::WakeRequested { service: "a.test".into(), request: None });
+    fixture.note(
+        10,
+        EventKind::WakeRequested { service: "a.test".into(), request: WakingRequest::default() },
+    );
     let RecordKind::Wake(wake) = &fixture.records()[0] else { panic!("a wake") };
     assert_eq!(wake.cause, WakeCause::Request { service: "a.test".into(), request: None });
 }

@@ -11,12 +11,16 @@ use hyper_rustls::builderstates::WantsSchemes;
 use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use hyper_util::rt::{TokioExecutor, TokioTimer};
 
 use super::dns::Resolver;
 
 /// Keeps connections between requests.
 pub type HttpClient<B = Full<Bytes>> = Client<HttpsConnector<HttpConnector<Resolver>>, B>;
+
+/// How often an HTTP/2 connection in use is checked (RFC 9113 section 6.7).
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEP_ALIVE_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A client for the server of this URL. A connection must be made within `connect_timeout`.
 ///
@@ -46,7 +50,11 @@ where
 {
     let connector = tls_connector(server)?.https_or_http().enable_http2();
     let connector = connector.wrap_connector(tcp_connector(resolver, connect_timeout));
-    Ok(Client::builder(TokioExecutor::new()).http2_only(true).build(connector))
+    let mut client = Client::builder(TokioExecutor::new());
+    // A connection whose server has vanished would be used for as long as TCP tries to reach it.
+    client.timer(TokioTimer::new()).http2_keep_alive_interval(KEEP_ALIVE_INTERVAL);
+    client.http2_keep_alive_timeout(KEEP_ALIVE_TIMEOUT);
+    Ok(client.http2_only(true).build(connector))
 }
 
 fn tcp_connector(resolver: Resolver, connect_timeout: Duration) -> HttpConnector<Resolver> {

@@ -3,7 +3,6 @@
 use std::time::{Duration, SystemTime};
 
 use super::messages::{KeyValue, Span, SpanKind, Status, StatusCode};
-use crate::http::trace_context::TraceParent;
 use crate::ledger::record::{Record, Wake, WakeCause, WakeOutcome, WakePhase};
 use crate::telemetry::durations::since_1970;
 use crate::workload::WorkloadKind;
@@ -19,7 +18,7 @@ pub fn spans(record: &Record, new_id: &mut impl FnMut() -> u64) -> Vec<Span> {
     if !has_started && !matches!(wake.cause, WakeCause::Request { .. }) {
         return Vec::new();
     }
-    let caller = caller(wake);
+    let caller = wake.trace_parent;
     let is_unsampled = caller.is_some_and(|caller| !caller.is_sampled);
     if matches!(wake.cause, WakeCause::Elsewhere) || is_unsampled {
         return Vec::new();
@@ -53,13 +52,6 @@ pub fn spans(record: &Record, new_id: &mut impl FnMut() -> u64) -> Vec<Span> {
         before = before.max(*after);
     }
     spans
-}
-
-fn caller(wake: &Wake) -> Option<TraceParent> {
-    match &wake.cause {
-        WakeCause::Request { request, .. } => request.as_ref()?.trace_parent,
-        WakeCause::Directive(_) | WakeCause::Operator(_) | WakeCause::Elsewhere => None,
-    }
 }
 
 /// Names of the semantic conventions of OpenTelemetry where there are any.
@@ -108,10 +100,13 @@ mod tests {
     use std::time::UNIX_EPOCH;
 
     use super::*;
-    use crate::ledger::record::{RecordKind, RecordedRequest};
+    use crate::http::trace_context::TraceParent;
+    use crate::ledger::record::RecordKind;
+    use crate::ledger::recorded_request::RecordedRequest;
     use crate::workload::WorkloadId;
 
-    fn record(cause: WakeCause, outcome: WakeOutcome) -> Record {
+    /// `is_sampled`: the decision of the caller, if there is one.
+    fn record(cause: WakeCause, is_sampled: Option<bool>, outcome: WakeOutcome) -> Record {
         let workload = WorkloadId {
             kind: WorkloadKind::Deployment,
             namespace: "shop".to_owned(),
@@ -121,21 +116,31 @@ mod tests {
         let phases =
             [(WakePhase::ScaleWritten, 5), (WakePhase::PodReady, 40), (WakePhase::Ready, 39)];
         let phases = phases.map(|(phase, after)| (phase, millis(after))).to_vec();
-        let wake =
-            Wake { cause, phases, obstacle: None, outcome, is_over: true, ended: Some(millis(50)) };
+        let trace_parent = is_sampled.map(|is_sampled| TraceParent {
+            trace_id: [7; 16],
+            span_id: [8; 8],
+            is_sampled,
+        });
+        let wake = Wake {
+            cause,
+            trace_parent,
+            phases,
+            obstacle: None,
+            outcome,
+            is_over: true,
+            ended: Some(millis(50)),
+        };
         let at = UNIX_EPOCH + Duration::from_secs(1);
         let kind = RecordKind::Wake(Box::new(wake));
         Record { number: 1, workload: Arc::new(workload), at, kind }
     }
 
-    fn requested(is_sampled: bool) -> WakeCause {
-        let trace_parent = TraceParent { trace_id: [7; 16], span_id: [8; 8], is_sampled };
+    fn requested() -> WakeCause {
         let request = RecordedRequest {
             method: "GET".to_owned(),
             path: "/cart".to_owned(),
             network: None,
             client_kind: "browser",
-            trace_parent: Some(trace_parent),
         };
         WakeCause::Request { service: "shop.test".into(), request: Some(request) }
     }
@@ -150,7 +155,7 @@ mod tests {
 
     #[test]
     fn a_cold_start_is_a_span_of_the_callers_trace_with_a_span_for_each_phase() {
-        let spans = spans_of(&record(requested(true), WakeOutcome::Answered));
+        let spans = spans_of(&record(requested(), Some(true), WakeOutcome::Answered));
         assert!(spans.iter().all(|span| span.trace_id == [7; 16]));
         assert_eq!(spans[0].parent_span_id, [8; 8]);
         assert!(spans[1..].iter().all(|span| span.parent_span_id == spans[0].span_id));
@@ -177,7 +182,7 @@ mod tests {
     #[test]
     fn a_cold_start_without_a_caller_begins_a_trace_and_tells_of_its_failure() {
         let failed = WakeOutcome::Failed { reason: "wake-exited", detail: "exit 7".to_owned() };
-        let spans = spans_of(&record(WakeCause::Operator("alice".into()), failed));
+        let spans = spans_of(&record(WakeCause::Operator("alice".into()), None, failed));
         assert!(spans[0].parent_span_id.is_empty() && spans[0].trace_id.len() == 16);
         let status = spans[0].status.clone().unwrap();
         assert_eq!((status.message.as_str(), status.code), ("wake-exited", 2));
@@ -185,8 +190,16 @@ mod tests {
 
     #[test]
     fn a_trace_that_its_caller_does_not_record_and_a_wake_by_others_are_left_out() {
-        for cause in [requested(false), WakeCause::Elsewhere] {
-            assert_eq!(spans_of(&record(cause, WakeOutcome::Answered)), []);
+        let unrecorded = WakeCause::Request { service: "shop.test".into(), request: None };
+        for (cause, is_sampled) in [
+            (requested(), Some(false)),
+            (unrecorded.clone(), Some(false)),
+            (WakeCause::Elsewhere, None),
+        ] {
+            assert_eq!(spans_of(&record(cause, is_sampled, WakeOutcome::Answered)), []);
         }
+        // With `record_requests = false` the cold start still belongs to the trace of its caller.
+        let spans = spans_of(&record(unrecorded, Some(true), WakeOutcome::Answered));
+        assert_eq!(spans[0].parent_span_id, [8; 8]);
     }
 }

@@ -1,8 +1,11 @@
 //! The span of a sampled request, by the semantic conventions of OpenTelemetry for HTTP servers. Pure.
 
+use std::time::Duration;
+
 use super::messages::{KeyValue, Span, SpanKind, Status, StatusCode};
 use crate::api::requests::EndedRequest;
 use crate::request_spans::RequestSpan;
+use crate::telemetry::durations::since_1970;
 
 /// The methods that a span is named after; a client may send any other (semantic conventions, `http.request.method`).
 const METHODS: [&str; 9] =
@@ -11,51 +14,67 @@ const OTHER_METHOD: &str = "_OTHER";
 
 /// The span of one request.
 pub fn span(ended: &RequestSpan) -> Span {
-    let RequestSpan { context, request, workload, path_prefix, is_tls, connecting, waiting } =
-        ended;
+    let RequestSpan { context, request, path_prefix, connecting, waiting, .. } = ended;
     let method = METHODS.into_iter().find(|method| *method == request.method);
-    let shown_method = method.unwrap_or("HTTP");
-    let end = (request.at_unix * 1e9) as u64;
-    let start = end.saturating_sub((request.total_ms * 1e6) as u64);
+    let end = since_1970(ended.ended);
+    let (host, port) = host_and_port(&request.host);
     let mut attributes = vec![
         KeyValue::new("http.request.method", method.unwrap_or(OTHER_METHOD)),
         KeyValue::new("http.route", &**path_prefix),
-        KeyValue::integer("http.response.status_code", request.status.into()),
-        KeyValue::new("url.scheme", if *is_tls { "https" } else { "http" }),
-        KeyValue::new("server.address", &*request.host),
-        KeyValue::new("agimo.workload", workload.to_string()),
+        KeyValue::new("url.scheme", if ended.is_tls { "https" } else { "http" }),
+        KeyValue::new("server.address", host),
+        KeyValue::new("agimo.workload", ended.workload.to_string()),
         KeyValue::new("agimo.service", &*request.service),
         KeyValue::new("agimo.end", &*request.end),
-        KeyValue::number("agimo.held", request.held_ms / 1e3),
+        KeyValue::number("agimo.held", ended.held.as_secs_f64()),
         KeyValue::number("agimo.connecting", connecting.as_secs_f64()),
         KeyValue::number("agimo.waiting", waiting.as_secs_f64()),
     ];
-    if method.is_none() {
-        attributes.push(KeyValue::new("http.request.method_original", &*request.method));
+    attributes.extend(port.map(|port| KeyValue::integer("server.port", port.into())));
+    // A client may leave before there is a status.
+    if request.status != 0 {
+        let is_own_answer_to_grpc = ended.is_grpc && request.reason.is_some();
+        let status = if is_own_answer_to_grpc { 200 } else { request.status };
+        attributes.push(KeyValue::integer("http.response.status_code", status.into()));
     }
-    for (key, value) in [("url.path", &request.path), ("agimo.client.kind", &request.client_kind)] {
+    let network = request.network.as_deref().unwrap_or_default();
+    let reason = request.reason.as_deref().unwrap_or_default();
+    let error = error(request);
+    for (key, value) in [
         // Nothing is recorded of requests with `record_requests = false`.
+        ("url.path", &*request.path),
+        ("agimo.client.kind", &request.client_kind),
+        ("agimo.client.network", network),
+        ("agimo.reason", reason),
+        ("error.type", error.as_deref().unwrap_or_default()),
+    ] {
         if !value.is_empty() {
-            attributes.push(KeyValue::new(key, &**value));
+            attributes.push(KeyValue::new(key, value));
         }
     }
-    attributes.extend(
-        request.network.iter().map(|network| KeyValue::new("agimo.client.network", &**network)),
-    );
-    attributes.extend(request.reason.iter().map(|reason| KeyValue::new("agimo.reason", &**reason)));
-    let error = error(request);
-    attributes.extend(error.iter().map(|error| KeyValue::new("error.type", &**error)));
     Span {
         trace_id: context.trace_id.to_vec(),
         span_id: context.span_id.to_vec(),
         parent_span_id: context.parent_id.map_or_else(Vec::new, |parent| parent.to_vec()),
-        name: format!("{shown_method} {path_prefix}"),
+        name: format!("{} {path_prefix}", method.unwrap_or("HTTP")),
         kind: SpanKind::Server.into(),
-        start_time_unix_nano: start,
-        end_time_unix_nano: end,
+        start_time_unix_nano: nanoseconds(end.saturating_sub(ended.total)),
+        end_time_unix_nano: nanoseconds(end),
         attributes,
         status: error.map(|message| Status { message, code: StatusCode::Error.into() }),
     }
+}
+
+/// The host of a `Host` field, and its port if it has one (RFC 3986 section 3.2).
+fn host_and_port(authority: &str) -> (&str, Option<u16>) {
+    match authority.rsplit_once(':') {
+        Some((host, port)) if !host.is_empty() && !port.contains(']') => (host, port.parse().ok()),
+        _ => (authority, None),
+    }
+}
+
+fn nanoseconds(since_1970: Duration) -> u64 {
+    u64::try_from(since_1970.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Why the request failed: a status of the server, or a response that broke off. Errors of the client are none of the server
@@ -72,7 +91,7 @@ fn error(request: &EndedRequest) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
-    use std::time::Duration;
+    use std::time::{Duration, SystemTime};
 
     use super::*;
     use crate::request_spans::SpanContext;
@@ -82,7 +101,7 @@ mod tests {
         let request = EndedRequest {
             at_unix: 100.0,
             method: method.to_owned(),
-            host: "shop.test".to_owned(),
+            host: "shop.test:8443".to_owned(),
             path: "/cart".to_owned(),
             service: "shop.test".to_owned(),
             network: Some("203.0.113.0/24".to_owned()),
@@ -101,9 +120,13 @@ mod tests {
         RequestSpan {
             context: SpanContext { trace_id: [1; 16], span_id: [2; 8], parent_id: Some([3; 8]) },
             request,
+            ended: SystemTime::UNIX_EPOCH + Duration::from_micros(100_000_321),
+            total: Duration::from_micros(200),
+            held: Duration::from_millis(500),
             workload: Arc::new(workload),
             path_prefix: "/".to_owned(),
             is_tls: true,
+            is_grpc: false,
             connecting: Duration::ZERO,
             waiting: Duration::from_millis(900),
         }
@@ -124,7 +147,7 @@ mod tests {
         assert_eq!((span.name.as_str(), span.kind), ("GET /", 2));
         assert_eq!(
             (span.start_time_unix_nano, span.end_time_unix_nano),
-            (98_500_000_000, 100_000_000_000)
+            (100_000_121_000, 100_000_321_000)
         );
         assert_eq!(
             (span.trace_id, span.span_id, span.parent_span_id),
@@ -136,10 +159,24 @@ mod tests {
             ("url.path", "/cart"),
             ("agimo.held", "0.5"),
             ("agimo.waiting", "0.9"),
+            ("server.address", "shop.test"),
+            ("server.port", "8443"),
             ("agimo.client.network", "203.0.113.0/24"),
         ] {
             let found = super::span(&ended("GET", 200, None, "complete"));
             assert_eq!(attribute(&found, key).as_deref(), Some(value), "{key}");
+        }
+    }
+
+    #[test]
+    fn hosts_are_told_from_ports() {
+        for (authority, host, port) in [
+            ("shop.test", "shop.test", None),
+            ("shop.test:80", "shop.test", Some(80)),
+            ("[::1]", "[::1]", None),
+            ("[::1]:80", "[::1]", Some(80)),
+        ] {
+            assert_eq!(host_and_port(authority), (host, port));
         }
     }
 
@@ -160,9 +197,14 @@ mod tests {
                 "{status} {end}"
             );
         }
+        let own =
+            RequestSpan { is_grpc: true, ..ended("POST", 504, Some("hold-timeout"), "complete") };
+        assert_eq!(attribute(&span(&own), "http.response.status_code").as_deref(), Some("200"));
+        let left = span(&ended("GET", 0, None, "client-disconnected"));
+        assert_eq!(attribute(&left, "http.response.status_code"), None);
         let other = span(&ended("BREW", 200, None, "complete"));
         assert_eq!(other.name, "HTTP /");
         assert_eq!(attribute(&other, "http.request.method").as_deref(), Some("_OTHER"));
-        assert_eq!(attribute(&other, "http.request.method_original").as_deref(), Some("BREW"));
+        assert!(!format!("{other:?}").contains("BREW"), "the client chose it");
     }
 }

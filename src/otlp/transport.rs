@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, Uri};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use prost::Message;
 use tonic::metadata::MetadataMap;
 use tonic::{Code, Status};
@@ -37,8 +37,22 @@ pub struct Rejected {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SendError {
     pub reason: String,
-    /// The collector may accept them later.
-    pub is_retryable: bool,
+    pub retry: Retry,
+}
+
+/// Whether the collector may accept spans later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retry {
+    Never,
+    Later,
+    /// Not before this time has passed, as the collector says.
+    After(Duration),
+}
+
+/// Spans in the form in which they are sent.
+pub enum Payload {
+    Encoded(Bytes),
+    Message(ExportTraceServiceRequest),
 }
 
 /// Of connecting, and of a whole answer.
@@ -90,16 +104,26 @@ impl Transport {
         }
     }
 
+    /// Prepares spans, which may be sent several times.
+    pub fn payload(&self, message: ExportTraceServiceRequest) -> Payload {
+        match self {
+            Self::Http { .. } => Payload::Encoded(message.encode_to_vec().into()),
+            Self::Grpc { .. } => Payload::Message(message),
+        }
+    }
+
     /// # Errors
     /// When the collector has accepted none.
-    pub async fn send(&self, message: ExportTraceServiceRequest) -> SendResult {
-        let response = match self {
-            Self::Http { url, headers, client } => {
-                send_http(client, url, headers, &message).await?
+    pub async fn send(&self, payload: &Payload) -> SendResult {
+        let response = match (self, payload) {
+            (Self::Http { url, headers, client }, Payload::Encoded(body)) => {
+                send_http(client, url, headers, body.clone()).await?
             }
-            Self::Grpc { origin, metadata, client } => {
-                send_grpc(client, origin, metadata, message).await?
+            (Self::Grpc { origin, metadata, client }, Payload::Message(message)) => {
+                send_grpc(client, origin, metadata, message.clone()).await?
             }
+            // No payload is made for another transport.
+            _ => return Ok(Rejected::default()),
         };
         let partial = response.partial_success.unwrap_or_default();
         let count = u64::try_from(partial.rejected_spans).unwrap_or(0);
@@ -111,29 +135,46 @@ async fn send_http(
     client: &HttpClient,
     url: &Uri,
     headers: &HeaderMap,
-    message: &ExportTraceServiceRequest,
+    body: Bytes,
 ) -> Result<ExportTraceServiceResponse, SendError> {
-    let body = Full::new(Bytes::from(message.encode_to_vec()));
-    let mut request = Request::new(body);
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = http::Method::POST;
     *request.uri_mut() = url.clone();
     *request.headers_mut() = headers.clone();
     request.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/x-protobuf"));
-    let answer = http_client::exchange(client, request, TIMEOUT, MAX_ANSWER).await;
-    let (status, body) = answer.map_err(|reason| SendError { reason, is_retryable: true })?;
-    if !status.is_success() {
-        // The specification, "Retryable Response Codes".
-        let is_retryable = matches!(
-            status,
-            StatusCode::TOO_MANY_REQUESTS
-                | StatusCode::BAD_GATEWAY
-                | StatusCode::SERVICE_UNAVAILABLE
-                | StatusCode::GATEWAY_TIMEOUT
-        );
-        return Err(SendError { reason: format!("status {status}"), is_retryable });
+    let exchange = async {
+        let response = http_client::send(client, request).await?;
+        let (head, body) = response.into_parts();
+        let body = Limited::new(body, MAX_ANSWER).collect().await;
+        body.map(|body| (head, body.to_bytes())).map_err(|error| error.to_string())
+    };
+    let answer = tokio::time::timeout(TIMEOUT, exchange).await;
+    let answer = answer.unwrap_or_else(|_| Err("no answer within 10 s".to_owned()));
+    let (head, body) = answer.map_err(|reason| SendError { reason, retry: Retry::Later })?;
+    if head.status.is_success() {
+        // A body that is none of these messages says nothing about spans.
+        return Ok(ExportTraceServiceResponse::decode(body).unwrap_or_default());
     }
-    // A body that is none of these messages says nothing about spans.
-    Ok(ExportTraceServiceResponse::decode(body).unwrap_or_default())
+    let retry = retry_of(head.status, &head.headers);
+    Err(SendError { reason: format!("status {}", head.status), retry })
+}
+
+/// The specification, "Retryable Response Codes" and "OTLP/HTTP Throttling".
+fn retry_of(status: StatusCode, headers: &HeaderMap) -> Retry {
+    let is_retryable = matches!(
+        status,
+        StatusCode::TOO_MANY_REQUESTS
+            | StatusCode::BAD_GATEWAY
+            | StatusCode::SERVICE_UNAVAILABLE
+            | StatusCode::GATEWAY_TIMEOUT
+    );
+    // A date instead of seconds is rare, and then the usual pause is made.
+    let after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok()?.trim().parse().ok());
+    match (is_retryable, after) {
+        (false, _) => Retry::Never,
+        (true, None) => Retry::Later,
+        (true, Some(seconds)) => Retry::After(Duration::from_secs(seconds)),
+    }
 }
 
 async fn send_grpc(
@@ -151,13 +192,16 @@ async fn send_grpc(
     };
     let answer = tokio::time::timeout(TIMEOUT, call).await;
     let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer within 10 s")));
-    answer.map(tonic::Response::into_inner).map_err(|status| SendError {
-        is_retryable: is_retryable(status.code()),
-        reason: format!("{:?}: {}", status.code(), status.message()),
+    answer.map(tonic::Response::into_inner).map_err(|status| {
+        // A failure on this side, such as a refused connection, has a source.
+        let is_local = std::error::Error::source(&status).is_some();
+        let is_retryable = is_local || is_retryable(status.code());
+        let retry = if is_retryable { Retry::Later } else { Retry::Never };
+        SendError { retry, reason: format!("{:?}: {}", status.code(), status.message()) }
     })
 }
 
-/// The specification, "OTLP/gRPC Throttling and retryable codes". hyper reports a connection that could not be made as unknown.
+/// The specification, "OTLP/gRPC Throttling" and its table of retryable codes.
 fn is_retryable(code: Code) -> bool {
     matches!(
         code,
@@ -167,7 +211,7 @@ fn is_retryable(code: Code) -> bool {
             | Code::OutOfRange
             | Code::Unavailable
             | Code::DataLoss
-            | Code::Unknown
+            | Code::ResourceExhausted
     )
 }
 
@@ -177,14 +221,16 @@ fn parse_headers(text: &str) -> Result<HeaderMap, String> {
         let (name, value) = pair.split_once('=')?;
         let value = percent_encoding::percent_decode_str(value.trim()).decode_utf8().ok()?;
         let name = HeaderName::try_from(name.trim()).ok()?;
-        Some((name, HeaderValue::try_from(&*value).ok()?))
+        let mut value = HeaderValue::try_from(&*value).ok()?;
+        value.set_sensitive(true);
+        Some((name, value))
     };
     pairs
         .map(|pair| {
             parse(pair).ok_or_else(|| {
                 // The value may be a secret.
                 let name = pair.split('=').next().unwrap_or_default();
-                format!("`{name}` is no header: write name=value, several with commas between them")
+                format!("AGIMO_OTLP_HEADERS: `{name}` is not a header: write name=value, several with commas between them")
             })
         })
         .collect()
@@ -204,6 +250,24 @@ mod tests {
             assert!(parse_headers(wrong).is_err(), "{wrong}");
         }
         assert!(!parse_headers("a b=hidden").unwrap_err().contains("hidden"));
+    }
+
+    #[test]
+    fn what_may_pass_is_sent_again_and_not_before_the_collector_says() {
+        let with = |after: &str| {
+            let value = HeaderValue::from_str(after).unwrap();
+            HeaderMap::from_iter([(RETRY_AFTER, value)])
+        };
+        for (status, headers, expected) in [
+            (StatusCode::BAD_REQUEST, HeaderMap::new(), Retry::Never),
+            (StatusCode::INTERNAL_SERVER_ERROR, with("3"), Retry::Never),
+            (StatusCode::BAD_GATEWAY, HeaderMap::new(), Retry::Later),
+            (StatusCode::TOO_MANY_REQUESTS, with("3"), Retry::After(Duration::from_secs(3))),
+            (StatusCode::SERVICE_UNAVAILABLE, with("tomorrow"), Retry::Later),
+        ] {
+            assert_eq!(retry_of(status, &headers), expected, "{status}");
+        }
+        assert!(is_retryable(Code::Unavailable) && !is_retryable(Code::Unknown));
     }
 
     #[test]

@@ -8,14 +8,14 @@ use std::time::SystemTime;
 use http::Method;
 use tokio::time::Instant;
 
-use crate::activation::WakingRequest;
+use crate::activation::{RequestDetails, WakingRequest};
 use crate::api::requests::EndedRequest;
 use crate::http::codec::Downstream;
 use crate::http::forwarded::ClientIdentity;
 use crate::http::message::{RequestHead, ResponseHead};
 use crate::http::trace_context::TraceParent;
 use crate::http::user_agent::UserAgentClass;
-use crate::ledger::record::client_network;
+use crate::ledger::recorded_request::client_network;
 use crate::net::timer::Timer;
 use crate::request_spans::{RequestSpan, SpanContext};
 use crate::telemetry::durations::{millis, since_1970};
@@ -173,9 +173,13 @@ impl<D: Downstream> Client<D> {
         RequestSpan {
             context,
             request: shown,
+            ended: SystemTime::now(),
+            total: outcome.total,
+            held: outcome.held,
             workload: route.workload.id.clone(),
             path_prefix: route.config.path_prefix.clone(),
             is_tls: self.identity.is_https(&request.fields),
+            is_grpc: request.is_grpc(),
             connecting: outcome.connecting,
             waiting: outcome.waiting,
         }
@@ -209,20 +213,19 @@ impl<D: Downstream> Client<D> {
         &self,
         request: &RequestHead,
         span: Option<SpanContext>,
-    ) -> Option<WakingRequest> {
-        if !self.core.view().snapshot.config.record_requests {
-            return None;
-        }
-        Some(WakingRequest {
+    ) -> WakingRequest {
+        let is_recorded = self.core.view().snapshot.config.record_requests;
+        let details = || RequestDetails {
             method: request.method.as_str().to_owned(),
             path: printable(without_query(request)),
             client: self.identity.address().to_owned(),
             client_kind: UserAgentClass::of(request.fields.named(b"user-agent")).as_str(),
-            trace_parent: match span {
-                Some(span) => Some(span.trace_parent()),
-                None => request.fields.named(b"traceparent").and_then(TraceParent::parse),
-            },
-        })
+        };
+        let trace_parent = match span {
+            Some(span) => Some(span.trace_parent()),
+            None => trace_parent_of(request).and_then(TraceParent::parse),
+        };
+        WakingRequest { details: is_recorded.then(details), trace_parent }
     }
 
     fn log_failure(
@@ -252,4 +255,12 @@ fn without_query(request: &RequestHead) -> &[u8] {
 
 fn shortened(text: &[u8]) -> String {
     printable(&text[..text.len().min(LONGEST_SHOWN)])
+}
+
+/// The value of `traceparent`. Several lines of it belong to no trace (W3C Trace Context, section 3.2.1: there is one).
+pub fn trace_parent_of(request: &RequestHead) -> Option<&[u8]> {
+    let mut lines =
+        request.fields.iter().filter(|line| line.name.eq_ignore_ascii_case(b"traceparent"));
+    let first = lines.next()?;
+    lines.next().is_none().then_some(first.value)
 }

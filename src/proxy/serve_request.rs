@@ -9,11 +9,10 @@ use crate::demand::Retry;
 use crate::http::codec::Downstream;
 use crate::http::fields::{FieldKind, list_members};
 use crate::http::message::{BodyLength, RequestHead};
-use crate::request_spans::Sampler;
 
 use super::access_log::ResponseEnd;
 use super::affinity::Preference;
-use super::client::Client;
+use super::client::{Client, trace_parent_of};
 use super::endpoints::{EndpointChoice, EndpointLease};
 use super::error_response::{ErrorResponse, LocalError};
 use super::forward::{self, Forwarded};
@@ -58,6 +57,8 @@ pub async fn serve_request<D: Downstream>(
 ) -> RequestOutcome {
     let request = &request;
     let mut view = client.core.view();
+    let sampler = client.core.sampler.as_ref();
+    let span = sampler.and_then(|sampler| sampler.sample(trace_parent_of(request)));
     loop {
         let Some(route) = client.core.route(request) else {
             client.reject(request, LocalError::UnknownHost.into()).await;
@@ -71,8 +72,8 @@ pub async fn serve_request<D: Downstream>(
         let view_number = view.number;
         drop(view);
         let mut in_flight = InFlightRequest::begin(route);
-        if let Some(sampler) = &client.core.sampler {
-            sample(sampler, request, &mut in_flight);
+        if let Some(span) = span {
+            in_flight.set_span(span);
         }
         if let Some((head, body)) = max_forwards::final_response(request) {
             in_flight.note_response(head.status);
@@ -127,13 +128,6 @@ pub async fn serve_request<D: Downstream>(
         drop(in_flight);
         client.send_error(request, &response).await;
         return RequestOutcome::Responded;
-    }
-}
-
-/// Decides whether the request has a span.
-fn sample(sampler: &Sampler, request: &RequestHead, in_flight: &mut InFlightRequest) {
-    if let Some(span) = sampler.sample(request.fields.named(b"traceparent")) {
-        in_flight.set_span(span);
     }
 }
 

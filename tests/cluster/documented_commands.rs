@@ -98,7 +98,8 @@ async fn the_documented_commands_do_what_the_documentation_says() {
     );
 
     clone.run("kubectl apply --filename docs/manifests/example.yaml").await;
-    let output = clone.run(&(commands("readme") + "curl http://127.0.0.1:9090/livez\nagimo status")).await;
+    let output =
+        clone.run(&(commands("readme") + "curl http://127.0.0.1:9090/livez\nagimo status")).await;
     assert_contains(&output, &["hello from example", "example.com "]);
     clone.run(&commands("pins")).await;
     clone.run("kubectl annotate deployment example agimo.onichandame.com/host-").await;

@@ -133,6 +133,51 @@ async fn requests_do_not_wait_for_a_collector_and_lost_spans_are_counted() {
 }
 
 #[tokio::test]
+async fn spans_are_sent_again_to_a_collector_that_was_unavailable() {
+    let attempts = Arc::new(Mutex::new(Vec::new()));
+    let log = attempts.clone();
+    let server = ScriptedServer::responding(move |request| {
+        let mut attempts = log.lock().unwrap();
+        attempts.push(request.body.clone());
+        let unavailable = "HTTP/1.1 503 Service Unavailable\r\nContent-Length: 0\r\n\r\n";
+        if attempts.len() == 1 { unavailable.to_owned() } else { ACCEPTED.to_owned() }
+    })
+    .await;
+    let endpoint = format!("http://{}", server.address);
+    let service = PythonApplication::new("a.test").service();
+    let agimo = Agimo::with(service).arguments(&["--otlp-endpoint", &endpoint]).start().await;
+    assert_eq!(agimo.get("a.test", "/").await.status, 200);
+    eventually("spans that were sent", || async {
+        let sent = agimo.metric("agimo_spans_total{result=\"sent\"}").await;
+        sent.filter(|sent| *sent >= 5.0)
+    })
+    .await;
+    assert_eq!(agimo.metric("agimo_spans_total{result=\"lost\"}").await, Some(0.0));
+    let attempts = attempts.lock().unwrap();
+    assert_eq!(attempts[0], attempts[1], "the same spans");
+}
+
+#[tokio::test]
+async fn a_client_that_leaves_a_held_request_has_a_span_without_a_status() {
+    let collector = Collector::start().await;
+    let endpoint = format!("http://{}", collector.server.address);
+    let arguments = ["--otlp-endpoint", &endpoint, "--otlp-sample-ratio", "1"];
+    let service = PythonApplication::new("a.test").env("START_DELAY", "30").service();
+    let config = format!("record_requests = false\n{service}");
+    let agimo = Agimo::with(config).arguments(&arguments).start().await;
+    let mut client = agimo.connect().await;
+    client.send("GET /secret HTTP/1.1\r\nHost: a.test\r\n\r\n").await;
+    agimo.until_metric("agimo_held_requests{host=\"a.test\"}", 1.0).await;
+    drop(client);
+    let spans = collector.spans("GET /", 1).await;
+    let request = spans.iter().find(|span| span.name == "GET /").unwrap();
+    assert_eq!(attribute(request, "http.response.status_code"), None);
+    let end = attribute(request, "agimo.end").unwrap();
+    assert_eq!(end.string_value.as_deref(), Some("client-disconnected"));
+    assert!(!format!("{spans:?}").contains("secret"), "requests are not recorded");
+}
+
+#[tokio::test]
 async fn a_sampled_request_has_a_span_between_its_caller_and_the_application() {
     let (seen, mut requests) = tokio::sync::mpsc::channel(8);
     let application = ScriptedServer::responding(move |request| {
@@ -149,7 +194,8 @@ async fn a_sampled_request_has_a_span_between_its_caller_and_the_application() {
     for lines in [
         format!("TraceParent: 00-{caller}-01\r\ntracestate: a=b"),
         format!("traceparent: 00-{caller}-00\r\ntracestate: a=b"),
-        "tracestate: a=b".to_owned(),
+        // Two are none.
+        format!("traceparent: 00-{caller}-01\r\ntraceparent: 00-{caller}-00\r\ntracestate: a=b"),
     ] {
         client.send(format!("GET /cart?a=1 HTTP/1.1\r\nHost: a.test\r\n{lines}\r\n\r\n")).await;
         assert_eq!(client.response().await.status, 503);

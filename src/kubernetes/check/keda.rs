@@ -3,10 +3,9 @@
 use kube::api::ListParams;
 use kube::{Client, ResourceExt};
 
-use super::list;
 use super::permissions::Installation;
+use super::{has_keda, list};
 use crate::findings::Finding;
-use crate::kube_client::error_with_sources;
 use crate::kubernetes::objects::ObjectName;
 use crate::kubernetes::objects::scaler::ScaledObject;
 
@@ -18,8 +17,11 @@ const EXTERNAL: [&str; 2] = ["external", "external-push"];
 /// # Errors
 /// When they cannot be listed.
 pub async fn scaled_objects(client: &Client) -> Result<Vec<ScaledObject>, Finding> {
-    list(client, None, &ListParams::default()).await.map_err(|error| {
-        let text = format!("ScaledObjects cannot be listed: {}", error_with_sources(&error));
+    if !has_keda(client).await {
+        return Ok(Vec::new());
+    }
+    list(client, None, &ListParams::default(), usize::MAX).await.map_err(|reason| {
+        let text = format!("ScaledObjects cannot be listed: {reason}");
         Finding::skipped(text, "use an account that may list scaledobjects.keda.sh")
     })
 }
@@ -88,7 +90,6 @@ mod tests {
     use super::*;
     use crate::cli::Cli;
     use crate::findings::Level;
-    use clap::Parser;
     use serde_json::json;
 
     fn found(arguments: &[&str], address: &str, ready: &str) -> Finding {
@@ -98,11 +99,11 @@ mod tests {
             "spec": { "scaleTargetRef": { "name": "web" }, "triggers": [trigger] },
             "status": { "conditions": [{ "type": "Ready", "status": ready, "message": "cannot connect" }] },
         });
-        let words = ["agimo"].iter().chain(arguments);
+        let words = ["agimo"].into_iter().chain(arguments.iter().copied());
         let agimo = Installation {
             namespace: "agimo".to_owned(),
             service_account: "agimo".to_owned(),
-            options: Cli::try_parse_from(words).unwrap().serve,
+            options: Cli::try_parse_arguments(words).unwrap().serve,
         };
         findings(&agimo, &[serde_json::from_value(object).unwrap()]).remove(0)
     }

@@ -4,12 +4,15 @@ use k8s_openapi::api::core::v1::{Container, Probe};
 
 use super::{CheckedService, CheckedWorkload, NamespaceObjects};
 use crate::config::ServicePort;
+use crate::config::scaling::{Mode, Scaler};
 use crate::findings::Finding;
 use crate::kubernetes::image_pull::ImagePull;
-use crate::kubernetes::objects::ServiceObject;
+use crate::kubernetes::objects::scaler::ScalerObject;
+use crate::kubernetes::objects::{PortObject, ServiceObject};
 use crate::kubernetes::pod_names;
-use crate::ownership::OtherScaler;
+use crate::ownership::{OtherScaler, OtherScalers, Ownership, Pause, ScaleFacts};
 use crate::telemetry::durations;
+use crate::workload::WorkloadKind;
 
 #[cfg(test)]
 mod tests;
@@ -24,41 +27,61 @@ const SLOW_PULL: f64 = 5.0;
 /// At least one finding.
 pub fn findings(checked: &CheckedService, objects: &NamespaceObjects) -> Vec<Finding> {
     let CheckedService { workload, .. } = checked;
-    if !objects.unreadable.is_empty() {
-        return vec![Finding::skipped(
-            format!("cannot be checked: {}", objects.unreadable.join("; ")),
-            format!("use an account that may list these in the namespace {}", workload.namespace),
-        )];
-    }
     let found = objects.workloads.get(&(workload.kind, workload.name.clone()));
     let Some(found) = found else {
-        return vec![Finding::failed(
-            format!("{workload} does not exist"),
-            "create it, or correct `type`, `namespace` and `name` of the service",
-        )];
+        return vec![unknown(checked, objects, kind_in_plural(checked)).unwrap_or_else(|| {
+            Finding::failed(
+                format!("{workload} does not exist"),
+                "create it, or correct `type`, `namespace` and `name` of the service",
+            )
+        })];
     };
     let mut findings = vec![replicas(checked, found)];
     match objects.services.get(&checked.service_name) {
         Some(service) => findings.extend(service_fits(checked, found, service)),
-        None => findings.push(Finding::failed(
-            format!("the Service {}/{} does not exist", workload.namespace, checked.service_name),
-            "create it, or correct `service_name` of the service",
-        )),
+        None => findings.push(unknown(checked, objects, "Services").unwrap_or_else(|| {
+            Finding::failed(
+                format!(
+                    "the Service {}/{} does not exist",
+                    workload.namespace, checked.service_name
+                ),
+                "create it, or correct `service_name` of the service",
+            )
+        })),
     }
-    findings.push(scaler(checked, objects));
-    if !checked.early_ready {
-        findings.push(readiness_probe(found));
-    }
+    let scalers = ["HorizontalPodAutoscalers", "ScaledObjects"];
+    let unknown_scalers = scalers.into_iter().find_map(|kind| unknown(checked, objects, kind));
+    findings.push(unknown_scalers.unwrap_or_else(|| scaler(checked, objects)));
+    findings.push(readiness(checked, found));
     findings.extend(images(found));
-    findings.extend(slowest_pull(checked, objects));
+    findings.extend(unknown(checked, objects, "Events").or_else(|| slowest_pull(checked, objects)));
     findings
+}
+
+/// That a kind cannot be listed, where that is so.
+fn unknown(checked: &CheckedService, objects: &NamespaceObjects, kind: &str) -> Option<Finding> {
+    let reason = objects.unreadable.get(kind)?;
+    let namespace = &checked.workload.namespace;
+    Some(Finding::skipped(
+        format!("{kind} of the namespace {namespace} cannot be listed: {reason}"),
+        format!("use an account that may list {} there", kind.to_lowercase()),
+    ))
+}
+
+fn kind_in_plural(checked: &CheckedService) -> &'static str {
+    match checked.workload.kind {
+        WorkloadKind::StatefulSet => "StatefulSets",
+        _ => "Deployments",
+    }
 }
 
 fn replicas(checked: &CheckedService, found: &CheckedWorkload) -> Finding {
     let (workload, object) = (&checked.workload, &found.object);
     if object.is_paused {
         return Finding::failed(
-            format!("{workload} is paused: it gets no pods of a new template"),
+            format!(
+                "{workload} is paused, so a rollout is not finished: agimo wakes it and never puts it to sleep"
+            ),
             format!(
                 "kubectl --namespace {} rollout resume {}",
                 workload.namespace,
@@ -123,7 +146,7 @@ fn service_fits(
     };
     match service.port(&checked.service_port) {
         None => {
-            let shown = |port: &crate::kubernetes::objects::PortObject| match port.name.as_str() {
+            let shown = |port: &PortObject| match port.name.as_str() {
                 "" => port.number.to_string(),
                 name => format!("{} ({name})", port.number),
             };
@@ -134,7 +157,9 @@ fn service_fits(
             ));
         }
         Some(port) => match &port.target {
-            ServicePort::Name(target) if !template.port_names.contains(target) => {
+            ServicePort::Name(target)
+                if service.selector.is_some() && !template.port_names.contains(target) =>
+            {
                 findings.push(Finding::failed(
                     format!("port {wanted} of {name} leads to the container port `{target}`, which the pods lack"),
                     "name the container port in the pod template, or correct `targetPort` of the Service",
@@ -146,89 +171,153 @@ fn service_fits(
     findings
 }
 
-/// Whether exactly one writer scales the workload.
+/// Who scales the workload, and whether anybody wakes it.
 fn scaler(checked: &CheckedService, objects: &NamespaceObjects) -> Finding {
     let target = (checked.workload.kind, &checked.workload.name);
     let targeting =
         objects.scalers.iter().filter(|scaler| (scaler.target.0, &scaler.target.1.name) == target);
-    let mut names: Vec<String> =
-        targeting.clone().map(|scaler| described(&scaler.scaler)).collect();
-    // KEDA makes an HPA for each ScaledObject.
-    names.sort();
-    names.dedup();
-    let lowest = targeting.filter_map(|scaler| match &scaler.scaler {
-        OtherScaler::HorizontalPodAutoscaler(hpa) => Some(hpa.min_replicas),
-        OtherScaler::ScaledObject { .. } => None,
-    });
-    let lowest = lowest.min();
-    match (checked.scaler.as_str(), names.as_slice()) {
-        (_, [_, _, ..]) => Finding::failed(
-            format!("{} scale the workload, and undo what the others write", names.join(" and ")),
-            "keep one of them",
-        ),
-        ("agimo", [other]) => Finding::failed(
-            format!("agimo and {other} both scale the workload"),
-            "write `scaler = \"auto\"`, so that agimo takes what the other scaler leaves, or delete the other scaler",
-        ),
-        ("external", []) => Finding::failed(
-            "no scaler is found that wakes the workload, and agimo does not (`scaler = \"external\"`)",
-            "write `scaler = \"auto\"`, or create a ScaledObject; ignore this if a scaler outside the cluster does it",
-        ),
-        ("external", [other]) if lowest.is_some_and(|lowest| lowest > 0) => Finding::warning(
-            format!(
-                "{other} never scales to zero (minReplicas), and agimo does not (`scaler = \"external\"`)"
-            ),
-            "write `scaler = \"auto\"`: agimo then scales between zero and one",
-        ),
-        (_, []) => Finding::ok("agimo scales the workload"),
-        (scaler, [other]) => Finding::ok(format!("scaler = \"{scaler}\", beside {other}")),
-    }
-}
-
-fn described(scaler: &OtherScaler) -> String {
-    match scaler {
-        OtherScaler::ScaledObject { name, .. } => format!("the ScaledObject {name}"),
-        OtherScaler::HorizontalPodAutoscaler(hpa) => {
-            format!("the HorizontalPodAutoscaler {}", hpa.name)
+    let mut others: Vec<OtherScaler> = Vec::new();
+    for ScalerObject { scaler, .. } in targeting {
+        // KEDA makes an HPA for each ScaledObject, which is read as the same scaler.
+        if others.iter().all(|other| other.reference() != scaler.reference()) {
+            others.push(scaler.clone());
         }
     }
+    let facts =
+        ScaleFacts { other_scalers: OtherScalers::Known(others.clone()), ..ScaleFacts::default() };
+    let ownership = Ownership::decide(checked.scaler, checked.mode, &facts);
+    let description = ownership.description();
+    if let [_, _, ..] = others.as_slice() {
+        let names: Vec<_> = others.iter().map(OtherScaler::reference).collect();
+        return Finding::failed(
+            format!("{} scale the workload, and undo what the others write", names.join(" and ")),
+            "keep one of them",
+        );
+    }
+    if checked.mode == Mode::Observe || ownership.authority.wakes() {
+        return match others.first().filter(|other| writes(other)) {
+            Some(other) if checked.scaler == Scaler::Agimo && checked.mode == Mode::Enforce => {
+                Finding::failed(
+                    format!("agimo and {} both scale the workload", other.reference()),
+                    "write `scaler = \"auto\"`, so that agimo does only what the other scaler does not do, or delete the other one",
+                )
+            }
+            _ => Finding::ok(description),
+        };
+    }
+    match others.first() {
+        None => Finding::warning(
+            "no scaler is found that wakes the workload, and agimo does not (`scaler = \"external\"`)",
+            "write `scaler = \"auto\"`, or create a ScaledObject; ignore this if a scaler of your own reads the metrics",
+        ),
+        Some(OtherScaler::ScaledObject { name, pause: Pause::Paused | Pause::PausedAt(0) }) => {
+            Finding::failed(
+                format!(
+                    "nothing wakes the workload: the ScaledObject {name} is paused, and {description}"
+                ),
+                "remove the annotation that pauses it; with `scaler = \"auto\"`, agimo wakes beside one that is paused without a number",
+            )
+        }
+        Some(OtherScaler::HorizontalPodAutoscaler(hpa))
+            if hpa.min_replicas == 0 && hpa.is_switched_off =>
+        {
+            Finding::failed(
+                format!(
+                    "nothing wakes the workload: the HorizontalPodAutoscaler {} is disabled while it is at zero, and {description}",
+                    hpa.name
+                ),
+                "write `scaler = \"auto\"`: agimo then wakes it",
+            )
+        }
+        Some(OtherScaler::HorizontalPodAutoscaler(hpa)) if hpa.min_replicas > 0 => {
+            Finding::warning(
+                format!(
+                    "the workload never sleeps: the HorizontalPodAutoscaler {} keeps {} replicas, and {description}",
+                    hpa.name, hpa.min_replicas
+                ),
+                "write `scaler = \"auto\"`: agimo then scales between zero and one",
+            )
+        }
+        Some(_) => Finding::ok(description),
+    }
 }
 
-/// How long the kubelet may need to notice that a pod is ready.
-fn readiness_probe(found: &CheckedWorkload) -> Finding {
-    const FIX: &str =
+/// Whether another scaler writes `replicas` now.
+fn writes(other: &OtherScaler) -> bool {
+    match other {
+        OtherScaler::ScaledObject { pause, .. } => *pause != Pause::Paused,
+        OtherScaler::HorizontalPodAutoscaler(hpa) => !hpa.is_switched_off,
+    }
+}
+
+/// How long it may take until a pod that is ready is noticed.
+fn readiness(checked: &CheckedService, found: &CheckedWorkload) -> Finding {
+    const EARLY: &str =
         "set `periodSeconds: 1`, or let agimo run the probe itself (`early_ready = true`)";
-    let probes = found
-        .pods
-        .containers
-        .iter()
-        .filter_map(|container| Some((container, container.readiness_probe.as_ref()?)));
+    let pods = &found.pods;
     let period = |probe: &Probe| probe.period_seconds.unwrap_or(DEFAULT_PROBE_PERIOD);
-    let Some((container, slowest)) = probes.max_by_key(|(_, probe)| period(probe)) else {
+    let slowest = |of: fn(&Container) -> Option<&Probe>| {
+        let probes =
+            pods.containers.iter().filter_map(|container| Some((container, of(container)?)));
+        probes.max_by_key(|(_, probe)| period(probe))
+    };
+    let readiness = slowest(|container| container.readiness_probe.as_ref());
+    let is_left_to_kubelet = pods.readiness_gates.iter().flatten().next().is_some()
+        || pods
+            .init_containers
+            .iter()
+            .flatten()
+            .any(|container| container.restart_policy.is_some())
+        || pods.containers.iter().any(|container| {
+            container.readiness_probe.as_ref().is_some_and(|probe| probe.exec.is_some())
+        });
+    if let Some((container, probe)) = slowest(|container| container.startup_probe.as_ref())
+        && period(probe) > LONGEST_PROBE_PERIOD
+    {
+        return Finding::warning(
+            format!(
+                "the startup probe of the container {} runs every {} s, and no readiness probe runs before it has passed",
+                container.name,
+                period(probe)
+            ),
+            "set `periodSeconds: 1` of the startup probe",
+        );
+    }
+    if checked.early_ready && !is_left_to_kubelet {
+        return Finding::ok("agimo runs the readiness probes itself (`early_ready`)");
+    }
+    let Some((container, probe)) = readiness else {
         return Finding::warning(
             "no container has a readiness probe: the pod is ready before the application accepts connections",
             "add a readiness probe with `periodSeconds: 1`; until then agimo tries again until a connection is accepted",
         );
     };
-    let Container { name, .. } = container;
-    if let Some(delay) = slowest.initial_delay_seconds.filter(|delay| *delay > 0) {
+    let delayed = pods.containers.iter().find_map(|container| {
+        let delay =
+            container.readiness_probe.as_ref()?.initial_delay_seconds.filter(|delay| *delay > 0)?;
+        Some((container, delay))
+    });
+    if let Some((container, delay)) = delayed {
         return Finding::warning(
             format!(
-                "the readiness probe of the container {name} begins after {delay} s (`initialDelaySeconds`)"
+                "the readiness probe of the container {} begins after {delay} s (`initialDelaySeconds`)",
+                container.name
             ),
-            "replace `initialDelaySeconds` by a startup probe with `periodSeconds: 1`",
+            "remove `initialDelaySeconds`, and set `periodSeconds: 1`",
         );
     }
-    let period = period(slowest);
-    if period > LONGEST_PROBE_PERIOD {
-        return Finding::warning(
-            format!(
-                "the readiness probe of the container {name} runs every {period} s: a wake may wait as long"
-            ),
-            FIX,
-        );
+    let (name, period) = (&container.name, period(probe));
+    if period <= LONGEST_PROBE_PERIOD {
+        return Finding::ok(format!("the readiness probe runs every {period} s"));
     }
-    Finding::ok(format!("the readiness probe runs every {period} s"))
+    let text = format!(
+        "the readiness probe of the container {name} runs every {period} s: a wake may wait as long"
+    );
+    if checked.early_ready {
+        let reason = "agimo cannot run it itself, because of a command, a readiness gate or a sidecar container";
+        return Finding::warning(format!("{text}; {reason}"), "set `periodSeconds: 1`");
+    }
+    Finding::warning(text, EARLY)
 }
 
 /// Images for which each start of a pod asks the registry.

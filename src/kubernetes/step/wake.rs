@@ -249,7 +249,7 @@ impl Wake {
             name: pod.name.clone(),
             uid: pod.uid.clone(),
             is_scheduled: pod.is_scheduled,
-            is_started: pod.is_started,
+            is_started: pod.are_all_started,
         })
     }
 

@@ -10,7 +10,7 @@ use crate::kubernetes::objects::workload::WorkloadObject;
 use crate::workload::{WorkloadId, WorkloadKind};
 use serde_json::{Value, json};
 
-fn checked(scaler: &str) -> CheckedService {
+fn checked(scaler: Scaler) -> CheckedService {
     CheckedService {
         name: "web.test".to_owned(),
         workload: WorkloadId {
@@ -20,7 +20,8 @@ fn checked(scaler: &str) -> CheckedService {
         },
         service_name: "web".to_owned(),
         service_port: ServicePort::Number(80),
-        scaler: scaler.to_owned(),
+        scaler,
+        mode: Mode::Enforce,
         early_ready: false,
     }
 }
@@ -70,24 +71,40 @@ fn only(problems: &[(Level, String)], level: Level, part: &str) {
 
 #[test]
 fn a_sound_service_has_no_problems() {
-    assert_eq!(problems(&checked("auto"), &sound()), []);
-    assert!(findings(&checked("auto"), &sound()).len() >= 4);
+    assert_eq!(problems(&checked(Scaler::Auto), &sound()), []);
+    assert!(findings(&checked(Scaler::Auto), &sound()).len() >= 4);
 }
 
 #[test]
 fn missing_and_unfitting_objects_are_named() {
     let empty = NamespaceObjects::default();
-    only(&problems(&checked("auto"), &empty), Level::Failed, "deployment a/web does not exist");
+    only(
+        &problems(&checked(Scaler::Auto), &empty),
+        Level::Failed,
+        "deployment a/web does not exist",
+    );
     let mut without_service = sound();
     without_service.services.clear();
     only(
-        &problems(&checked("auto"), &without_service),
+        &problems(&checked(Scaler::Auto), &without_service),
         Level::Failed,
         "Service a/web does not exist",
     );
+    let mut unreadable = sound();
+    unreadable.unreadable.insert("ScaledObjects", "forbidden".to_owned());
+    unreadable.unreadable.insert("Events", "forbidden".to_owned());
+    let found = problems(&checked(Scaler::Auto), &unreadable);
+    assert!(
+        found.len() == 2 && found.iter().all(|(level, _)| *level == Level::Skipped),
+        "{found:?}"
+    );
     let mut unreadable = NamespaceObjects::default();
-    unreadable.unreadable.push("Services: forbidden".to_owned());
-    only(&problems(&checked("auto"), &unreadable), Level::Skipped, "Services: forbidden");
+    unreadable.unreadable.insert("Deployments", "forbidden".to_owned());
+    only(
+        &problems(&checked(Scaler::Auto), &unreadable),
+        Level::Skipped,
+        "Deployments of the namespace a",
+    );
     for (deployment, service, part) in [
         (json!({}), json!({ "type": "ExternalName" }), "ExternalName"),
         (
@@ -108,36 +125,73 @@ fn missing_and_unfitting_objects_are_named() {
         (json!({ "paused": true }), json!({}), "is paused"),
     ] {
         let objects = objects(container(), deployment, service);
-        only(&problems(&checked("auto"), &objects), Level::Failed, part);
+        only(&problems(&checked(Scaler::Auto), &objects), Level::Failed, part);
     }
     let manual = objects(container(), json!({}), json!({ "selector": null }));
-    only(&problems(&checked("auto"), &manual), Level::Warning, "has no selector");
+    only(&problems(&checked(Scaler::Auto), &manual), Level::Warning, "has no selector");
+}
+
+fn hpa(name: &str, min: i32, conditions: Value) -> ScalerObject {
+    let target = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" });
+    let spec = json!({ "minReplicas": min, "maxReplicas": 3, "scaleTargetRef": target });
+    let status = json!({ "conditions": conditions });
+    let hpa =
+        json!({ "metadata": { "name": name, "namespace": "a" }, "spec": spec, "status": status });
+    ScalerObject::of_hpa(&serde_json::from_value(hpa).unwrap()).unwrap()
+}
+
+fn scaled_object(annotations: Value) -> ScalerObject {
+    let object = json!({
+        "metadata": { "name": "s", "namespace": "a", "annotations": annotations },
+        "spec": { "scaleTargetRef": { "name": "web" } },
+    });
+    ScalerObject::of_scaled_object(&serde_json::from_value(object).unwrap()).unwrap()
 }
 
 #[test]
-fn two_writers_of_replicas_are_a_conflict() {
-    let hpa = |name: &str, min: i32| {
-        let target = json!({ "apiVersion": "apps/v1", "kind": "Deployment", "name": "web" });
-        let spec = json!({ "minReplicas": min, "maxReplicas": 3, "scaleTargetRef": target });
-        let hpa = json!({ "metadata": { "name": name, "namespace": "a" }, "spec": spec });
-        ScalerObject::of_hpa(&serde_json::from_value(hpa).unwrap()).unwrap()
-    };
+fn somebody_must_wake_the_workload_and_nobody_else_write_replicas() {
     let with = |scalers: Vec<ScalerObject>| NamespaceObjects { scalers, ..sound() };
-    only(
-        &problems(&checked("agimo"), &with(vec![hpa("h", 1)])),
-        Level::Failed,
-        "agimo and the Horizontal",
-    );
-    only(&problems(&checked("external"), &sound()), Level::Failed, "no scaler is found");
-    only(
-        &problems(&checked("external"), &with(vec![hpa("h", 1)])),
-        Level::Warning,
-        "never scales to zero",
-    );
-    assert_eq!(problems(&checked("external"), &with(vec![hpa("h", 0)])), []);
-    assert_eq!(problems(&checked("auto"), &with(vec![hpa("h", 1)])), []);
-    let two = with(vec![hpa("h", 1), hpa("i", 1)]);
-    only(&problems(&checked("auto"), &two), Level::Failed, "undo what the others write");
+    let none = || json!([]);
+    let disabled =
+        || json!([{ "type": "ScalingActive", "status": "False", "reason": "ScalingDisabled" }]);
+    let paused = || scaled_object(json!({ "autoscaling.keda.sh/paused": "true" }));
+    let paused_at_zero = || scaled_object(json!({ "autoscaling.keda.sh/paused-replicas": "0" }));
+    let running = || scaled_object(json!({}));
+    for (scaler, others, level, part) in [
+        (
+            Scaler::Agimo,
+            vec![hpa("h", 1, none())],
+            Level::Failed,
+            "agimo and HorizontalPodAutoscaler h both",
+        ),
+        (Scaler::Agimo, vec![running()], Level::Failed, "agimo and ScaledObject s both"),
+        (Scaler::External, vec![], Level::Warning, "no scaler is found"),
+        (Scaler::External, vec![hpa("h", 1, none())], Level::Warning, "never sleeps"),
+        (Scaler::External, vec![hpa("h", 0, disabled())], Level::Failed, "nothing wakes"),
+        (Scaler::External, vec![paused()], Level::Failed, "nothing wakes"),
+        (Scaler::Auto, vec![paused_at_zero()], Level::Failed, "nothing wakes"),
+        (Scaler::Auto, vec![hpa("h", 1, none()), hpa("i", 1, none())], Level::Failed, "undo what"),
+    ] {
+        only(&problems(&checked(scaler), &with(others)), level, part);
+    }
+    let of_keda = {
+        let mut same = hpa("keda-hpa-s", 1, none());
+        same.scaler = running().scaler;
+        same
+    };
+    for (scaler, others) in [
+        (Scaler::External, vec![hpa("h", 0, none())]),
+        (Scaler::External, vec![running()]),
+        (Scaler::Auto, vec![hpa("h", 1, none())]),
+        (Scaler::Auto, vec![hpa("h", 0, disabled())]),
+        (Scaler::Auto, vec![running(), of_keda]),
+        (Scaler::Auto, vec![paused()]),
+        (Scaler::Agimo, vec![paused()]),
+    ] {
+        assert_eq!(problems(&checked(scaler), &with(others.clone())), [], "{others:?}");
+    }
+    let observing = CheckedService { mode: Mode::Observe, ..checked(Scaler::Agimo) };
+    assert_eq!(problems(&observing, &with(vec![hpa("h", 1, none())])), []);
 }
 
 #[test]
@@ -158,11 +212,26 @@ fn what_makes_a_wake_slow_is_a_warning() {
         ("imagePullPolicy", json!("Always"), "asks the registry"),
         ("image", json!("r.test:5000/web"), "asks the registry"),
     ] {
-        only(&problems(&checked("auto"), &changed(key, value)), Level::Warning, part);
+        only(&problems(&checked(Scaler::Auto), &changed(key, value)), Level::Warning, part);
     }
-    assert_eq!(problems(&checked("auto"), &changed("image", json!("r.test/web@sha256:a"))), []);
-    let early = CheckedService { early_ready: true, ..checked("auto") };
+    assert_eq!(
+        problems(&checked(Scaler::Auto), &changed("image", json!("r.test/web@sha256:a"))),
+        []
+    );
+    let startup = changed("startupProbe", json!({ "tcpSocket": { "port": 1 } }));
+    only(
+        &problems(&checked(Scaler::Auto), &startup),
+        Level::Warning,
+        "startup probe of the container web runs every 10 s",
+    );
+    let early = CheckedService { early_ready: true, ..checked(Scaler::Auto) };
     assert_eq!(problems(&early, &changed("readinessProbe", json!(null))), []);
+    let command = json!({ "exec": { "command": ["true"] } });
+    only(
+        &problems(&early, &changed("readinessProbe", command)),
+        Level::Warning,
+        "cannot run it itself",
+    );
 
     let pull = |seconds| ImagePull {
         pod: "web-7c5d8b9f4-x2x9p".to_owned(),
@@ -172,7 +241,7 @@ fn what_makes_a_wake_slow_is_a_warning() {
     };
     let mut slow = sound();
     slow.pulls = vec![pull(2)];
-    assert_eq!(problems(&checked("auto"), &slow), []);
+    assert_eq!(problems(&checked(Scaler::Auto), &slow), []);
     slow.pulls.push(pull(12));
-    only(&problems(&checked("auto"), &slow), Level::Warning, "took 12.00 s to pull");
+    only(&problems(&checked(Scaler::Auto), &slow), Level::Warning, "took 12.00 s to pull");
 }
