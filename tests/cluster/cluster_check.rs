@@ -130,7 +130,7 @@ async fn a_cluster_without_agimo_is_checked_for_a_configuration_file() {
         check(&["--namespace", &namespace.name, "--conf", file.to_str().unwrap()]).await;
     assert!(!succeeded);
     for part in [
-        "no agimo runs in the cluster",
+        "no agimo runs in the namespace",
         &format!("deployment {}/web exists", namespace.name),
         &format!("deployment {}/gone does not exist", namespace.name),
     ] {

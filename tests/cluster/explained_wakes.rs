@@ -72,9 +72,13 @@ async fn the_time_until_an_image_is_pulled_is_a_phase() {
     let web = web.container_field("imagePullPolicy", json!("IfNotPresent")).apply().await;
     let agimo = start_agimo(&web.service_config("web.test", "scaler = \"agimo\"")).await;
     assert_eq!(agimo.get("web.test", "/").await.status, 200);
-    let answer = agimo.admin("/api/v1/wakes?host=web.test").await.text();
-    let answer: Value = serde_json::from_str(&answer).unwrap();
-    let phases = answer["records"][0]["phases"].as_array().unwrap();
+    let phases = eventually("a complete record of the wake", || async {
+        let answer = agimo.admin("/api/v1/wakes?host=web.test").await.text();
+        let answer: Value = serde_json::from_str(&answer).unwrap();
+        let phases = answer["records"][0]["phases"].as_array()?.clone();
+        phases.iter().any(|phase| phase["phase"] == "answered").then_some(phases)
+    })
+    .await;
     let after = |name: &str| {
         let phase = phases.iter().find(|phase| phase["phase"] == name);
         phase.unwrap_or_else(|| panic!("{name} in {phases:?}"))["after_ms"].as_f64().unwrap()
