@@ -128,14 +128,40 @@ impl Cli {
         Self::from_arg_matches(&command.try_get_matches()?)
     }
 
-    /// Parses the arguments of an agimo that runs elsewhere: the environment of this process is none of its.
+    /// Parses the arguments of an agimo that runs elsewhere, with the variables of its environment: those of this process do not
+    /// count.
     ///
     /// # Errors
     /// Arguments that this version does not know.
-    pub fn try_parse_arguments<'a>(
+    pub fn try_parse_elsewhere<'a>(
         words: impl IntoIterator<Item = &'a str>,
+        variables: &[(String, String)],
     ) -> Result<Self, clap::Error> {
-        let command = Self::command().mut_args(|option| option.env(None));
+        let mut words: Vec<String> = words.into_iter().map(str::to_owned).collect();
+        let command = Self::command();
+        for option in command.get_arguments() {
+            let Some((name, long)) = option.get_env().zip(option.get_long()) else { continue };
+            let Some((_, value)) = variables.iter().find(|(variable, _)| name == variable.as_str())
+            else {
+                continue;
+            };
+            let flag = format!("--{long}");
+            let is_set = |word: &String| *word == flag || word.starts_with(&format!("{flag}="));
+            if words.iter().any(is_set) {
+                continue;
+            }
+            match option.get_action().takes_values() {
+                true => words.push(format!("{flag}={value}")),
+                // As clap reads a variable of a flag.
+                false
+                    if !matches!(value.as_str(), "" | "0" | "f" | "false" | "n" | "no" | "off") =>
+                {
+                    words.push(flag);
+                }
+                false => {}
+            }
+        }
+        let command = command.mut_args(|option| option.env(None));
         Self::from_arg_matches(&command.try_get_matches_from(words)?)
     }
 
@@ -209,6 +235,22 @@ mod tests {
                 command.get_arguments().find(|option| option.get_id() == "readiness_source");
             assert_eq!(option.unwrap().get_env(), Some(read.as_ref()), "{set:?}");
         }
+    }
+
+    #[test]
+    fn the_environment_of_an_agimo_elsewhere_counts_where_it_has_no_argument() {
+        let variable = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        let variables = [
+            variable("AGIMO_WATCH_NAMESPACES", "shop,blog"),
+            variable("AGIMO_LEASE", "other/lease"),
+            variable("AGIMO_ADMIN_TOKEN_REVIEW", "true"),
+            variable("PATH", "/bin"),
+        ];
+        let words = ["agimo", "--lease=agimo/agimo"];
+        let serve = Cli::try_parse_elsewhere(words, &variables).unwrap().serve;
+        assert_eq!(serve.watch_namespaces, ["shop", "blog"]);
+        assert_eq!(serve.lease, Some(("agimo".to_owned(), "agimo".to_owned())));
+        assert!(serve.admin_token_review);
     }
 
     #[test]

@@ -59,6 +59,26 @@ impl Finding {
     }
 }
 
+// === impl Section ===
+
+impl Section {
+    /// A finding that several replicas make is kept once.
+    pub fn new(name: impl Into<String>, findings: Vec<Finding>) -> Self {
+        let mut section = Self { name: name.into(), findings: Vec::new() };
+        section.add(findings);
+        section
+    }
+
+    /// Adds the findings that are not there yet.
+    pub fn add(&mut self, findings: impl IntoIterator<Item = Finding>) {
+        for finding in findings {
+            if !self.findings.contains(&finding) {
+                self.findings.push(finding);
+            }
+        }
+    }
+}
+
 // === impl Level ===
 
 impl Level {
@@ -81,7 +101,7 @@ pub fn count(sections: &[Section], level: Level) -> usize {
         .count()
 }
 
-/// Sections without problems as one line, if there are many sections: the problems are to be seen.
+/// Replaces sections without problems by one line where there are many sections, so that problems stay visible.
 fn shortened(sections: Vec<Section>) -> Vec<Section> {
     if sections.len() <= MOST_IN_FULL {
         return sections;

@@ -55,7 +55,7 @@ const TOO_MANY: &str = "more spans than it takes";
 const MOST_QUEUED: usize = 2048;
 /// How long a span waits for others to be sent with.
 const DELAY: Duration = Duration::from_secs(1);
-/// Between attempts to send the same spans; each is up to half as long or half again as long, so that replicas do not meet.
+/// Between attempts to send the same spans. Each pause varies at random by up to half, so that replicas do not retry at the same time.
 const RETRY_DELAYS: Backoff =
     Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(8) };
 /// Spans are lost when no attempt has succeeded in this time: later ones wait meanwhile.
@@ -79,7 +79,7 @@ impl Exporter {
         }
     }
 
-    /// Sends the traces of cold starts and the spans of requests until neither can come any more.
+    /// Sends the traces of cold starts and the spans of requests until one of the two channels closes.
     pub async fn run(
         mut self,
         mut finished: broadcast::Receiver<Arc<Record>>,
@@ -221,7 +221,8 @@ async fn send_with_retries(
             Retry::Later => pause,
             Retry::After(least) => pause.max(least),
         };
-        if Instant::now() + pause > give_up {
+        // A collector may ask for a pause of any length.
+        if pause > give_up.saturating_duration_since(Instant::now()) {
             return Err(error);
         }
         debug!(url = %transport.url(), error.reason, failures, "spans are sent again");

@@ -13,6 +13,7 @@ use serde_json::Value;
 use crate::api::Service;
 use crate::cli::Cli;
 use crate::cli::asking::{CheckOptions, OutputFormat};
+use crate::cli::serving::ReadinessSource;
 use crate::commands::check::{self as replies, Replica};
 use crate::commands::client::AdminClient;
 use crate::commands::port_forward::{PortForward, installations, is_ready};
@@ -56,17 +57,18 @@ pub fn run(
 
 async fn sections(client: &Client, namespace: Option<&str>, file: Option<&Config>) -> Vec<Section> {
     let (api_server, is_reachable) = check::api_server(client).await;
-    let section = |name: &str, findings| Section { name: name.to_owned(), findings };
-    let mut sections = vec![section("Kubernetes", vec![api_server])];
+    let mut sections = vec![Section::new("Kubernetes", vec![api_server])];
     if !is_reachable {
         return sections;
     }
     let file = file.map(Config::effective);
     let mut known = Known::default();
     file.iter().for_each(|file| known.add(file));
+    let has_keda = check::has_keda(client).await;
     let mut own_metrics_service = None;
+    let mut can_write = true;
     match find_installation(client, namespace).await {
-        Err(finding) => sections.push(section("agimo", vec![finding])),
+        Err(finding) => sections.push(Section::new("agimo", vec![finding])),
         Ok(pods) => {
             let installed = installation(&pods);
             let (mut findings, replicas) = agimo(client, &pods, &installed).await;
@@ -76,24 +78,23 @@ async fn sections(client: &Client, namespace: Option<&str>, file: Option<&Config
                 known.add(&answers.config);
                 known.add_shown(&answers.services);
             }
-            findings.dedup();
-            sections.push(section("agimo", findings));
+            sections.push(Section::new("agimo", findings));
             match installed {
-                Err(finding) => sections.push(section("permissions", vec![finding])),
+                Err(finding) => sections.push(Section::new("permissions", vec![finding])),
                 Ok(installed) => {
-                    sections.extend(of_installation(client, &installed, &known).await);
+                    sections.extend(of_installation(client, &installed, &known, has_keda).await);
+                    can_write = installed.options.readiness_source != ReadinessSource::Prometheus;
                     own_metrics_service = installed.options.external_metrics_service.clone();
                 }
             }
         }
     }
     let metrics = external_metrics::check::find(client, own_metrics_service.as_ref()).await;
-    sections.push(section("external metrics", vec![metrics]));
-    let mut of_services = check::services(client, &known.services).await;
+    sections.push(Section::new("external metrics", vec![metrics]));
+    let mut of_services = check::services(client, &known.services, has_keda, can_write).await;
     for (section, checked) in of_services.iter_mut().zip(&known.services) {
         let shown = known.shown.get(&checked.name).into_iter().flatten();
-        section.findings.extend(shown.flat_map(replies::service));
-        section.findings.dedup();
+        section.add(shown.flat_map(replies::service_findings));
     }
     sections.extend(of_services);
     sections
@@ -109,43 +110,53 @@ struct Known {
     config: Option<Value>,
     /// Services that this version cannot read.
     unreadable: usize,
+    /// A replica has answered.
+    has_answer: bool,
 }
 
 /// Of an installation: its permissions, whether its services can be found, and KEDA.
-async fn of_installation(client: &Client, installed: &Installation, known: &Known) -> Vec<Section> {
-    let section = |name: &str, findings| Section { name: name.to_owned(), findings };
-    let scaled = keda::scaled_objects(client).await;
-    let has_keda = scaled.as_ref().is_ok_and(|objects| !objects.is_empty());
+async fn of_installation(
+    client: &Client,
+    installed: &Installation,
+    known: &Known,
+    has_keda: bool,
+) -> Vec<Section> {
+    let scaled = if has_keda { keda::scaled_objects(client).await } else { Ok(Vec::new()) };
     let mut sections = Vec::new();
     let findings = permissions::findings(client, installed, known.writes(), has_keda).await;
-    sections.push(section("permissions", findings));
+    sections.push(Section::new("permissions", findings));
     let namespaces = &installed.options.watch_namespaces;
     let mut findings = known.findings(namespaces);
     if known.finds_annotated() {
         findings.extend(check::rejected_annotations(client, namespaces, &known.services).await);
     }
-    sections.push(section("services", findings));
+    sections.push(Section::new("services", findings));
     let findings = match scaled {
         Ok(objects) => keda::findings(installed, &objects),
         Err(finding) => vec![finding],
     };
-    sections.push(section("KEDA", findings));
+    sections.push(Section::new("KEDA", findings));
     sections
 }
 
 /// The pods of the agimo that is meant, without those that have ended or terminate.
 async fn find_installation(client: &Client, namespace: Option<&str>) -> Result<Vec<Pod>, Finding> {
-    let installed = installations(client, namespace).await.map_err(|error| {
-        Finding::skipped(format!("{error:#}"), "name the namespace of agimo with --namespace")
+    let mut installed = installations(client, namespace).await.map_err(|error| {
+        let fix = match namespace {
+            Some(_) => "use an account that may list pods there",
+            None => "name the namespace of agimo with --namespace",
+        };
+        Finding::skipped(format!("{error:#}"), fix)
     })?;
+    installed.retain(|_, pods| {
+        pods.retain(|pod| !has_ended(pod));
+        !pods.is_empty()
+    });
     let names: Vec<_> =
         installed.keys().map(|(namespace, name)| format!("{name} in {namespace}")).collect();
     let mut installed = installed.into_values();
     match (installed.next(), installed.next()) {
-        (Some(mut pods), None) => {
-            pods.retain(|pod| !has_ended(pod));
-            Ok(pods)
-        }
+        (Some(pods), None) => Ok(pods),
         (None, _) => Err(match namespace {
             Some(namespace) => Finding::failed(
                 format!("no agimo runs in the namespace {namespace}"),
@@ -212,12 +223,15 @@ fn installation(pods: &[Pod]) -> Result<Installation, Finding> {
     let container = own.or(spec.containers.first());
     let arguments = container.into_iter().flat_map(|container| container.args.iter().flatten());
     let words = std::iter::once("agimo").chain(arguments.map(String::as_str));
+    let variables = container.into_iter().flat_map(|container| container.env.iter().flatten());
+    let variables: Vec<_> = variables
+        .filter_map(|variable| Some((variable.name.clone(), variable.value.clone()?)))
+        .collect();
+    let cli = Cli::try_parse_elsewhere(words, &variables);
     Ok(Installation {
         namespace: pod.namespace().unwrap_or_default(),
         service_account: spec.service_account_name.clone().unwrap_or_else(|| "default".to_owned()),
-        options: Cli::try_parse_arguments(words)
-            .map_err(|error| unreadable(error.to_string()))?
-            .serve,
+        options: cli.map_err(|error| unreadable(error.to_string()))?.serve,
     })
 }
 
@@ -236,32 +250,41 @@ impl Known {
     }
 
     fn add_shown(&mut self, services: &[Service]) {
+        self.has_answer = true;
         for service in services {
             let name = format!("{}{}", service.host, service.path_prefix.trim_end_matches('/'));
             self.shown.entry(name).or_default().push(service.clone());
         }
     }
 
-    /// Whether agimo writes `replicas` of some workload.
+    /// Whether agimo writes `replicas` of some workload; absent where no replica says so.
     fn writes(&self) -> Option<bool> {
-        let annotated = self.config.as_ref()?["annotations"] == true;
-        Some(annotated || self.services.iter().any(CheckedService::is_scaled_by_agimo))
+        if !self.has_answer {
+            return None;
+        }
+        let authorities =
+            self.shown.values().flatten().filter_map(|service| service.authority.as_deref());
+        Some(authorities.into_iter().any(|authority| authority != "report"))
     }
 
     /// Whether every annotated workload is to be a service of this agimo.
     fn finds_annotated(&self) -> bool {
-        let config = self.config.as_ref();
+        let config = self.config.as_ref().filter(|_| self.has_answer && self.unreadable == 0);
         config.is_some_and(|config| config["annotations"] == true && config["managed_by"].is_null())
     }
 
     fn findings(&self, watched: &[String]) -> Vec<Finding> {
         let mut findings = Vec::new();
-        match self.services.len() {
-            0 if self.config.is_some() => findings.push(Finding::warning(
+        match (self.services.len(), self.has_answer) {
+            (0, true) if self.unreadable == 0 => findings.push(Finding::warning(
                 "agimo has no services",
                 "annotate a workload (docs/annotations.md), or add [[services]] to the configuration",
             )),
-            count => findings.push(Finding::ok(format!("{count} services"))),
+            (count, true) => findings.push(Finding::ok(format!("services: {count}"))),
+            (_, false) => findings.push(Finding::skipped(
+                "the services of agimo are not known, because no replica answers",
+                "use an account that may create pods/portforward",
+            )),
         }
         if self.unreadable > 0 {
             findings.push(Finding::skipped(

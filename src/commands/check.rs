@@ -29,7 +29,7 @@ pub struct Answers {
     pub metrics: String,
 }
 
-/// A certificate that expires sooner is to be renewed now.
+/// A certificate that expires within this time is a warning.
 const RENEW_WITHIN: Duration = Duration::from_secs(14 * 24 * 3600);
 const EXPIRY: &str = "agimo_tls_certificate_expiry_timestamp_seconds";
 const RELOAD: &str = "agimo_config_last_reload_successful";
@@ -119,7 +119,7 @@ pub fn replicas(
     findings
 }
 
-/// Without the right to forward a port nothing is wrong with the pod.
+/// If the account may not forward ports, the check is skipped: that says nothing about the pod.
 fn unreachable(pod: &str, reason: &str) -> Finding {
     let text = format!("the admin port of the pod {pod} does not answer: {reason}");
     if reason.contains("403") || reason.to_lowercase().contains("forbidden") {
@@ -157,7 +157,7 @@ pub fn metrics(pod: &str, page: &str, now: SystemTime) -> Vec<Finding> {
 }
 
 /// What a replica of agimo has noticed about a service.
-pub fn service(service: &Service) -> Vec<Finding> {
+pub fn service_findings(service: &Service) -> Vec<Finding> {
     let mut findings = Vec::new();
     if let Some(reverted) = &service.reverted_by {
         let text =
@@ -168,11 +168,7 @@ pub fn service(service: &Service) -> Vec<Finding> {
         [("not ready", &service.not_ready), ("its last wake failed", &service.last_failure)];
     for (what, decision) in reported {
         let Some(Decision { reason, detail }) = decision else { continue };
-        // An external scaler has scaled it to zero, or it sleeps: that is no problem.
-        if service.state == "asleep" && reason == "not-ready" {
-            continue;
-        }
-        let host = &service.host;
+        let host = format!("{}{}", service.host, service.path_prefix.trim_end_matches('/'));
         findings.push(Finding::warning(
             format!("{what}: {reason}: {detail}"),
             format!("docs/kubernetes.md, \"Troubleshooting\", explains the reason; agimo why {host} shows the last wakes"),
@@ -250,6 +246,26 @@ mod tests {
             assert_eq!(found.len(), 1, "{found:?}");
             assert!(found[0].0 == level && found[0].1.contains(part), "{found:?}");
         }
+    }
+
+    #[test]
+    fn what_a_replica_has_noticed_about_a_service_is_a_finding() {
+        let decision = |reason: &str| json!({ "reason": reason, "detail": "x" });
+        let service = json!({
+            "host": "a.test", "path_prefix": "/", "workload": "deployment a/web", "state": "waking", "ready_endpoints": 0,
+            "open_requests": 1, "held_requests": 1, "not_ready": decision("crash-loop"), "last_failure": decision("wake-exited"),
+            "reverted_by": { "writers": ["argocd"], "fix": "ignore replicas" },
+        });
+        let found = service_findings(&serde_json::from_value(service).unwrap());
+        let levels: Vec<_> = found.iter().map(|finding| finding.level).collect();
+        assert_eq!(levels, [Level::Failed, Level::Warning, Level::Warning]);
+        assert!(
+            found[0].text.contains("argocd") && found[0].fix.as_deref() == Some("ignore replicas")
+        );
+        assert!(
+            found[1].text.contains("crash-loop") && found[2].text.contains("wake-exited"),
+            "{found:?}"
+        );
     }
 
     #[test]

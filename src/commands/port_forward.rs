@@ -1,6 +1,7 @@
 //! Reaches the admin port of an agimo in a cluster, as `kubectl port-forward` does.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
@@ -27,6 +28,8 @@ pub struct PortForward {
 const SELECTOR: &str = "app.kubernetes.io/name=agimo";
 /// The label that tells installations apart.
 const INSTANCE: &str = "app.kubernetes.io/instance";
+/// Of the request to the API server.
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// Where no port of the container has the name `admin`.
 const ADMIN_PORT: u16 = 9090;
 
@@ -129,7 +132,11 @@ pub async fn installations(
         }
         None => (Api::all(client.clone()), "all namespaces".to_owned()),
     };
-    let listed = pods.list(&ListParams::default().labels(SELECTOR)).await.map_err(|error| {
+    let parameters = ListParams::default().labels(SELECTOR);
+    let listed = tokio::time::timeout(TIMEOUT, pods.list(&parameters)).await;
+    let listed =
+        listed.with_context(|| format!("the pods of {place} cannot be listed: no answer"))?;
+    let listed = listed.map_err(|error| {
         let error = kube_client::error_with_sources(&error);
         anyhow!("the pods of {place} cannot be listed: {error}")
     })?;

@@ -1,5 +1,7 @@
 //! For `agimo check --cluster`: who serves `external.metrics.k8s.io` in the cluster. It writes nothing.
 
+use std::time::Duration;
+
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::{Api, Client, ResourceExt};
 
@@ -7,16 +9,23 @@ use super::registration::{API_SERVICE, owner};
 use crate::findings::Finding;
 use crate::kube_client::error_with_sources;
 
+/// Of the request to the API server.
+const TIMEOUT: Duration = Duration::from_secs(20);
 /// The chart sets it, whatever the names of the release are.
 const PART_OF: &str = "app.kubernetes.io/part-of";
 
 /// Asks the cluster who serves the API. `own`: namespace and name of the Service by which the agimo in question serves it.
 pub async fn find(client: &Client, own: Option<&(String, String)>) -> Finding {
     let services: Api<APIService> = Api::all(client.clone());
-    match services.get_opt(API_SERVICE).await {
+    let answer = tokio::time::timeout(TIMEOUT, services.get_opt(API_SERVICE)).await;
+    let answer = match answer {
+        Ok(answer) => answer.map_err(|error| error_with_sources(&error)),
+        Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
+    };
+    match answer {
         Ok(service) => describe(service.as_ref(), own),
-        Err(error) => Finding::skipped(
-            format!("the APIService {API_SERVICE} cannot be read: {}", error_with_sources(&error)),
+        Err(reason) => Finding::skipped(
+            format!("the APIService {API_SERVICE} cannot be read: {reason}"),
             "use an account that may get apiservices.apiregistration.k8s.io",
         ),
     }
@@ -28,7 +37,7 @@ fn describe(service: Option<&APIService>, own: Option<&(String, String)>) -> Fin
         if own.is_some() {
             return Finding::failed(
                 "agimo is to serve external.metrics.k8s.io, and there is no APIService",
-                "upgrade the chart with `externalMetrics.enabled: true`",
+                "upgrade the release of the chart: it creates the APIService",
             );
         }
         return Finding::ok(
@@ -36,7 +45,9 @@ fn describe(service: Option<&APIService>, own: Option<&(String, String)>) -> Fin
         );
     };
     let owner = owner(service);
-    let is_agimo = service.labels().get(PART_OF).is_some_and(|name| name == "agimo");
+    let is_other = own.as_ref().is_some_and(|own| *own != owner);
+    let is_agimo =
+        own.is_some() || service.labels().get(PART_OF).is_some_and(|name| name == "agimo");
     let conditions = service.status.iter().flat_map(|status| status.conditions.iter().flatten());
     let available = conditions.into_iter().find(|condition| condition.type_ == "Available");
     let failure = match available {
@@ -44,17 +55,19 @@ fn describe(service: Option<&APIService>, own: Option<&(String, String)>) -> Fin
         Some(condition) => Some(condition.message.as_deref().unwrap_or("it is not available")),
         None => Some("it is not known whether it is available"),
     };
+    if is_other {
+        return Finding::failed(
+            format!(
+                "{owner} has the APIService of external.metrics.k8s.io, and agimo is to serve it"
+            ),
+            "set `externalMetrics.enabled: false`, or uninstall the other one",
+        );
+    }
     match (is_agimo, failure) {
         (true, None) => Finding::ok(format!("agimo ({owner}) serves external.metrics.k8s.io")),
         (true, Some(failure)) => Finding::failed(
             format!("agimo ({owner}) should serve external.metrics.k8s.io: {failure}"),
             "wait until a replica of agimo is ready; if it is, read its log",
-        ),
-        (false, _) if own.is_some_and(|own| own != owner) => Finding::failed(
-            format!(
-                "{owner} has the APIService of external.metrics.k8s.io, and agimo is to serve it"
-            ),
-            "set `externalMetrics.enabled: false`, or uninstall the other one",
         ),
         (false, None) => Finding::ok(format!(
             "{owner} serves external.metrics.k8s.io, and agimo does not take it over; with KEDA, use a trigger of the type \
@@ -119,8 +132,13 @@ mod tests {
                 "groupPriorityMinimum": 1, "versionPriority": 1,
             },
         });
-        let of_keda = serde_json::from_value(of_keda).unwrap();
-        for service in [None, Some(&of_keda)] {
+        let of_keda: APIService = serde_json::from_value(of_keda).unwrap();
+        let of_another: APIService = {
+            let mut service: APIService = of_keda.clone();
+            service.metadata.labels = Some([(PART_OF.to_owned(), "agimo".to_owned())].into());
+            service
+        };
+        for service in [None, Some(&of_keda), Some(&of_another)] {
             assert_eq!(describe(service, Some(&own)).level, Level::Failed);
         }
     }

@@ -11,7 +11,7 @@ mod elements;
 #[derive(Clone, Debug)]
 pub struct ClientIdentity {
     ip: IpAddr,
-    /// The address, and behind it what is said of the certificate: every connection has this, and it is to be small.
+    /// The address, followed by the description of the certificate. One allocation, because every connection has it.
     text: Arc<str>,
     address_length: u8,
     /// The peer is a trusted proxy: what it says about earlier hops is passed on.

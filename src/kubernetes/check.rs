@@ -85,27 +85,29 @@ const TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests to the API server at the same time.
 const CONCURRENT: usize = 8;
 
-/// A section for each service.
-pub async fn services(client: &Client, services: &[CheckedService]) -> Vec<Section> {
+/// A section for each service. `can_write`: agimo has a way to write `replicas`.
+pub async fn services(
+    client: &Client,
+    services: &[CheckedService],
+    has_keda: bool,
+    can_write: bool,
+) -> Vec<Section> {
     let namespaces: BTreeSet<&str> =
         services.iter().map(|service| service.workload.namespace.as_str()).collect();
-    let has_keda = has_keda(client).await;
     let read = namespaces.iter().copied().map(|namespace| async move {
         (namespace, NamespaceObjects::read(client, namespace, has_keda).await)
     });
     let objects: BTreeMap<&str, NamespaceObjects> =
         stream::iter(read).buffer_unordered(CONCURRENT).collect().await;
-    let section = |checked: &CheckedService| Section {
-        name: format!("service {}", checked.name),
-        findings: match objects.get(checked.workload.namespace.as_str()) {
-            Some(objects) => service::findings(checked, objects),
-            None => Vec::new(),
-        },
+    let section = |checked: &CheckedService| {
+        let objects = objects.get(checked.workload.namespace.as_str());
+        let findings = objects.map(|objects| service::findings(checked, objects, can_write));
+        Section::new(format!("service {}", checked.name), findings.unwrap_or_default())
     };
     services.iter().map(section).collect()
 }
 
-/// Workloads that have the annotation of a service and are none, in these namespaces, or in all.
+/// Workloads with annotations of a service that are not a service of this agimo, in these namespaces, or in all.
 pub async fn rejected_annotations(
     client: &Client,
     namespaces: &[String],
@@ -127,7 +129,9 @@ pub async fn rejected_annotations(
                 let rejected = workloads.into_iter().filter(|workload| !known.contains(workload));
                 findings.extend(rejected.map(|workload| {
                     Finding::warning(
-                        format!("{workload} has the annotation of a service, and is not one"),
+                        format!(
+                            "{workload} has annotations of a service, and agimo does not serve it"
+                        ),
                         format!(
                             "kubectl --namespace {} describe {} {}: an Event says what to correct",
                             workload.namespace,
@@ -157,14 +161,17 @@ where
     K::DynamicType: Default,
 {
     let listed = list::<K>(client, namespace, &ListParams::default(), usize::MAX).await?;
-    let with_host =
-        listed.iter().filter(|object| annotations::of_service(object.annotations()).is_some());
+    // A workload with the label belongs to another installation.
+    let with_annotations = listed.iter().filter(|object| {
+        annotations::of_service(object.annotations()).is_some()
+            && annotations::managed_by(object.labels()).is_none()
+    });
     let id = |object: &K| WorkloadId {
         kind,
         namespace: object.namespace().unwrap_or_default(),
         name: object.name_any(),
     };
-    Ok(with_host.map(id).collect())
+    Ok(with_annotations.map(id).collect())
 }
 
 /// The version of Kubernetes, and whether the API server answers.
@@ -181,7 +188,8 @@ pub async fn api_server(client: &Client) -> (Finding, bool) {
             let text = format!("Kubernetes {}", version.git_version);
             let is_old = digits.parse().is_ok_and(|minor: u32| minor < OLDEST);
             let finding = if version.major == "1" && is_old {
-                Finding::failed(text, format!("agimo needs Kubernetes 1.{OLDEST} or later"))
+                let text = format!("{text} is too old: agimo needs 1.{OLDEST} or later");
+                Finding::failed(text, "upgrade the cluster")
             } else {
                 Finding::ok(text)
             };
@@ -197,7 +205,7 @@ pub async fn has_keda(client: &Client) -> bool {
 }
 
 /// The answer of the API server, or why there is none.
-async fn limited<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+pub async fn limited<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
     match tokio::time::timeout(TIMEOUT, request).await {
         Ok(Ok(answer)) => Ok(answer),
         Ok(Err(error)) => Err(error_with_sources(&error)),

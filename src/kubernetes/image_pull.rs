@@ -4,7 +4,7 @@ use std::time::{Duration, SystemTime};
 
 use k8s_openapi::api::core::v1::Event;
 
-use super::warning_events::CLOCK_TOLERANCE;
+use super::warning_events::{CLOCK_TOLERANCE, occurred};
 
 /// An image that was pulled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -28,10 +28,8 @@ impl ImagePull {
             return None;
         }
         let (image, took) = parse(event.message.as_deref()?)?;
-        let time = event.event_time.as_ref().map(|time| time.0);
-        let time = time.or(event.last_timestamp.as_ref().map(|time| time.0));
         let pod = event.involved_object.name.clone().unwrap_or_default();
-        Some(Self { pod, image, took, at: time.map(SystemTime::from) })
+        Some(Self { pod, image, took, at: occurred(event) })
     }
 
     /// Whether it belongs to a wake that began at this time; the clocks of the node and of agimo may differ a little.

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, Probe};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod, PodSpec, Probe};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -57,13 +57,7 @@ const SERVING: i32 = 1;
 /// that does not run, a sidecar container, a command, a startup probe that has not passed, a readiness gate.
 pub fn of_pod(pod: &Pod) -> Option<Arc<[ReadinessProbe]>> {
     let spec = pod.spec.as_ref()?;
-    if spec.readiness_gates.iter().flatten().next().is_some() {
-        return None;
-    }
-    let mut init = spec.init_containers.iter().flatten();
-    if init.any(|container| container.restart_policy.is_some()) {
-        return None;
-    }
+    let probes = of_template(spec)?;
     let statuses = pod.status.iter().flat_map(|status| status.container_statuses.iter().flatten());
     let is_running = |status: &&ContainerStatus| {
         status.state.as_ref().is_some_and(|state| state.running.is_some())
@@ -74,16 +68,27 @@ pub fn of_pod(pod: &Pod) -> Option<Arc<[ReadinessProbe]>> {
     let has_started = |name: &str| {
         statuses.clone().any(|status| status.name == name && status.started == Some(true))
     };
+    let mut starting = spec
+        .containers
+        .iter()
+        .filter(|container| container.startup_probe.is_some() && !has_started(&container.name));
+    starting.next().is_none().then(|| probes.into())
+}
+
+/// The same for the pods of a template, as far as it can be told before they run.
+pub fn of_template(pods: &PodSpec) -> Option<Vec<ReadinessProbe>> {
+    let has_sidecar =
+        pods.init_containers.iter().flatten().any(|container| container.restart_policy.is_some());
+    if has_sidecar || pods.readiness_gates.iter().flatten().next().is_some() {
+        return None;
+    }
     let mut probes = Vec::new();
-    for container in &spec.containers {
-        if container.startup_probe.is_some() && !has_started(&container.name) {
-            return None;
-        }
+    for container in &pods.containers {
         if let Some(probe) = &container.readiness_probe {
             probes.push(ReadinessProbe::read(probe, container)?);
         }
     }
-    Some(probes.into())
+    Some(probes)
 }
 
 /// Waits until every address accepts a connection and every probe passes.

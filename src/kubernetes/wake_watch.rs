@@ -128,7 +128,10 @@ impl WakeWatch {
         let Some(pod) = pod.filter(|pod| pod.is_scheduled) else { return };
         let Some(uid) = pod.uid.clone() else { return };
         if pod.is_started {
-            self.pulls = None;
+            // What was read of this pod is kept: it may restart.
+            if let Some(watch) = self.pulls.as_mut().filter(|watch| watch.uid == uid) {
+                watch.events = None;
+            }
         } else if self.pulls.as_ref().is_none_or(|watch| watch.uid != uid) {
             let fields = format!("involvedObject.uid={uid},reason={}", image_pull::REASON);
             let config = watcher::Config::default().fields(&fields).timeout(WATCH_SECONDS);

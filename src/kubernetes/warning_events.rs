@@ -69,7 +69,7 @@ impl WakeScope {
 }
 
 /// When an event was last observed.
-fn occurred(event: &Event) -> Option<SystemTime> {
+pub fn occurred(event: &Event) -> Option<SystemTime> {
     let series = event.series.as_ref().and_then(|series| series.last_observed_time.as_ref());
     let micro = series.or(event.event_time.as_ref()).map(|time| time.0);
     micro.or(event.last_timestamp.as_ref().map(|time| time.0)).map(SystemTime::from)

@@ -149,7 +149,8 @@ async fn send_http(
         body.map(|body| (head, body.to_bytes())).map_err(|error| error.to_string())
     };
     let answer = tokio::time::timeout(TIMEOUT, exchange).await;
-    let answer = answer.unwrap_or_else(|_| Err("no answer within 10 s".to_owned()));
+    let answer =
+        answer.unwrap_or_else(|_| Err(format!("no answer within {} s", TIMEOUT.as_secs())));
     let (head, body) = answer.map_err(|reason| SendError { reason, retry: Retry::Later })?;
     if head.status.is_success() {
         // A body that is none of these messages says nothing about spans.
@@ -191,7 +192,9 @@ async fn send_grpc(
         grpc.unary(request, PathAndQuery::from_static(GRPC_METHOD), ProstCodec::default()).await
     };
     let answer = tokio::time::timeout(TIMEOUT, call).await;
-    let answer = answer.unwrap_or_else(|_| Err(Status::deadline_exceeded("no answer within 10 s")));
+    let answer = answer.unwrap_or_else(|_| {
+        Err(Status::deadline_exceeded(format!("no answer within {} s", TIMEOUT.as_secs())))
+    });
     answer.map(tonic::Response::into_inner).map_err(|status| {
         // A failure on this side, such as a refused connection, has a source.
         let is_local = std::error::Error::source(&status).is_some();
@@ -201,7 +204,7 @@ async fn send_grpc(
     })
 }
 
-/// The specification, "OTLP/gRPC Throttling" and its table of retryable codes.
+/// The specification, the table of retryable codes; RESOURCE_EXHAUSTED is one only with details that tonic does not decode.
 fn is_retryable(code: Code) -> bool {
     matches!(
         code,
@@ -211,7 +214,6 @@ fn is_retryable(code: Code) -> bool {
             | Code::OutOfRange
             | Code::Unavailable
             | Code::DataLoss
-            | Code::ResourceExhausted
     )
 }
 

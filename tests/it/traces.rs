@@ -114,8 +114,12 @@ async fn requests_do_not_wait_for_a_collector_and_lost_spans_are_counted() {
     let not_found = "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n";
     let server = ScriptedServer::responding(move |_| not_found.to_owned()).await;
     let refusing = format!("http://{}", server.address);
+    let later =
+        "HTTP/1.1 503 Later\r\nRetry-After: 18446744073709551615\r\nContent-Length: 0\r\n\r\n";
+    let server = ScriptedServer::responding(move |_| later.to_owned()).await;
+    let never_again = format!("http://{}", server.address);
     let unreachable = format!("http://127.0.0.1:{}", crate::process::free_port());
-    for endpoint in [&unreachable, &refusing] {
+    for endpoint in [&unreachable, &refusing, &never_again] {
         let service = PythonApplication::new("a.test").key("sleep_after = '50ms'").service();
         let agimo = Agimo::with(service).arguments(&["--otlp-endpoint", endpoint]).start().await;
         for count in 1..=2 {
@@ -123,9 +127,10 @@ async fn requests_do_not_wait_for_a_collector_and_lost_spans_are_counted() {
             agimo.until_sleep_count("a.test", count).await;
         }
         // The unreachable collector is tried again, for some seconds.
-        if endpoint == &refusing {
+        if endpoint != &unreachable {
             let line = agimo.until_logged("spans are lost").await;
-            assert!(line.contains("404"), "{line}");
+            let status = if endpoint == &refusing { "404" } else { "503" };
+            assert!(line.contains(status), "{line}");
             let lost = agimo.metric("agimo_spans_total{result=\"lost\"}").await.unwrap();
             assert!(lost >= 6.0, "{lost}");
         }

@@ -3,8 +3,8 @@
 use kube::api::ListParams;
 use kube::{Client, ResourceExt};
 
+use super::list;
 use super::permissions::Installation;
-use super::{has_keda, list};
 use crate::findings::Finding;
 use crate::kubernetes::objects::ObjectName;
 use crate::kubernetes::objects::scaler::ScaledObject;
@@ -12,14 +12,11 @@ use crate::kubernetes::objects::scaler::ScaledObject;
 /// The types of triggers that name the address of a scaler (KEDA, "External" and "External Push").
 const EXTERNAL: [&str; 2] = ["external", "external-push"];
 
-/// Every ScaledObject of the cluster; empty without KEDA.
+/// Every ScaledObject of a cluster that has KEDA.
 ///
 /// # Errors
 /// When they cannot be listed.
 pub async fn scaled_objects(client: &Client) -> Result<Vec<ScaledObject>, Finding> {
-    if !has_keda(client).await {
-        return Ok(Vec::new());
-    }
     list(client, None, &ListParams::default(), usize::MAX).await.map_err(|reason| {
         let text = format!("ScaledObjects cannot be listed: {reason}");
         Finding::skipped(text, "use an account that may list scaledobjects.keda.sh")
@@ -47,7 +44,7 @@ fn finding(agimo: &Installation, object: &ScaledObject) -> Finding {
     };
     let ports = addresses(object)
         .filter(|address| is_of(agimo, address))
-        .map(|address| address.rsplit(':').next());
+        .map(|address| address.rsplit_once(':').map(|(_, port)| port));
     if let Some(other) = ports.flatten().find(|found| *found != port.to_string()) {
         return Finding::failed(
             format!("{name} asks agimo on port {other}, and its port for KEDA is {port}"),
@@ -103,7 +100,7 @@ mod tests {
         let agimo = Installation {
             namespace: "agimo".to_owned(),
             service_account: "agimo".to_owned(),
-            options: Cli::try_parse_arguments(words).unwrap().serve,
+            options: Cli::try_parse_elsewhere(words, &[]).unwrap().serve,
         };
         findings(&agimo, &[serde_json::from_value(object).unwrap()]).remove(0)
     }
@@ -113,7 +110,13 @@ mod tests {
         let (open, own) = (["--keda-port", "9092"], "agimo-keda.agimo:9092");
         for (arguments, address, ready, level, part) in [
             (&open[..], own, "True", Level::Ok, "shop/web asks agimo"),
-            (&open, "agimo-keda.agimo.svc.cluster.local:9092", "Unknown", Level::Ok, "asks agimo"),
+            (
+                &open,
+                "agimo-keda.agimo.svc.cluster.local:9092",
+                "Unknown",
+                Level::Ok,
+                "shop/web asks agimo",
+            ),
             (&open, "other-scaler.shop:9092", "True", Level::Ok, "no ScaledObject"),
             (&open, "agimo-keda.other:9092", "True", Level::Ok, "no ScaledObject"),
             (&open, "agimo-keda.agimo:9090", "True", Level::Failed, "on port 9090"),

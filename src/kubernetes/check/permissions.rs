@@ -54,6 +54,8 @@ const MINOR: [(&str, &str, &[&str], &str); 3] = [
     ("", "events", READ, "failed wakes and image pulls are not explained"),
     ("events.k8s.io", "events", &["create"], "wakes are not recorded as Events"),
 ];
+/// Resources that are in no namespace.
+const OF_CLUSTER: [&str; 3] = ["apiservices", "subjectaccessreviews", "tokenreviews"];
 /// Reviews at the same time.
 const CONCURRENT: usize = 16;
 const SCALE: [(&str, &str); 2] = [("apps", "deployments/scale"), ("apps", "statefulsets/scale")];
@@ -112,12 +114,12 @@ fn missing(agimo: &Installation, permission: &Permission, verb: &str) -> Finding
     let Permission { group, resource, namespace, name, purpose, is_minor, .. } = permission;
     let group = if group.is_empty() { String::new() } else { format!(".{group}") };
     let name = name.as_ref().map(|name| format!(" {name}")).unwrap_or_default();
-    let place = if namespace.is_empty() {
-        "in all namespaces".to_owned()
-    } else {
-        format!("in {namespace}")
+    let place = match namespace.as_str() {
+        "" if OF_CLUSTER.contains(resource) => String::new(),
+        "" => " in all namespaces".to_owned(),
+        namespace => format!(" in {namespace}"),
     };
-    let text = format!("{} may not {verb} {resource}{group}{name} {place}: {purpose}", user(agimo));
+    let text = format!("{} may not {verb} {resource}{group}{name}{place}: {purpose}", user(agimo));
     let fix = "upgrade the chart, or add the rule to the role of agimo (docs/kubernetes.md, \"Permissions\")";
     if *is_minor { Finding::warning(text, fix) } else { Finding::failed(text, fix) }
 }
@@ -274,7 +276,7 @@ mod tests {
         Installation {
             namespace: "agimo".to_owned(),
             service_account: "agimo".to_owned(),
-            options: Cli::try_parse_arguments(words).unwrap().serve,
+            options: Cli::try_parse_elsewhere(words, &[]).unwrap().serve,
         }
     }
 

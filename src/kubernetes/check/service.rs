@@ -9,7 +9,7 @@ use crate::findings::Finding;
 use crate::kubernetes::image_pull::ImagePull;
 use crate::kubernetes::objects::scaler::ScalerObject;
 use crate::kubernetes::objects::{PortObject, ServiceObject};
-use crate::kubernetes::pod_names;
+use crate::kubernetes::{pod_names, readiness_probe};
 use crate::ownership::{OtherScaler, OtherScalers, Ownership, Pause, ScaleFacts};
 use crate::telemetry::durations;
 use crate::workload::WorkloadKind;
@@ -25,7 +25,11 @@ const DEFAULT_PROBE_PERIOD: i32 = 10;
 const SLOW_PULL: f64 = 5.0;
 
 /// At least one finding.
-pub fn findings(checked: &CheckedService, objects: &NamespaceObjects) -> Vec<Finding> {
+pub fn findings(
+    checked: &CheckedService,
+    objects: &NamespaceObjects,
+    can_write: bool,
+) -> Vec<Finding> {
     let CheckedService { workload, .. } = checked;
     let found = objects.workloads.get(&(workload.kind, workload.name.clone()));
     let Some(found) = found else {
@@ -51,7 +55,7 @@ pub fn findings(checked: &CheckedService, objects: &NamespaceObjects) -> Vec<Fin
     }
     let scalers = ["HorizontalPodAutoscalers", "ScaledObjects"];
     let unknown_scalers = scalers.into_iter().find_map(|kind| unknown(checked, objects, kind));
-    findings.push(unknown_scalers.unwrap_or_else(|| scaler(checked, objects)));
+    findings.push(unknown_scalers.unwrap_or_else(|| scaler(checked, objects, can_write)));
     findings.push(readiness(checked, found));
     findings.extend(images(found));
     findings.extend(unknown(checked, objects, "Events").or_else(|| slowest_pull(checked, objects)));
@@ -101,7 +105,7 @@ fn replicas(checked: &CheckedService, found: &CheckedWorkload) -> Finding {
             "raise the quota, or correct the pod template",
         );
     }
-    Finding::ok(format!("{workload} exists, with {} replicas now", object.replicas))
+    Finding::ok(format!("{workload} exists, replicas now: {}", object.replicas))
 }
 
 /// `deployment/web`.
@@ -172,7 +176,7 @@ fn service_fits(
 }
 
 /// Who scales the workload, and whether anybody wakes it.
-fn scaler(checked: &CheckedService, objects: &NamespaceObjects) -> Finding {
+fn scaler(checked: &CheckedService, objects: &NamespaceObjects, can_write: bool) -> Finding {
     let target = (checked.workload.kind, &checked.workload.name);
     let targeting =
         objects.scalers.iter().filter(|scaler| (scaler.target.0, &scaler.target.1.name) == target);
@@ -183,31 +187,39 @@ fn scaler(checked: &CheckedService, objects: &NamespaceObjects) -> Finding {
             others.push(scaler.clone());
         }
     }
-    let facts =
-        ScaleFacts { other_scalers: OtherScalers::Known(others.clone()), ..ScaleFacts::default() };
+    let facts = ScaleFacts {
+        can_write_replicas: can_write,
+        other_scalers: OtherScalers::Known(others.clone()),
+        ..ScaleFacts::default()
+    };
     let ownership = Ownership::decide(checked.scaler, checked.mode, &facts);
     let description = ownership.description();
-    if let [_, _, ..] = others.as_slice() {
-        let names: Vec<_> = others.iter().map(OtherScaler::reference).collect();
+    let writers: Vec<_> = others.iter().filter(|other| writes(other)).collect();
+    if let [_, _, ..] = writers.as_slice() {
+        let names: Vec<_> = writers.iter().map(|other| other.reference()).collect();
         return Finding::failed(
             format!("{} scale the workload, and undo what the others write", names.join(" and ")),
             "keep one of them",
         );
     }
-    if checked.mode == Mode::Observe || ownership.authority.wakes() {
-        return match others.first().filter(|other| writes(other)) {
-            Some(other) if checked.scaler == Scaler::Agimo && checked.mode == Mode::Enforce => {
-                Finding::failed(
-                    format!("agimo and {} both scale the workload", other.reference()),
-                    "write `scaler = \"auto\"`, so that agimo does only what the other scaler does not do, or delete the other one",
-                )
+    if checked.mode == Mode::Observe {
+        return Finding::ok("agimo observes and writes nothing (`mode = \"observe\"`)");
+    }
+    if ownership.authority.wakes() {
+        return match (writers.first(), others.first()) {
+            (Some(other), _) if checked.scaler == Scaler::Agimo => Finding::failed(
+                format!("agimo and {} both scale the workload", other.reference()),
+                "write `scaler = \"auto\"`, so that agimo does only what the other scaler does not do, or delete the other one",
+            ),
+            (None, Some(other)) if checked.scaler == Scaler::Agimo => {
+                Finding::ok(format!("agimo scales the workload; {} is paused", other.reference()))
             }
             _ => Finding::ok(description),
         };
     }
     match others.first() {
         None => Finding::warning(
-            "no scaler is found that wakes the workload, and agimo does not (`scaler = \"external\"`)",
+            format!("no scaler is found that wakes the workload, and {description}"),
             "write `scaler = \"auto\"`, or create a ScaledObject; ignore this if a scaler of your own reads the metrics",
         ),
         Some(OtherScaler::ScaledObject { name, pause: Pause::Paused | Pause::PausedAt(0) }) => {
@@ -218,17 +230,13 @@ fn scaler(checked: &CheckedService, objects: &NamespaceObjects) -> Finding {
                 "remove the annotation that pauses it; with `scaler = \"auto\"`, agimo wakes beside one that is paused without a number",
             )
         }
-        Some(OtherScaler::HorizontalPodAutoscaler(hpa))
-            if hpa.min_replicas == 0 && hpa.is_switched_off =>
-        {
-            Finding::failed(
-                format!(
-                    "nothing wakes the workload: the HorizontalPodAutoscaler {} is disabled while it is at zero, and {description}",
-                    hpa.name
-                ),
-                "write `scaler = \"auto\"`: agimo then wakes it",
-            )
-        }
+        Some(OtherScaler::HorizontalPodAutoscaler(hpa)) if hpa.is_switched_off => Finding::failed(
+            format!(
+                "nothing wakes the workload: the HorizontalPodAutoscaler {} is disabled while it is at zero, and {description}",
+                hpa.name
+            ),
+            "write `scaler = \"auto\"`: agimo then wakes it",
+        ),
         Some(OtherScaler::HorizontalPodAutoscaler(hpa)) if hpa.min_replicas > 0 => {
             Finding::warning(
                 format!(
@@ -242,12 +250,9 @@ fn scaler(checked: &CheckedService, objects: &NamespaceObjects) -> Finding {
     }
 }
 
-/// Whether another scaler writes `replicas` now.
+/// Whether another scaler writes `replicas`. An HPA that is disabled is so only while the workload is at zero.
 fn writes(other: &OtherScaler) -> bool {
-    match other {
-        OtherScaler::ScaledObject { pause, .. } => *pause != Pause::Paused,
-        OtherScaler::HorizontalPodAutoscaler(hpa) => !hpa.is_switched_off,
-    }
+    !matches!(other, OtherScaler::ScaledObject { pause: Pause::Paused, .. })
 }
 
 /// How long it may take until a pod that is ready is noticed.
@@ -262,15 +267,7 @@ fn readiness(checked: &CheckedService, found: &CheckedWorkload) -> Finding {
         probes.max_by_key(|(_, probe)| period(probe))
     };
     let readiness = slowest(|container| container.readiness_probe.as_ref());
-    let is_left_to_kubelet = pods.readiness_gates.iter().flatten().next().is_some()
-        || pods
-            .init_containers
-            .iter()
-            .flatten()
-            .any(|container| container.restart_policy.is_some())
-        || pods.containers.iter().any(|container| {
-            container.readiness_probe.as_ref().is_some_and(|probe| probe.exec.is_some())
-        });
+    let is_left_to_kubelet = readiness_probe::of_template(pods).is_none();
     if let Some((container, probe)) = slowest(|container| container.startup_probe.as_ref())
         && period(probe) > LONGEST_PROBE_PERIOD
     {
@@ -284,7 +281,7 @@ fn readiness(checked: &CheckedService, found: &CheckedWorkload) -> Finding {
         );
     }
     if checked.early_ready && !is_left_to_kubelet {
-        return Finding::ok("agimo runs the readiness probes itself (`early_ready`)");
+        return Finding::ok("agimo finds out itself when a pod is ready (`early_ready`)");
     }
     let Some((container, probe)) = readiness else {
         return Finding::warning(
@@ -314,7 +311,7 @@ fn readiness(checked: &CheckedService, found: &CheckedWorkload) -> Finding {
         "the readiness probe of the container {name} runs every {period} s: a wake may wait as long"
     );
     if checked.early_ready {
-        let reason = "agimo cannot run it itself, because of a command, a readiness gate or a sidecar container";
+        let reason = "agimo cannot run it itself: it has a command or a host of its own, or the pod has a readiness gate or a sidecar container";
         return Finding::warning(format!("{text}; {reason}"), "set `periodSeconds: 1`");
     }
     Finding::warning(text, EARLY)

@@ -58,7 +58,7 @@ fn sound() -> NamespaceObjects {
 
 /// The findings that ask for something.
 fn problems(checked: &CheckedService, objects: &NamespaceObjects) -> Vec<(Level, String)> {
-    let findings = findings(checked, objects);
+    let findings = findings(checked, objects, true);
     let asking = findings.into_iter().filter(|finding| finding.level != Level::Ok);
     asking.map(|finding| (finding.level, finding.text)).collect()
 }
@@ -72,7 +72,7 @@ fn only(problems: &[(Level, String)], level: Level, part: &str) {
 #[test]
 fn a_sound_service_has_no_problems() {
     assert_eq!(problems(&checked(Scaler::Auto), &sound()), []);
-    assert!(findings(&checked(Scaler::Auto), &sound()).len() >= 4);
+    assert!(findings(&checked(Scaler::Auto), &sound(), true).len() >= 4);
 }
 
 #[test]
@@ -168,8 +168,16 @@ fn somebody_must_wake_the_workload_and_nobody_else_write_replicas() {
         (Scaler::External, vec![], Level::Warning, "no scaler is found"),
         (Scaler::External, vec![hpa("h", 1, none())], Level::Warning, "never sleeps"),
         (Scaler::External, vec![hpa("h", 0, disabled())], Level::Failed, "nothing wakes"),
+        (Scaler::External, vec![hpa("h", 1, disabled())], Level::Failed, "nothing wakes"),
         (Scaler::External, vec![paused()], Level::Failed, "nothing wakes"),
         (Scaler::Auto, vec![paused_at_zero()], Level::Failed, "nothing wakes"),
+        // While the workload sleeps, both are disabled.
+        (
+            Scaler::Auto,
+            vec![hpa("h", 1, disabled()), hpa("i", 1, disabled())],
+            Level::Failed,
+            "undo what",
+        ),
         (Scaler::Auto, vec![hpa("h", 1, none()), hpa("i", 1, none())], Level::Failed, "undo what"),
     ] {
         only(&problems(&checked(scaler), &with(others)), level, part);
@@ -187,9 +195,18 @@ fn somebody_must_wake_the_workload_and_nobody_else_write_replicas() {
         (Scaler::Auto, vec![running(), of_keda]),
         (Scaler::Auto, vec![paused()]),
         (Scaler::Agimo, vec![paused()]),
+        (Scaler::Auto, vec![paused(), hpa("h", 1, none())]),
     ] {
         assert_eq!(problems(&checked(scaler), &with(others.clone())), [], "{others:?}");
     }
+    let texts = |checked: &CheckedService, objects: &NamespaceObjects, can_write| {
+        let findings = findings(checked, objects, can_write).into_iter();
+        findings.map(|finding| finding.text).collect::<Vec<_>>().join("\n")
+    };
+    let beside_paused = texts(&checked(Scaler::Agimo), &with(vec![paused()]), true);
+    assert!(beside_paused.contains("ScaledObject s is paused"), "{beside_paused}");
+    let from_prometheus = texts(&checked(Scaler::Auto), &sound(), false);
+    assert!(from_prometheus.contains("no scaler is found"), "{from_prometheus}");
     let observing = CheckedService { mode: Mode::Observe, ..checked(Scaler::Agimo) };
     assert_eq!(problems(&observing, &with(vec![hpa("h", 1, none())])), []);
 }
