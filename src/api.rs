@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::cause::NotReadyReason;
+use crate::config::service_name;
 use crate::coordination::PeerView;
 use crate::ownership::directive::Directive;
 use crate::ownership::{SleepBlocker, writers};
@@ -155,6 +156,11 @@ impl From<&NotReadyReason> for Decision {
 // === impl Service ===
 
 impl Service {
+    /// The host, and the path prefix unless that is `/`.
+    pub fn name(&self) -> String {
+        service_name(&self.host, &self.path_prefix)
+    }
+
     /// `elsewhere`: what the other replicas of agimo report of the workload.
     pub fn new(
         status: &ServiceStatus,

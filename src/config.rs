@@ -241,7 +241,7 @@ impl Config {
 }
 
 /// The host, and the path prefix unless that is `/`.
-fn service_name(host: &str, path_prefix: &str) -> String {
+pub(crate) fn service_name(host: &str, path_prefix: &str) -> String {
     if path_prefix == "/" { host.to_owned() } else { format!("{host}{path_prefix}") }
 }
 

@@ -95,6 +95,20 @@ fn client(mut config: Config, resolver: Resolver) -> kube::Result<Client> {
     })
 }
 
+/// Of one request that a command makes.
+const TIMEOUT: Duration = Duration::from_secs(20);
+
+/// The answer of the API server to a command, or why there is none.
+///
+/// # Errors
+/// When the API server refuses the request, or does not answer within 20 seconds.
+pub async fn limited<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(TIMEOUT, request).await {
+        Ok(answer) => answer.map_err(|error| error_with_sources(&error)),
+        Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
+    }
+}
+
 /// An error with its sources on one line: the outermost message alone rarely says what happened.
 pub fn error_with_sources(error: &(dyn std::error::Error + 'static)) -> String {
     let mut text = error.to_string();

@@ -38,7 +38,6 @@ pub mod index;
 pub mod lease;
 pub mod not_ready;
 pub mod objects;
-pub mod pending_operation;
 pub mod pod_names;
 pub mod pods;
 pub mod readiness_probe;

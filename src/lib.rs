@@ -21,6 +21,7 @@ pub mod kube_client;
 pub mod ledger;
 pub mod net;
 pub mod ownership;
+pub mod pending_operation;
 pub mod request_spans;
 pub mod routing;
 pub mod savings;

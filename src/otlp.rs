@@ -1,7 +1,5 @@
 //! Sends traces to a collector of OpenTelemetry: a trace for each cold start, and a span for each sampled request.
 
-use std::future::pending;
-use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,6 +15,7 @@ use self::messages::{
 use self::transport::{Rejected, Retry, SendResult, Transport};
 use crate::backoff::Backoff;
 use crate::ledger::record::Record;
+use crate::pending_operation::{PendingOperation, result_of, sleep_until};
 use crate::request_spans::{Message, SpanCounters, random_bytes};
 use crate::version;
 
@@ -34,18 +33,13 @@ pub struct Exporter {
     queue: Vec<Span>,
     /// When the oldest span of the queue is sent, if the queue is not full before.
     send_at: Option<Instant>,
-    sending: Option<Sending>,
+    /// How many spans are being sent, and what becomes of them.
+    sending: Option<PendingOperation<(u64, SendResult)>>,
     flushes: Vec<oneshot::Sender<()>>,
     /// Ends the pause before the next attempt: agimo is about to end.
     hurry: Arc<Notify>,
     /// Spans were lost, which was logged.
     is_losing: bool,
-}
-
-/// Spans that are being sent.
-struct Sending {
-    count: u64,
-    result: Pin<Box<dyn Future<Output = SendResult> + Send>>,
 }
 
 /// So many spans are sent at once, and without waiting for more.
@@ -109,7 +103,7 @@ impl Exporter {
                     None => return,
                 },
                 () = sleep_until(self.send_at), if self.sending.is_none() => self.send(),
-                result = result_of(&mut self.sending) => self.note_sent(result),
+                (count, result) = result_of(&mut self.sending) => self.note_sent(count, result),
             }
             if self.sending.is_none() && (self.queue.len() >= BATCH || !self.flushes.is_empty()) {
                 self.send();
@@ -150,12 +144,13 @@ impl Exporter {
         let spans: Vec<Span> = self.queue.drain(..self.queue.len().min(BATCH)).collect();
         let (count, message) = (spans.len() as u64, self.message(spans));
         let (transport, hurry) = (self.transport.clone(), self.hurry.clone());
-        let result = Box::pin(send_with_retries(transport, message, hurry));
-        self.sending = Some(Sending { count, result });
+        self.sending =
+            Some(Box::pin(
+                async move { (count, send_with_retries(transport, message, hurry).await) },
+            ));
     }
 
-    fn note_sent(&mut self, result: SendResult) {
-        let count = self.sending.take().map_or(0, |sending| sending.count);
+    fn note_sent(&mut self, count: u64, result: SendResult) {
         if !self.queue.is_empty() {
             self.send_at.get_or_insert_with(Instant::now);
         }
@@ -236,20 +231,6 @@ async fn send_with_retries(
 /// From half of a pause to one and a half of it.
 fn jittered(pause: Duration, random: u64) -> Duration {
     pause / 2 + pause.mul_f64(random as f64 / u64::MAX as f64)
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => pending().await,
-    }
-}
-
-async fn result_of(sending: &mut Option<Sending>) -> SendResult {
-    match sending {
-        Some(sending) => sending.result.as_mut().await,
-        None => pending().await,
-    }
 }
 
 /// A random number that is not 0.

@@ -121,15 +121,13 @@ fn http2_head(data: &[u8]) -> Option<http::request::Parts> {
     Some(request.body(()).ok()?.into_parts().0)
 }
 
+fn outgoing<'a>(head: &'a RequestHead, client: &'a ClientIdentity) -> OutgoingRequest<'a> {
+    OutgoingRequest { head, client, stripped_prefix: b"", via: b"agimo-0", trace: None }
+}
+
 fn to_http2(head: &RequestHead) {
     let client = ClientIdentity::new([10, 0, 0, 1].into(), None);
-    let outgoing = OutgoingRequest {
-        head,
-        client: &client,
-        stripped_prefix: b"",
-        via: b"agimo-0",
-        trace: None,
-    };
+    let outgoing = outgoing(head, &client);
     // The crate `http` knows no URI for some targets; such a request is refused.
     let Ok(request) = fields::request(&outgoing, http::uri::Scheme::HTTP) else { return };
     let (parts, ()) = request.into_parts();
@@ -146,13 +144,7 @@ fn to_http2(head: &RequestHead) {
 
 fn to_http1(head: &RequestHead) {
     let client = ClientIdentity::new([10, 0, 0, 1].into(), None);
-    let outgoing = OutgoingRequest {
-        head,
-        client: &client,
-        stripped_prefix: b"",
-        via: b"agimo-0",
-        trace: None,
-    };
+    let outgoing = outgoing(head, &client);
     let mut written = Vec::new();
     write_request_head(&outgoing, Framing::Empty, None, &mut written);
     let Ok(Some((again, length))) = parse_request(&written, &OUTGOING_LIMITS) else {

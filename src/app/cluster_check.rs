@@ -252,8 +252,7 @@ impl Known {
     fn add_shown(&mut self, services: &[Service]) {
         self.has_answer = true;
         for service in services {
-            let name = format!("{}{}", service.host, service.path_prefix.trim_end_matches('/'));
-            self.shown.entry(name).or_default().push(service.clone());
+            self.shown.entry(service.name()).or_default().push(service.clone());
         }
     }
 

@@ -14,6 +14,7 @@ use crate::catalog::sources::{Joined, Sources};
 use crate::certificates::Certificates;
 use crate::config::Config;
 use crate::kubernetes::Cluster;
+use crate::pending_operation::sleep_until;
 use crate::workload::WorkloadId;
 
 /// Joins the sources.
@@ -150,13 +151,6 @@ impl Problems {
             }
         }
         due
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => std::future::pending().await,
     }
 }
 

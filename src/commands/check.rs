@@ -168,7 +168,7 @@ pub fn service_findings(service: &Service) -> Vec<Finding> {
         [("not ready", &service.not_ready), ("its last wake failed", &service.last_failure)];
     for (what, decision) in reported {
         let Some(Decision { reason, detail }) = decision else { continue };
-        let host = format!("{}{}", service.host, service.path_prefix.trim_end_matches('/'));
+        let host = service.name();
         findings.push(Finding::warning(
             format!("{what}: {reason}: {detail}"),
             format!("docs/kubernetes.md, \"Troubleshooting\", explains the reason; agimo why {host} shows the last wakes"),

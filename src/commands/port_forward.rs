@@ -1,7 +1,6 @@
 //! Reaches the admin port of an agimo in a cluster, as `kubectl port-forward` does.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context, anyhow, bail};
 use bytes::Bytes;
@@ -14,7 +13,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::api::ListParams;
 use kube::{Api, Client, ResourceExt};
 
-use crate::kube_client;
+use crate::kube_client::{self, limited};
 use crate::net::dns::Resolver;
 
 /// A pod of agimo.
@@ -28,8 +27,6 @@ pub struct PortForward {
 const SELECTOR: &str = "app.kubernetes.io/name=agimo";
 /// The label that tells installations apart.
 const INSTANCE: &str = "app.kubernetes.io/instance";
-/// Of the request to the API server.
-const TIMEOUT: Duration = Duration::from_secs(20);
 /// Where no port of the container has the name `admin`.
 const ADMIN_PORT: u16 = 9090;
 
@@ -133,13 +130,9 @@ pub async fn installations(
         None => (Api::all(client.clone()), "all namespaces".to_owned()),
     };
     let parameters = ListParams::default().labels(SELECTOR);
-    let listed = tokio::time::timeout(TIMEOUT, pods.list(&parameters)).await;
+    let listed = limited(pods.list(&parameters)).await;
     let listed =
-        listed.with_context(|| format!("the pods of {place} cannot be listed: no answer"))?;
-    let listed = listed.map_err(|error| {
-        let error = kube_client::error_with_sources(&error);
-        anyhow!("the pods of {place} cannot be listed: {error}")
-    })?;
+        listed.map_err(|reason| anyhow!("the pods of {place} cannot be listed: {reason}"))?;
     let mut installations = BTreeMap::<_, Vec<Pod>>::new();
     for pod in listed.items {
         let name = pod.labels().get(INSTANCE).cloned().unwrap_or_default();

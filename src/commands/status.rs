@@ -54,7 +54,7 @@ fn table(services: &[Service], is_wide: bool) -> Table {
     }
     let mut table = Table::new(&heading);
     for service in services {
-        let host = format!("{}{}", service.host, service.path_prefix.trim_end_matches('/'));
+        let host = service.name();
         let sleep_after = service.sleep_after_seconds;
         let sleep_after = sleep_after.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
         let wake = service.last_wake.as_ref().map(|wake| {

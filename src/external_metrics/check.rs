@@ -1,28 +1,19 @@
 //! For `agimo check --cluster`: who serves `external.metrics.k8s.io` in the cluster. It writes nothing.
 
-use std::time::Duration;
-
 use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
 use kube::{Api, Client, ResourceExt};
 
 use super::registration::{API_SERVICE, owner};
 use crate::findings::Finding;
-use crate::kube_client::error_with_sources;
+use crate::kube_client::limited;
 
-/// Of the request to the API server.
-const TIMEOUT: Duration = Duration::from_secs(20);
 /// The chart sets it, whatever the names of the release are.
 const PART_OF: &str = "app.kubernetes.io/part-of";
 
 /// Asks the cluster who serves the API. `own`: namespace and name of the Service by which the agimo in question serves it.
 pub async fn find(client: &Client, own: Option<&(String, String)>) -> Finding {
     let services: Api<APIService> = Api::all(client.clone());
-    let answer = tokio::time::timeout(TIMEOUT, services.get_opt(API_SERVICE)).await;
-    let answer = match answer {
-        Ok(answer) => answer.map_err(|error| error_with_sources(&error)),
-        Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
-    };
-    match answer {
+    match limited(services.get_opt(API_SERVICE)).await {
         Ok(service) => describe(service.as_ref(), own),
         Err(reason) => Finding::skipped(
             format!("the APIService {API_SERVICE} cannot be read: {reason}"),

@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
-use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::stream;
@@ -21,10 +20,10 @@ use super::image_pull::{self, ImagePull};
 use super::objects::ServiceObject;
 use super::objects::scaler::{ScaledObject, ScalerObject};
 use super::objects::workload::WorkloadObject;
-use crate::config::ServicePort;
 use crate::config::scaling::{Mode, Scaler};
+use crate::config::{self, ServicePort};
 use crate::findings::{Finding, Section};
-use crate::kube_client::error_with_sources;
+use crate::kube_client::limited;
 use crate::workload::{WorkloadId, WorkloadKind};
 
 pub mod keda;
@@ -80,8 +79,6 @@ pub struct CheckedWorkload {
 const PAGE: u32 = 500;
 /// Answers for the events of one namespace; further ones are left out.
 const MOST_EVENT_PAGES: usize = 10;
-/// Of one request to the API server.
-const TIMEOUT: Duration = Duration::from_secs(20);
 /// Requests to the API server at the same time.
 const CONCURRENT: usize = 8;
 
@@ -204,15 +201,6 @@ pub async fn has_keda(client: &Client) -> bool {
     groups.map_or(true, |groups| groups.groups.iter().any(|group| group.name == "keda.sh"))
 }
 
-/// The answer of the API server, or why there is none.
-pub async fn limited<T>(request: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
-    match tokio::time::timeout(TIMEOUT, request).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(error_with_sources(&error)),
-        Err(_) => Err(format!("no answer within {} s", TIMEOUT.as_secs())),
-    }
-}
-
 /// Every object of this kind in a namespace, or in all, up to so many answers.
 async fn list<K>(
     client: &Client,
@@ -263,7 +251,7 @@ impl CheckedService {
             number => ServicePort::Number(u16::try_from(number.as_u64()?).ok()?),
         };
         Some(Self {
-            name: format!("{}{}", keys.host, keys.path_prefix.trim_end_matches('/')),
+            name: config::service_name(&keys.host, &keys.path_prefix),
             workload: WorkloadId {
                 kind: WorkloadKind::in_cluster(&keys.r#type)?,
                 namespace: keys.namespace,

@@ -6,9 +6,9 @@ use std::task::{Context, Poll};
 
 use tracing::warn;
 
-use super::pending_operation::PendingOperation;
 use super::step::lookups::{Lookup, LookupResult};
 use crate::net::dns::Resolver;
+use crate::pending_operation::PendingOperation;
 
 /// The lookups of one workload.
 pub struct ServiceDns {

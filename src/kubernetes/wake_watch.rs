@@ -18,13 +18,13 @@ use tracing::{debug, warn};
 
 use super::image_pull::{self, ImagePull};
 use super::objects::ObjectName;
-use super::pending_operation::{PendingOperation, result_of};
 use super::pods::PodState;
 use super::step::wake::PodChange;
 use super::warning_events::{UnreadyPod, WakeScope, newest_warning};
 use super::watches::{WATCH_SECONDS, events, with_retry_delays};
 use crate::cause::NotReadyReason;
 use crate::kube_client::error_with_sources;
+use crate::pending_operation::{PendingOperation, result_of};
 use crate::workload::WorkloadId;
 
 /// The watches of one wake: dropping it ends them.

@@ -10,7 +10,6 @@ use tokio::time::Instant;
 
 use super::early_readiness::EarlyReadiness;
 use super::index::health::ClusterHealth;
-use super::pending_operation::{PendingOperation, result_of};
 use super::scale::{self, ScaleFailure, ScaleResult};
 use super::service_dns::ServiceDns;
 use super::state_store::StateStore;
@@ -21,6 +20,7 @@ use super::watches::Following;
 use crate::activation::events::EventPublisher;
 use crate::backend::{Backend, BackendStatus, Lifecycle, Placement, ScaleCommand, WorkloadSpec};
 use crate::net::dns::Resolver;
+use crate::pending_operation::{PendingOperation, result_of, sleep_until};
 use crate::workload::WorkloadId;
 
 #[cfg(test)]
@@ -207,13 +207,6 @@ async fn next_report(
 async fn next_probed(early_readiness: &mut Option<EarlyReadiness>) -> Arc<str> {
     match early_readiness {
         Some(early_readiness) => early_readiness.next().await,
-        None => pending().await,
-    }
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
         None => pending().await,
     }
 }

@@ -5,7 +5,7 @@
 //! and each core keeps idle connections of its own. So when a new connection is not answered as soon as usual, all cores
 //! close their idle connections to the endpoint. If that was what it waited for, none is kept from then on.
 
-use std::future::{pending, poll_fn};
+use std::future::poll_fn;
 use std::pin::pin;
 use std::task::Poll;
 use std::time::Duration;
@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use crate::activation::ramp::ANSWER_WAIT;
 use crate::backoff::Backoff;
 use crate::http::codec::{Downstream, Upstream};
+use crate::pending_operation::sleep_until;
 
 use super::core::Core;
 use super::endpoints::{Endpoint, EndpointLease};
@@ -90,11 +91,4 @@ fn probe_delay(endpoint: &Endpoint) -> Option<Duration> {
     }
     let usual = endpoint.usual_duration().unwrap_or_default() * USUAL_TIMES;
     Some(PROBE_AFTER.delay(endpoint.shared.probes() + 1).max(usual))
-}
-
-async fn sleep_until(at: Option<Instant>) {
-    match at {
-        Some(at) => tokio::time::sleep_until(at).await,
-        None => pending().await,
-    }
 }

@@ -9,9 +9,9 @@ use k8s_openapi::api::authorization::v1::{
 use kube::api::PostParams;
 use kube::{Api, Client};
 
-use super::limited;
 use crate::cli::serving::{ReadinessSource, ServeOptions};
 use crate::findings::Finding;
+use crate::kube_client::limited;
 
 /// An agimo that runs in the cluster.
 #[derive(Clone, Debug)]
@@ -163,23 +163,17 @@ fn needed(agimo: &Installation, writes: bool, has_keda: bool) -> Vec<Permission>
         let purpose = "the replicas of agimo do not find each other";
         needed.push(of(namespace, false, ("discovery.k8s.io", "endpointslices", READ, purpose)));
     }
+    let leases = "coordination.k8s.io";
+    let no_leader = "the replicas of agimo choose no leader, so no workload is put to sleep";
     if let Some((namespace, _)) = &options.lease {
-        let purpose = "the replicas of agimo choose no leader, so no workload is put to sleep";
-        needed.push(of(namespace, false, ("coordination.k8s.io", "leases", &["create"], purpose)));
+        needed.push(of(namespace, false, (leases, "leases", &["create"], no_leader)));
     }
     let named = |group, resource, verbs, place: &Option<(String, String)>, purpose| {
         let (namespace, name) = place.clone()?;
         let is_minor = false;
         Some(Permission { group, resource, verbs, namespace, name: Some(name), purpose, is_minor })
     };
-    let lease = "the replicas of agimo choose no leader, so no workload is put to sleep";
-    needed.extend(named(
-        "coordination.k8s.io",
-        "leases",
-        &["get", "update"],
-        &options.lease,
-        lease,
-    ));
+    needed.extend(named(leases, "leases", &["get", "update"], &options.lease, no_leader));
     let store = "a restart forgets the replicas of sleeping workloads";
     let verbs = &["get", "list", "watch", "patch"];
     needed.extend(named("", "configmaps", verbs, &options.replica_store, store));

@@ -6,6 +6,7 @@ pub(super) const ABOVE_EDGES: &[&str] = &[
     "version",
     "backoff",
     "file_version",
+    "pending_operation",
     "shutdown",
     "telemetry",
     "net",
